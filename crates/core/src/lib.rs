@@ -1,0 +1,2 @@
+//! The core of RTC Battery.
+#![forbid(unsafe_code)]
