@@ -5,7 +5,18 @@
 
 #![forbid(unsafe_code)]
 
+pub mod frame;
+mod hlc;
 mod id;
+mod message;
+mod operation;
 pub mod signaling;
+mod value;
+mod vector;
 
+pub use hlc::{Hlc, InvalidHlc, MAX_TS_MS, Tick};
 pub use id::{InvalidId, MAX_ID_BYTES, PeerId, ReplicaId};
+pub use message::{DecodeError, Hello, Message, PROTOCOL, SyncRequest, SyncResponse};
+pub use operation::{Columns, Dot, MAX_SEQ, Operation, OperationKind, TransactionExtent};
+pub use value::{MAX_SAFE_INTEGER, SqlValue};
+pub use vector::{SeqRanges, VersionVector};

@@ -1,0 +1,111 @@
+//! Framing between two of ours: a message larger than one frame travels as several binary ones.
+//!
+//! Without message interleaving a DataChannel message above 16 KiB holds up everything behind it (RFC 8831 6.6), and above the peer's
+//! `maxMessageSize` it cannot be sent at all. The channel is ordered and reliable, so one leading byte is enough: 1 = more follows, 0 = last.
+
+/// Largest frame, in bytes, its leading byte included.
+pub const FRAME_BYTES: usize = 16 * 1024;
+
+/// Largest message that is put together again, in bytes: a value of 16 MB as base64 in its operation, twice over.
+pub const MAX_MESSAGE_BYTES: usize = 48 * 1024 * 1024;
+
+const LAST: u8 = 0;
+const MORE: u8 = 1;
+
+/// Cuts a message into frames.
+pub fn split(message: &str) -> impl Iterator<Item = Vec<u8>> + '_ {
+    let mut chunks = message.as_bytes().chunks(FRAME_BYTES - 1).peekable();
+    std::iter::from_fn(move || {
+        let chunk = chunks.next()?;
+        let mut frame = Vec::with_capacity(chunk.len() + 1);
+        frame.push(if chunks.peek().is_some() { MORE } else { LAST });
+        frame.extend_from_slice(chunk);
+        Some(frame)
+    })
+}
+
+/// Why frames make no message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Empty, too long, or with an unknown leading byte.
+    #[error("a binary frame of {0} bytes that is none of ours")]
+    Shape(usize),
+    /// More than [`MAX_MESSAGE_BYTES`].
+    #[error("a message of more than {MAX_MESSAGE_BYTES} bytes")]
+    TooLarge,
+    /// The bytes are not UTF-8.
+    #[error("a message that is not UTF-8")]
+    NotText,
+}
+
+/// Puts the frames of one channel together again.
+#[derive(Debug, Default)]
+pub struct Reassembly {
+    bytes: Vec<u8>,
+}
+
+impl Reassembly {
+    /// Takes the next frame; gives the message that it ends.
+    ///
+    /// # Errors
+    /// [`FrameError`]; the channel's frames cannot be trusted after one, so close it.
+    pub fn push(&mut self, frame: &[u8]) -> Result<Option<String>, FrameError> {
+        let (last, chunk) = match frame {
+            [LAST, chunk @ ..] => (true, chunk),
+            [MORE, chunk @ ..] if !chunk.is_empty() => (false, chunk),
+            _ => return Err(FrameError::Shape(frame.len())),
+        };
+        if frame.len() > FRAME_BYTES {
+            return Err(FrameError::Shape(frame.len()));
+        }
+        if self.bytes.len() + chunk.len() > MAX_MESSAGE_BYTES {
+            return Err(FrameError::TooLarge);
+        }
+        self.bytes.extend_from_slice(chunk);
+        if !last {
+            return Ok(None);
+        }
+        let message = String::from_utf8(std::mem::take(&mut self.bytes)).map_err(|_| FrameError::NotText)?;
+        Ok(Some(message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn frames_make_the_message_again(text in ".{0,20}", times in 0..6000usize) {
+            let message = text.repeat(times);
+            let mut reassembly = Reassembly::default();
+            let mut whole = None;
+            for frame in split(&message) {
+                prop_assert!(frame.len() <= FRAME_BYTES && whole.is_none());
+                whole = reassembly.push(&frame).unwrap();
+            }
+            prop_assert_eq!(whole.unwrap_or_default(), message);
+        }
+
+        #[test]
+        fn any_frames_are_refused_or_taken(frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..9)) {
+            let mut reassembly = Reassembly::default();
+            for frame in frames {
+                let _ = reassembly.push(&frame);
+            }
+        }
+    }
+
+    #[test]
+    fn reassembly_is_capped() {
+        let mut reassembly = Reassembly::default();
+        let mut frame = vec![b'x'; FRAME_BYTES];
+        frame[0] = MORE;
+        let error = (0..=MAX_MESSAGE_BYTES / (FRAME_BYTES - 1)).find_map(|_| reassembly.push(&frame).err());
+        assert_eq!(error, Some(FrameError::TooLarge));
+        assert_eq!(reassembly.push(&[9, 9]), Err(FrameError::Shape(2)));
+        assert_eq!(reassembly.push(&[0u8; FRAME_BYTES + 1]), Err(FrameError::Shape(FRAME_BYTES + 1)));
+    }
+}

@@ -1,0 +1,193 @@
+//! What two peers say to each other over a DataChannel: the specification's messages, and what ours add to them.
+//!
+//! Additive means: a peer written from the specification alone ignores `hello`, `vector` and `bye` as unknown types and the extra fields as
+//! unknown fields. A message of an unknown type decodes to [`DecodeError::UnknownType`], which is to be ignored.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{Operation, ReplicaId, VersionVector};
+
+/// Version of what `hello` switches on.
+pub const PROTOCOL: u32 = 1;
+
+/// One message between peers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Message {
+    /// First word between two of ours.
+    Hello(Hello),
+    /// A live operation.
+    Op {
+        /// The operation.
+        payload: Operation,
+    },
+    /// Asks for operations.
+    SyncRequest(SyncRequest),
+    /// Answers with operations; between two of ours one of a series.
+    SyncResponse(SyncResponse),
+    /// A whole SQLite file, base64. Understood, never sent.
+    SyncFull {
+        /// The file.
+        database: String,
+    },
+    /// Tells what the sender has, so that who lacks some of it can ask.
+    Vector {
+        /// What the sender has saved.
+        vector: VersionVector,
+    },
+    /// Are you there?
+    Ping,
+    /// Yes.
+    Pong,
+    /// The sender is about to close this link on purpose.
+    Bye,
+}
+
+/// First word between two of ours: who I am and what I have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hello {
+    /// [`PROTOCOL`] of the sender.
+    pub protocol: u32,
+    /// Its replica; it survives reloads, the peer id does not.
+    pub node_id: ReplicaId,
+    /// What it has saved.
+    pub vector: VersionVector,
+}
+
+/// Asks for operations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncRequest {
+    /// The specification's scalar. Written as 0 and never read: a scalar cannot say what is missing, `vector` can.
+    #[serde(skip_deserializing)]
+    pub from_version: u64,
+    /// What the asking side has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vector: Option<VersionVector>,
+}
+
+/// Operations, and the dots they stand for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct SyncResponse {
+    /// The operations.
+    pub operations: Vec<Operation>,
+    /// Ends a series: with the operations of all its messages, the receiver has these dots. What was compacted away is covered too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covers: Option<VersionVector>,
+    /// Whether another message of the same series follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+}
+
+/// Why a text is no message.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Not JSON, not an object, or without a `type`.
+    #[error("not a message: {0}")]
+    Malformed(#[source] serde_json::Error),
+    /// A type this version does not know; to be ignored.
+    #[error("unknown message type {0:?}")]
+    UnknownType(String),
+    /// A known type with wrong fields.
+    #[error("a {kind:?} message with wrong fields: {source}")]
+    Fields {
+        /// The type.
+        kind: String,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+}
+
+impl Message {
+    /// The message as JSON text.
+    ///
+    /// # Panics
+    /// Never: these types have no map with keys that are not strings.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads a message. Unknown fields are ignored.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; never panics, whatever the text.
+    pub fn decode(text: &str) -> Result<Self, DecodeError> {
+        #[derive(Deserialize)]
+        struct Tag {
+            r#type: String,
+        }
+        #[derive(Deserialize)]
+        struct Op {
+            payload: Operation,
+        }
+        #[derive(Deserialize)]
+        struct SyncFull {
+            database: String,
+        }
+        #[derive(Deserialize)]
+        struct Vector {
+            vector: VersionVector,
+        }
+        // Two passes, so that large messages are not buffered as a tree first (serde's tagged enums do).
+        let kind = serde_json::from_str::<Tag>(text).map_err(DecodeError::Malformed)?.r#type;
+        fn fields<T: DeserializeOwned>(kind: &str, text: &str) -> Result<T, DecodeError> {
+            serde_json::from_str(text).map_err(|source| DecodeError::Fields { kind: kind.to_owned(), source })
+        }
+        Ok(match kind.as_str() {
+            "hello" => Self::Hello(fields(&kind, text)?),
+            "op" => Self::Op { payload: fields::<Op>(&kind, text)?.payload },
+            "sync-request" => Self::SyncRequest(fields(&kind, text)?),
+            "sync-response" => Self::SyncResponse(fields(&kind, text)?),
+            "sync-full" => Self::SyncFull { database: fields::<SyncFull>(&kind, text)?.database },
+            "vector" => Self::Vector { vector: fields::<Vector>(&kind, text)?.vector },
+            "ping" => Self::Ping,
+            "pong" => Self::Pong,
+            "bye" => Self::Bye,
+            _ => return Err(DecodeError::UnknownType(kind)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_specifications_messages_decode() {
+        let op = r#"{"hlc":{"ts":1,"counter":0,"nodeId":"a"},"type":"DELETE","table":"t","pk":{"id":"x"}}"#;
+        let texts = [
+            format!(r#"{{"type":"op","payload":{op}}}"#),
+            r#"{"type":"sync-request","fromVersion":3}"#.into(),
+            format!(r#"{{"type":"sync-response","operations":[{op},{op}]}}"#),
+            r#"{"type":"sync-full","database":"AA=="}"#.into(),
+            r#"{"type":"ping","extra":[1,{"a":2}]}"#.into(),
+            r#"{"type":"pong"}"#.into(),
+        ];
+        for text in texts {
+            let message = Message::decode(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(Message::decode(&message.encode()).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn unknown_types_and_wrong_fields_are_told_apart() {
+        assert!(matches!(Message::decode(r#"{"type":"later"}"#), Err(DecodeError::UnknownType(t)) if t == "later"));
+        assert!(matches!(Message::decode(r#"{"type":"op"}"#), Err(DecodeError::Fields { .. })));
+        for text in ["", "[]", "1", "{", r#"{"type":1}"#, &"[".repeat(100_000)] {
+            assert!(matches!(Message::decode(text), Err(DecodeError::Malformed(_))), "{text:.20}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_decodes_or_is_refused(text in r#"[\{\}\[\]",:a-z0-9\.-]{0,60}"#) {
+            let _ = Message::decode(&text);
+            let _ = Message::decode(&format!(r#"{{"type":"op","payload":{text}}}"#));
+        }
+    }
+}
