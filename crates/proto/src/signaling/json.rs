@@ -1,0 +1,114 @@
+//! One flat JSON object, read and written. Knows the messages' fields and their forms, not which message has which.
+//!
+//! Reading is in two steps: every field is found but left raw, then those that the message's type needs are read. So a field's form matters
+//! only to the types that have it, and `type` may come last.
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::{DecodeError, MAX_MESSAGE_BYTES};
+use crate::PeerId;
+
+/// Longest unknown type that is repeated in an error, in characters.
+const MAX_ECHO_CHARS: usize = 64;
+
+/// Every field of every message, unread.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Fields<'a> {
+    #[serde(borrow, rename = "type", deserialize_with = "present")]
+    pub(super) kind: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "present")]
+    pub(super) peer_id: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "present")]
+    pub(super) peer_ids: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "present")]
+    pub(super) to: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "present")]
+    pub(super) from: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "present")]
+    pub(super) sdp: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "present")]
+    pub(super) candidate: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "present")]
+    pub(super) code: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "present")]
+    pub(super) message: Option<&'a RawValue>,
+}
+
+/// `Option` alone would read `null` as absent, and `"candidate": null` is how plain peers end their candidates.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn read(text: &'a str) -> Result<Self, DecodeError> {
+        if text.len() > MAX_MESSAGE_BYTES {
+            return Err(DecodeError::TooLarge);
+        }
+        // serde would also take an array, with the fields by position.
+        if !text.trim_start().starts_with('{') {
+            return Err(DecodeError::Malformed("no { at its start".into()));
+        }
+        serde_json::from_str(text).map_err(|error| DecodeError::Malformed(error.to_string()))
+    }
+
+    pub(super) fn kind(&self) -> Result<String, DecodeError> {
+        text_of("type", self.kind)
+    }
+}
+
+pub(super) fn raw(field: &'static str, value: Option<&RawValue>) -> Result<Box<RawValue>, DecodeError> {
+    value.map(ToOwned::to_owned).ok_or(DecodeError::Missing(field))
+}
+
+pub(super) fn text_of(field: &'static str, value: Option<&RawValue>) -> Result<String, DecodeError> {
+    let value = value.ok_or(DecodeError::Missing(field))?;
+    serde_json::from_str(value.get()).map_err(|_| DecodeError::Invalid { field, expected: "text" })
+}
+
+pub(super) fn id(field: &'static str, value: Option<&RawValue>) -> Result<PeerId, DecodeError> {
+    let expected = "1 to 128 printable ASCII characters without spaces";
+    PeerId::new(&text_of(field, value)?).map_err(|_| DecodeError::Invalid { field, expected })
+}
+
+pub(super) fn ids(field: &'static str, value: Option<&RawValue>) -> Result<Vec<PeerId>, DecodeError> {
+    let value = value.ok_or(DecodeError::Missing(field))?;
+    let names: Vec<String> =
+        serde_json::from_str(value.get()).map_err(|_| DecodeError::Invalid { field, expected: "a list of texts" })?;
+    // One odd name on a server that allows it must not keep everyone else out of the room.
+    Ok(names.iter().filter_map(|name| PeerId::new(name).ok()).collect())
+}
+
+pub(super) fn unknown(kind: &str) -> DecodeError {
+    DecodeError::UnknownType(kind.chars().take(MAX_ECHO_CHARS).collect())
+}
+
+/// A JSON object in the making.
+pub(super) struct Object(String);
+
+impl Object {
+    pub(super) fn of_type(kind: &str) -> Self {
+        Self(format!(r#"{{"type":"{kind}""#))
+    }
+
+    pub(super) fn raw(mut self, name: &str, json: &str) -> Self {
+        for part in [",\"", name, "\":", json] {
+            self.0.push_str(part);
+        }
+        self
+    }
+
+    pub(super) fn text(self, name: &str, text: &str) -> Self {
+        self.raw(name, &quote(text))
+    }
+
+    pub(super) fn end(mut self) -> String {
+        self.0.push('}');
+        self.0
+    }
+}
+
+pub(super) fn quote(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
