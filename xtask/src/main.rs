@@ -1,1 +1,66 @@
-fn main() {}
+//! The project's commands. `cargo xtask --help` lists them.
+//!
+//! Each command first makes sure that the machine has what it needs ([`setup`]), so a fresh clone needs nothing but a Rust
+//! toolchain and Node. This crate depends on no crate that compiles SQLite: it must build before the compilers are there.
+
+#![allow(clippy::print_stdout, reason = "a command line tool talks on standard output")]
+
+mod bindings;
+mod build;
+mod demo;
+mod js;
+mod project;
+mod setup;
+mod test;
+mod wasm;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::project::Project;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "RTC Battery's commands")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the npm package (js/dist) and the static site (demo/dist)
+    Build,
+    /// Build everything and serve the demo with its signaling server
+    Demo {
+        /// Where to listen
+        #[arg(long, default_value = "127.0.0.1:8080")]
+        listen: SocketAddr,
+    },
+    /// Run all tests, in browsers too
+    Test {
+        /// Only this half
+        only: Option<test::Half>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\n  caused by: "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
+    let project = Project::open()?;
+    match *command {
+        Command::Build => build::run(&project),
+        Command::Demo { listen } => demo::run(&project, listen),
+        Command::Test { only } => test::run(&project, only),
+    }
+}

@@ -1,0 +1,215 @@
+//! What the machine must have. Each requirement is a check, an action for when it is not met, and a hint for when the action
+//! cannot act; what is there already costs only the check.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
+use xshell::cmd;
+
+use crate::project::{Project, step};
+use crate::wasm::{CLANG, LLVM_AR};
+
+/// One thing that must be there.
+pub(crate) struct Requirement {
+    name: &'static str,
+    met: fn(&Project) -> Result<bool>,
+    provide: Provide,
+    hint: &'static str,
+}
+
+enum Provide {
+    /// Install these Debian packages.
+    Apt(&'static [&'static str]),
+    Run(fn(&Project) -> Result<()>),
+    /// Only a person can.
+    Nothing,
+}
+
+/// To build.
+pub(crate) const BUILD: &[Requirement] = &[NODE, CLANG_19, LLVM_AR_19, LIBCLANG, RUST_SRC, NPM_PACKAGES];
+
+/// To build and to test.
+pub(crate) const TEST: &[Requirement] =
+    &[NODE, CLANG_19, LLVM_AR_19, LIBCLANG, CHROMIUM, FIREFOX, RUST_SRC, CLIPPY, RUSTFMT, NPM_PACKAGES];
+
+const NODE: Requirement = Requirement {
+    name: "Node 20 or newer, with npm",
+    met: |project| {
+        let Ok(version) = cmd!(project.shell, "node --version").quiet().ignore_stderr().read() else {
+            return Ok(false);
+        };
+        let major = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
+        Ok(major.is_some_and(|major| major >= 20) && installed("npm"))
+    },
+    provide: Provide::Nothing,
+    hint: "install Node 20 or newer, with npm",
+};
+
+const CLANG_19: Requirement = Requirement {
+    name: "clang 19, which compiles SQLite to WebAssembly",
+    met: |_| Ok(std::env::var_os("CC_wasm32_unknown_unknown").is_some() || installed(CLANG)),
+    provide: Provide::Apt(&["clang-19"]),
+    hint: "install clang 19, or name a clang that knows wasm32 in CC_wasm32_unknown_unknown",
+};
+
+const LLVM_AR_19: Requirement = Requirement {
+    name: "llvm-ar 19",
+    met: |_| Ok(std::env::var_os("AR_wasm32_unknown_unknown").is_some() || installed(LLVM_AR)),
+    provide: Provide::Apt(&["llvm-19"]),
+    hint: "install LLVM 19, or name an llvm-ar in AR_wasm32_unknown_unknown",
+};
+
+const LIBCLANG: Requirement = Requirement {
+    name: "libclang, which reads SQLite's header",
+    met: |_| Ok(std::env::var_os("LIBCLANG_PATH").is_some() || libclang_found()),
+    provide: Provide::Apt(&["libclang1-19"]),
+    hint: "install libclang, or name its directory in LIBCLANG_PATH",
+};
+
+const CHROMIUM: Requirement = Requirement {
+    name: "Chromium",
+    met: |_| Ok(installed("chromium")),
+    provide: Provide::Apt(&["chromium"]),
+    hint: "install Chromium as `chromium`",
+};
+
+const FIREFOX: Requirement = Requirement {
+    name: "Firefox",
+    met: |_| Ok(installed("firefox-esr")),
+    provide: Provide::Apt(&["firefox-esr"]),
+    hint: "install Firefox as `firefox-esr`",
+};
+
+const RUST_SRC: Requirement = Requirement {
+    name: "the source of Rust's standard library",
+    met: |project| {
+        let sysroot = cmd!(project.shell, "rustc --print sysroot").quiet().read()?;
+        Ok(Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/Cargo.lock").exists())
+    },
+    provide: Provide::Run(|project| component(project, "rust-src")),
+    hint: "rustup component add rust-src",
+};
+
+const CLIPPY: Requirement = Requirement {
+    name: "clippy",
+    met: |project| Ok(cmd!(project.shell, "cargo clippy --version").quiet().ignore_stderr().read().is_ok()),
+    provide: Provide::Run(|project| component(project, "clippy")),
+    hint: "rustup component add clippy",
+};
+
+const RUSTFMT: Requirement = Requirement {
+    name: "rustfmt",
+    met: |project| Ok(cmd!(project.shell, "cargo fmt --version").quiet().ignore_stderr().read().is_ok()),
+    provide: Provide::Run(|project| component(project, "rustfmt")),
+    hint: "rustup component add rustfmt",
+};
+
+const NPM_PACKAGES: Requirement = Requirement {
+    name: "the npm packages of js/package-lock.json",
+    met: |project| {
+        Ok(fs::read_to_string(npm_stamp(project)).is_ok_and(|stamp| lock_hash(project).is_ok_and(|hash| hash == stamp)))
+    },
+    provide: Provide::Run(|project| {
+        let _js = project.shell.push_dir("js");
+        cmd!(project.shell, "npm ci --ignore-scripts --no-audit --no-fund").run()?;
+        Ok(fs::write(npm_stamp(project), lock_hash(project)?)?)
+    }),
+    hint: "cd js && npm ci --ignore-scripts",
+};
+
+/// Makes sure of every requirement, in order.
+pub(crate) fn run(project: &Project, requirements: &[Requirement]) -> Result<()> {
+    let mut missing = Vec::new();
+    for requirement in requirements {
+        if !(requirement.met)(project)? {
+            missing.push(requirement);
+        }
+    }
+    let packages: BTreeSet<&str> = missing
+        .iter()
+        .filter_map(|requirement| match requirement.provide {
+            Provide::Apt(packages) => Some(packages),
+            _ => None,
+        })
+        .flatten()
+        .copied()
+        .collect();
+    if !packages.is_empty() {
+        step("set-up: Debian packages", || apt_install(project, &packages)).with_context(|| hints(&missing))?;
+    }
+    for requirement in missing {
+        let hint = || format!("{} is missing. What to do: {}", requirement.name, requirement.hint);
+        if let Provide::Run(provide) = requirement.provide {
+            step(&format!("set-up: {}", requirement.name), || provide(project)).with_context(hint)?;
+        }
+        ensure!((requirement.met)(project)?, hint());
+    }
+    Ok(())
+}
+
+fn hints(missing: &[&Requirement]) -> String {
+    let line = |requirement: &&Requirement| format!("  {}: {}", requirement.name, requirement.hint);
+    format!("missing on this machine:\n{}", missing.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+fn apt_install(project: &Project, packages: &BTreeSet<&str>) -> Result<()> {
+    if !installed("apt-get") {
+        bail!("this machine has no apt-get");
+    }
+    let root = cmd!(project.shell, "id -u").quiet().read()? == "0";
+    ensure!(root || installed("sudo"), "installing packages needs root or sudo");
+    let sudo: &[&str] = if root { &[] } else { &["sudo"] };
+    let words = |command: &[&'static str]| -> Vec<String> {
+        sudo.iter()
+            .chain(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"].iter())
+            .chain(command)
+            .map(|word| (*word).to_owned())
+            .collect()
+    };
+    for mut line in [words(&["update"]), words(&["install", "-y", "--no-install-recommends"])] {
+        if line.iter().any(|word| word == "install") {
+            line.extend(packages.iter().map(|package| (*package).to_owned()));
+        }
+        let (program, arguments) = line.split_first().context("a command has a program")?;
+        project.shell.cmd(program).args(arguments).run()?;
+    }
+    Ok(())
+}
+
+fn component(project: &Project, name: &str) -> Result<()> {
+    ensure!(installed("rustup"), "this Rust was not installed by rustup");
+    Ok(cmd!(project.shell, "rustup component add {name}").run()?)
+}
+
+/// Whether a program is on the search path.
+fn installed(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+}
+
+/// Whether bindgen will find libclang by itself in a usual place.
+fn libclang_found() -> bool {
+    let mut directories: Vec<PathBuf> =
+        ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"]
+            .iter()
+            .map(PathBuf::from)
+            .collect();
+    directories.extend(fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path().join("lib")));
+    directories.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten().any(|entry| {
+        entry.file_name().to_str().is_some_and(|name| {
+            name.strip_prefix("libclang")
+                .is_some_and(|rest| rest.starts_with(".so") || (rest.starts_with('-') && rest.contains(".so")))
+        })
+    })
+}
+
+/// Written after `npm ci`, inside what it makes: gone when that is.
+fn npm_stamp(project: &Project) -> PathBuf {
+    project.path("js/node_modules/.rtc-battery-lock-hash")
+}
+
+fn lock_hash(project: &Project) -> Result<String> {
+    Ok(format!("{:x}", Sha256::digest(fs::read(project.path("js/package-lock.json"))?)))
+}

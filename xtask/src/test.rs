@@ -1,0 +1,53 @@
+//! `cargo xtask test`: everything that has to hold before a change is kept.
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::project::{Project, step};
+use crate::{build, setup, wasm};
+
+/// One half of the tests.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Half {
+    /// Formatting, lints and native tests
+    Rust,
+    /// Build, types, and tests in Node and in browsers
+    Js,
+}
+
+/// Sets up, then runs the tests.
+pub(crate) fn run(project: &Project, only: Option<Half>) -> Result<()> {
+    setup::run(project, setup::TEST)?;
+    if only != Some(Half::Js) {
+        rust(project)?;
+    }
+    if only != Some(Half::Rust) {
+        javascript(project)?;
+    }
+    Ok(())
+}
+
+fn rust(project: &Project) -> Result<()> {
+    let cargo = |args: &[&str]| Ok(project.cargo().args(args).run()?);
+    step("rust: format", || cargo(&["fmt", "--all", "--check"]))?;
+    step("rust: lints", || {
+        cargo(&["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    })?;
+    step("rust: lints, as the browser gets it", || wasm::lint(project))?;
+    step("rust: tests", || cargo(&["test", "--quiet", "--locked"]))
+}
+
+fn javascript(project: &Project) -> Result<()> {
+    build::everything(project)?;
+    step("js: tests in Node and in browsers", || {
+        let mut files: Vec<_> = project
+            .shell
+            .read_dir("js/test")?
+            .into_iter()
+            .filter(|path| path.to_str().is_some_and(|path| path.ends_with(".test.mjs")))
+            .collect();
+        files.sort();
+        files.first().context("js/test has no tests")?;
+        Ok(project.shell.cmd("node").arg("--test").args(files).run()?)
+    })
+}
