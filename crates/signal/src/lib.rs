@@ -1,1 +1,43 @@
-//! Signaling.
+//! RTC Battery's signaling server: it introduces the peers of a room to each other and carries what they need to connect, nothing else.
+//!
+//! The endpoint and the messages are the specification's (`/signal?token=...`). The token is the secret: whoever has it is in the room, and
+//! it never reaches a log. Everything a client can make the server hold is bounded by [`Limits`].
+//!
+//! The caller owns the listener and the shutdown:
+//!
+//! ```no_run
+//! # async fn example() -> std::io::Result<()> {
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//! rtc_battery_signal::serve(listener, rtc_battery_signal::Config::default(), async {
+//!     let _ = tokio::signal::ctrl_c().await;
+//! })
+//! .await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `rooms` | who is in which room and who is told what: pure state, no sockets |
+//! | `hub` | the one lock: rooms, and the outbox of each connection |
+//! | `outbox` | a bounded queue to one socket, and when that socket is too slow |
+//! | `session` | the life of one socket |
+//! | `server` | listener, HTTP, shutdown |
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod ending;
+mod hub;
+mod outbox;
+mod rooms;
+mod server;
+mod session;
+mod site;
+mod token;
+mod upgrade;
+
+pub use config::{Config, Limits};
+pub use rooms::{ConnectionId, Delivery, Rooms};
+pub use server::serve;
+pub use token::{Token, TokenError};

@@ -1,0 +1,177 @@
+//! The life of one socket: read, write, ping, and the farewell.
+//!
+//! Reading and writing are two loops of one task, so that a client which does not read is still heard, and none of them waits for
+//! another connection. Whatever ends first ends the session; the seat is given up before the farewell, so that the room does not wait for it.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use rtc_battery_proto::signaling::{ClientMessage, DecodeError, ServerMessage, code};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Bytes, Error, Message,
+        protocol::{CloseFrame, Role, WebSocketConfig},
+    },
+};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::{
+    Limits, Token, TokenError,
+    ending::Ending,
+    hub::{Hub, Seat},
+    outbox::Outbox,
+};
+
+/// What is read from and gathered for a socket at a time. The library's default costs 130 KB a connection (axum #3178).
+const BUFFER_BYTES: usize = 4 * 1024;
+
+/// Messages between two flushes, so that pings find their place in an endless flow.
+const BATCH: usize = 64;
+
+/// What all sessions share.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) limits: Limits,
+    /// Cancelled when the server goes down.
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Talks to a client over a socket that has been upgraded, until either is done.
+pub(crate) async fn run<S>(socket: S, token: Result<Token, TokenError>, host: Arc<Host>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let limits = &host.limits;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .max_write_buffer_size(BUFFER_BYTES.saturating_add(limits.max_outgoing_bytes()))
+        .max_message_size(Some(limits.max_message_bytes))
+        .max_frame_size(Some(limits.max_message_bytes));
+    let mut socket = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await;
+    let ending = match token {
+        Ok(token) => converse(&mut socket, token, &host).await,
+        Err(error) => Ending::NoRoom(error),
+    };
+    // A client that does not take its farewell in time goes without one.
+    let _ = timeout(limits.close_timeout, farewell(socket, ending)).await;
+}
+
+async fn converse<S>(socket: &mut WebSocketStream<S>, token: Token, host: &Host) -> Ending
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let outbox = Arc::new(Outbox::new(&host.limits));
+    let seat = host.hub.enter(token, Arc::clone(&outbox));
+    let connection = seat.connection().0;
+    debug!(connection, "connected");
+    let (sink, stream) = socket.split();
+    let ending = tokio::select! {
+        // The shutdown first: it must not look to the clients as if everybody else had left.
+        biased;
+        () = host.shutdown.cancelled() => Ending::Shutdown,
+        ending = listen(stream, &seat, &outbox, &host.limits) => ending,
+        Err(error) = speak(sink, &outbox, host.limits.ping_interval) => {
+            Ending::of_error(&error, host.limits.max_message_bytes)
+        }
+        // After speaking, so that a server that was held up itself does not blame those it had no time for.
+        () = outbox.too_slow() => Ending::TooSlow,
+    };
+    debug!(connection, ?ending, "over");
+    ending
+}
+
+/// Hears the client until there is nothing more to hear.
+async fn listen(
+    mut frames: impl Stream<Item = Result<Message, Error>> + Unpin,
+    seat: &Seat,
+    outbox: &Outbox,
+    limits: &Limits,
+) -> Ending {
+    let join_by = Instant::now() + limits.join_timeout;
+    let mut joined = false;
+    loop {
+        let deadline = if joined { Instant::now() + limits.idle_timeout } else { join_by };
+        let frame = match timeout_at(deadline, frames.next()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) => return Ending::of_error(&error, limits.max_message_bytes),
+            Ok(None) => return Ending::Gone,
+            Err(_) if joined => return Ending::Silent,
+            Err(_) => return Ending::NeverJoined,
+        };
+        let crowded = match frame {
+            Message::Text(text) => match ClientMessage::decode(&text) {
+                Ok(message) => {
+                    let handled = seat.handle(message);
+                    joined = handled.joined;
+                    handled.crowded
+                }
+                Err(error) => refuse(outbox, code_of(&error), error.to_string()),
+            },
+            Message::Binary(_) => refuse(outbox, code::BINARY, "messages are text frames".into()),
+            // Pings are answered, and closing is acknowledged, by the library as it reads on.
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => false,
+        };
+        if crowded {
+            // The sessions that empty the queue may not have had their turn.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Sends what the outbox holds, and pings. Ends only with an error.
+async fn speak(
+    mut frames: impl Sink<Message, Error = Error> + Unpin,
+    outbox: &Outbox,
+    ping_interval: Duration,
+) -> Result<Infallible, Error> {
+    let mut ping = interval_at(Instant::now() + ping_interval, ping_interval);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let first = tokio::select! {
+            text = outbox.next() => Message::Text(text),
+            _ = ping.tick() => Message::Ping(Bytes::new()),
+        };
+        frames.feed(first).await?;
+        for text in std::iter::from_fn(|| outbox.pop()).take(BATCH) {
+            frames.feed(Message::Text(text)).await?;
+        }
+        frames.flush().await?;
+    }
+}
+
+fn refuse(outbox: &Outbox, code: &str, message: String) -> bool {
+    outbox.push(ServerMessage::Error { code: code.into(), message }.encode().into())
+}
+
+fn code_of(error: &DecodeError) -> &'static str {
+    match error {
+        DecodeError::TooLarge => code::TOO_LARGE,
+        DecodeError::UnknownType(_) => code::UNKNOWN_TYPE,
+        DecodeError::Malformed(_) | DecodeError::Missing(_) | DecodeError::Invalid { .. } => code::MALFORMED,
+    }
+}
+
+/// Says why, closes, and hears the client out: closing a TCP connection on bytes that nobody has read resets it, and the client would lose
+/// what it was told.
+async fn farewell<S>(mut socket: WebSocketStream<S>, ending: Ending) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Some(code) = ending.close_code() else { return Ok(()) };
+    if let Some(error) = ending.error() {
+        socket.feed(Message::Text(error.encode().into())).await?;
+    }
+    socket.close(Some(CloseFrame { code, reason: "".into() })).await?;
+    let socket = socket.get_mut();
+    socket.shutdown().await?;
+    tokio::io::copy(socket, &mut tokio::io::sink()).await?;
+    Ok(())
+}
