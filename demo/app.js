@@ -1,0 +1,322 @@
+// The demo: one room, named by the URL's hash, and a SQL editor on its database. Uses nothing but the library's public API.
+
+import { RTCBattery } from './rtc-battery.js';
+
+const SCHEMA = `CREATE TABLE IF NOT EXISTS notes (
+  id TEXT PRIMARY KEY,
+  content TEXT,
+  created_at TEXT DEFAULT CURRENT_TIMESTAMP
+)`;
+
+const EXAMPLES = {
+  'Show notes': 'SELECT * FROM notes ORDER BY created_at DESC;',
+  'Add a note': "INSERT INTO notes (id, content)\nVALUES (lower(hex(randomblob(4))), 'Hello world');",
+  'Edit the newest': 'UPDATE notes SET content = content || \'!\'\nWHERE id = (SELECT id FROM notes ORDER BY created_at DESC LIMIT 1);',
+  Tables: "SELECT name, sql FROM sqlite_schema\nWHERE type = 'table' AND name NOT LIKE 'rtc\\_%' ESCAPE '\\';",
+};
+
+const ROWS_AT_ONCE = 200;
+const LOG_LINES = 200;
+const SHORT_ID = 6;
+
+const ui = Object.fromEntries([...document.querySelectorAll('[id]')].map((element) => [element.id, element]));
+
+/** The room we are in; replaced as a whole when the hash changes. */
+let room;
+
+// Rooms
+
+function randomToken() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+function tokenInUrl() {
+  const hash = location.hash.slice(1);
+  try {
+    return decodeURIComponent(hash);
+  } catch {
+    return hash;
+  }
+}
+
+async function enter() {
+  if (tokenInUrl() === '') history.replaceState(null, '', `#${randomToken()}`);
+  const token = tokenInUrl();
+  const previous = room;
+  const battery = new RTCBattery({
+    signalingUrl: `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/signal`,
+    token,
+  });
+  const next = { battery, open: false, offline: false, query: undefined, rows: [], refreshing: undefined };
+  room = next;
+  clear();
+
+  // Events of a room that was left meanwhile are nobody's any more.
+  const listen = (event, callback) => battery.on(event, (...values) => room === next && callback(...values));
+  listen('peer-join', (peer) => {
+    next.offline = false;
+    log(`Peer ${short(peer)} joined`);
+    showPeers();
+  });
+  listen('peer-leave', (peer) => {
+    log(`Peer ${short(peer)} left`);
+    showPeers();
+  });
+  listen('sync', (peer, { operations }) => {
+    log(`Synced ${counted(operations, 'operation')} from peer ${short(peer)}`);
+    refresh();
+  });
+  listen('online', () => {
+    if (next.offline) log('The signaling server is back');
+    next.offline = false;
+    showPeers();
+  });
+  listen('error', (error) => {
+    if (error.code === 'signaling-unreachable') next.offline = true;
+    log(error.message, 'error');
+    if (['storage', 'database-busy', 'internal'].includes(error.code)) fail(error);
+    showPeers();
+  });
+
+  try {
+    await previous?.battery.disconnect();
+    await battery.connect();
+    await battery.exec(SCHEMA);
+  } catch (error) {
+    if (room === next) fail(error);
+    return;
+  }
+  if (room !== next) {
+    await battery.disconnect();
+    return;
+  }
+  next.open = true;
+  ui.run.disabled = false;
+  showPeers();
+  await run();
+}
+
+function clear() {
+  ui.trouble.hidden = true;
+  ui['share-url'].value = location.href;
+  ui.run.disabled = true;
+  ui.log.replaceChildren();
+  ui.sql.value = EXAMPLES['Show notes'];
+  ui.outcome.textContent = '';
+  showError(undefined);
+  showResult(undefined);
+  showPeers();
+}
+
+function fail(error) {
+  ui['trouble-text'].textContent = error.message;
+  ui.trouble.hidden = false;
+  ui.run.disabled = true;
+  room.open = false;
+  showPeers('failed');
+}
+
+// Queries
+
+/** Whether running a text again is harmless: one statement, and one that only reads. */
+function onlyReads(sql) {
+  const bare = sql.replace(/--[^\n]*|\/\*[\s\S]*?(?:\*\/|$)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]/g, ' ').trim();
+  const single = !/;\s*\S/.test(bare);
+  return single && /^(select|values|with)\b/i.test(bare) && !/\b(insert|update|delete|replace)\b/i.test(bare);
+}
+
+async function run() {
+  const { battery, open } = room;
+  const here = room;
+  const sql = ui.sql.value;
+  if (!open || sql.trim() === '') return;
+  ui.run.disabled = true;
+  try {
+    const result = await battery.exec(sql);
+    if (room !== here) return;
+    showError(undefined);
+    if (result.columns.length > 0) {
+      here.query = onlyReads(sql) ? sql : undefined;
+      ui.outcome.textContent = '';
+      showResult(result);
+    } else {
+      ui.outcome.textContent = `Done: ${counted(result.rowsAffected, 'row')} changed`;
+      refresh();
+    }
+  } catch (error) {
+    if (room !== here) return;
+    ui.outcome.textContent = '';
+    showError(error);
+  } finally {
+    if (room === here) ui.run.disabled = !here.open;
+  }
+}
+
+/** Runs the last query that only reads again; changes that come meanwhile make one more round. */
+async function refresh() {
+  const here = room;
+  if (here.query === undefined || !here.open) return;
+  if (here.refreshing) {
+    here.refreshing = 'again';
+    return;
+  }
+  do {
+    here.refreshing = 'once';
+    try {
+      const { query } = here;
+      const result = await here.battery.exec(query);
+      if (room === here && here.query === query) showResult(result, true);
+    } catch (error) {
+      if (room === here) showError(error);
+    }
+  } while (here.refreshing === 'again' && room === here && here.query !== undefined);
+  here.refreshing = undefined;
+}
+
+// What is on the screen
+
+function counted(count, noun) {
+  return `${count.toLocaleString('en')} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+function short(peer) {
+  return peer.slice(0, SHORT_ID);
+}
+
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+function showPeers(state) {
+  const peers = room.battery.getPeers();
+  ui.peers.replaceChildren(...peers.map((peer) => element('li', { title: peer }, short(peer))));
+  ui.nobody.hidden = peers.length > 0;
+  const [word, text] =
+    state === 'failed'
+      ? ['failed', 'Not connected']
+      : !room.open
+        ? ['opening', 'Opening the database…']
+        : peers.length > 0
+          ? ['connected', `${counted(peers.length, 'peer')} connected`]
+          : room.offline
+            ? ['offline', 'Offline: changes are kept and sent later']
+            : ['alone', '0 peers connected'];
+  ui.status.dataset.state = word;
+  if (ui.status.textContent !== text) ui.status.textContent = text;
+}
+
+function showError(error) {
+  ui.error.hidden = error === undefined;
+  ui.error.textContent = error?.message ?? '';
+  if (error === undefined) ui.sql.removeAttribute('aria-invalid');
+  else ui.sql.setAttribute('aria-invalid', 'true');
+}
+
+function showResult(result, again = false) {
+  const { columns, values } = result ?? { columns: [], values: [] };
+  const old = again ? new Set(room.rows.map(identity)) : undefined;
+  room.rows = values;
+  room.shown = again ? Math.max(room.shown ?? 0, ROWS_AT_ONCE) : ROWS_AT_ONCE;
+  ui.live.hidden = room.query === undefined;
+  ui.count.textContent = result === undefined ? '' : counted(values.length, 'row');
+  ui.empty.hidden = values.length > 0;
+  ui.empty.textContent =
+    result === undefined ? 'Opening the database…' : 'No rows. “Add a note” above writes one; it appears here and on every device with the link.';
+  ui['table-box'].hidden = values.length === 0;
+  ui.columns.replaceChildren(element('tr', {}, ...columns.map((name) => element('th', { scope: 'col' }, name))));
+  ui.rows.replaceChildren(...tableRows(values.slice(0, room.shown), old));
+  showMore();
+}
+
+function showMore() {
+  const left = room.rows.length - room.shown;
+  ui.more.hidden = left <= 0;
+  ui.more.textContent = `Show ${counted(Math.min(left, ROWS_AT_ONCE), 'more row')}`;
+}
+
+/** Rows that were not there before are marked. */
+function tableRows(values, old) {
+  return values.map((row) => element('tr', { className: old && !old.has(identity(row)) ? 'fresh' : '' }, ...row.map(cell)));
+}
+
+function identity(row) {
+  return JSON.stringify(row.map((value) => [typeof value, text(value)]));
+}
+
+function text(value) {
+  if (value === null) return 'NULL';
+  if (!(value instanceof Uint8Array)) return String(value);
+  const hex = Array.from(value.subarray(0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return value.length > 16 ? `x'${hex}…' (${counted(value.length, 'byte')})` : `x'${hex}'`;
+}
+
+function cell(value) {
+  const kind = value === null ? 'null' : value instanceof Uint8Array ? 'blob' : typeof value === 'string' ? '' : 'number';
+  return element('td', { className: kind }, text(value));
+}
+
+function log(line, kind = '') {
+  const now = new Date();
+  const time = element('time', { dateTime: now.toISOString() }, now.toLocaleTimeString('en-GB'));
+  const atEnd = ui.log.scrollTop + ui.log.clientHeight >= ui.log.scrollHeight - 8;
+  ui.log.append(element('li', { className: kind }, time, element('span', {}, line)));
+  if (ui.log.children.length > LOG_LINES) ui.log.firstElementChild.remove();
+  if (atEnd) ui.log.scrollTop = ui.log.scrollHeight;
+}
+
+async function copy() {
+  try {
+    await navigator.clipboard.writeText(ui['share-url'].value);
+  } catch {
+    // Not a secure page, or not allowed: the old way.
+    ui['share-url'].select();
+    if (!document.execCommand('copy')) {
+      ui.copied.textContent = 'Press Ctrl+C to copy the selected link';
+      return;
+    }
+  }
+  ui.copy.textContent = 'Copied ✓';
+  ui.copy.classList.add('done');
+  ui.copied.textContent = 'Link copied';
+  clearTimeout(copy.timer);
+  copy.timer = setTimeout(() => {
+    ui.copy.textContent = 'Copy';
+    ui.copy.classList.remove('done');
+    ui.copied.textContent = '';
+  }, 2000);
+}
+
+for (const [name, sql] of Object.entries(EXAMPLES)) {
+  const example = element('button', { type: 'button' }, name);
+  example.addEventListener('click', () => {
+    ui.sql.value = sql;
+    ui.sql.focus();
+  });
+  ui.examples.append(example);
+}
+
+if (/Mac|iPhone|iPad/.test(navigator.platform)) ui.modifier.textContent = '⌘';
+ui.run.addEventListener('click', run);
+ui.sql.addEventListener('keydown', (event) => {
+  if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return;
+  event.preventDefault();
+  run();
+});
+ui.more.addEventListener('click', () => {
+  ui.rows.append(...tableRows(room.rows.slice(room.shown, room.shown + ROWS_AT_ONCE)));
+  room.shown += ROWS_AT_ONCE;
+  showMore();
+});
+ui.copy.addEventListener('click', copy);
+ui['share-url'].addEventListener('focus', () => ui['share-url'].select());
+ui['trouble-retry'].addEventListener('click', enter);
+ui['new-room'].addEventListener('click', (event) => {
+  event.preventDefault();
+  location.hash = randomToken();
+});
+addEventListener('hashchange', enter);
+
+enter();

@@ -1,0 +1,132 @@
+// The public face: the specification's names, and the state in which each may be called.
+
+import { type RTCBatteryConfig, type Settings, settingsOf } from './config';
+import { RTCBatteryError } from './errors';
+import { Listeners, type RTCBatteryEvents } from './events';
+import { Session } from './session';
+import type { QueryResult, SqlParams } from './values';
+
+type State =
+  | { kind: 'disconnected'; session?: undefined }
+  | { kind: 'connecting'; session: Session; done: Promise<void> }
+  | { kind: 'connected'; session: Session }
+  | { kind: 'disconnecting'; session: Session; done: Promise<void> };
+
+/**
+ * A SQL database in the browser that everyone with the same token shares.
+ *
+ * ```js
+ * const battery = new RTCBattery({ signalingUrl: 'wss://example.com/signal', token });
+ * await battery.connect();
+ * await battery.exec('CREATE TABLE IF NOT EXISTS notes (id TEXT PRIMARY KEY, content TEXT)');
+ * await battery.exec('INSERT INTO notes VALUES (?, ?)', [crypto.randomUUID(), 'Hello']);
+ * const { columns, values } = await battery.exec('SELECT * FROM notes');
+ * ```
+ */
+export class RTCBattery {
+  private readonly settings: Settings;
+  private readonly listeners = new Listeners();
+  private state: State = { kind: 'disconnected' };
+  /** What a session that is over had reached. */
+  private lastVersion = 0;
+
+  /** @throws TypeError if the config is none. */
+  constructor(config: RTCBatteryConfig) {
+    this.settings = settingsOf(config);
+  }
+
+  /**
+   * Opens the database and joins the room. Resolves once the database is open, also when the signaling server cannot be reached: that is
+   * an `error` event, and tried again until it can. May be called again after `disconnect`.
+   *
+   * Rejects with {@link DatabaseBusy} if another tab has the database open, otherwise with an {@link RTCBatteryError}.
+   */
+  connect(): Promise<void> {
+    switch (this.state.kind) {
+      case 'connected':
+        return Promise.resolve();
+      case 'connecting':
+        return this.state.done;
+      case 'disconnecting':
+        return this.state.done.then(() => this.connect());
+      case 'disconnected': {
+        const session: Session = new Session(this.settings, this.listeners, () => this.over(session));
+        const done = session.open().then(
+          () => {
+            if (this.state.session === session) this.state = { kind: 'connected', session };
+          },
+          (error: unknown) => {
+            this.over(session);
+            throw error;
+          },
+        );
+        this.state = { kind: 'connecting', session, done };
+        return done;
+      }
+    }
+  }
+
+  /**
+   * Runs one or several SQL statements. What they write is synced with the room; the promise resolves when it is saved on this device.
+   *
+   * Rejects with {@link SqlError}: what the failing statement did is undone, what statements before it did stands.
+   */
+  exec(sql: string, params?: SqlParams): Promise<QueryResult> {
+    return this.run(sql, params, false);
+  }
+
+  /** Runs SQL whose writes stay on this device. */
+  execLocal(sql: string, params?: SqlParams): Promise<QueryResult> {
+    return this.run(sql, params, true);
+  }
+
+  /** Listens to an event. Call what it returns to stop. */
+  on<E extends keyof RTCBatteryEvents>(event: E, callback: RTCBatteryEvents[E]): () => void {
+    return this.listeners.add(event, callback);
+  }
+
+  /** Ids of the peers that are connected. */
+  getPeers(): string[] {
+    return [...(this.state.session?.peers ?? [])];
+  }
+
+  /** How many transactions this database has committed or applied. Only grows, also across reloads; 0 before the first `connect`. */
+  getLocalVersion(): number {
+    return this.state.session?.version ?? this.lastVersion;
+  }
+
+  /** Leaves the room and closes the database. Resolves when everything is saved and the peers were told. */
+  disconnect(): Promise<void> {
+    const { state } = this;
+    switch (state.kind) {
+      case 'disconnected':
+        return Promise.resolve();
+      case 'disconnecting':
+        return state.done;
+      case 'connecting':
+        return state.done.then(
+          () => this.disconnect(),
+          () => undefined,
+        );
+      case 'connected': {
+        const { session } = state;
+        const done = session.close().finally(() => this.over(session));
+        this.state = { kind: 'disconnecting', session, done };
+        return done;
+      }
+    }
+  }
+
+  private run(sql: string, params: SqlParams | undefined, local: boolean): Promise<QueryResult> {
+    if (this.state.kind === 'connected') return this.state.session.exec(sql, params, local);
+    const message =
+      this.state.kind === 'connecting' ? 'still connecting: await connect() first' : 'not connected: call connect() first';
+    return Promise.reject(new RTCBatteryError(message, 'not-connected'));
+  }
+
+  private over(session: Session): void {
+    if (this.state.session !== session) return;
+    this.lastVersion = session.version;
+    this.state = { kind: 'disconnected' };
+  }
+}

@@ -1,0 +1,67 @@
+// What a user says when making an RTCBattery, and what is made of it.
+
+/** How to open a database and meet its peers. */
+export interface RTCBatteryConfig {
+  /** Signaling server. `ws:` or `wss:`; `http:`, `https:` and relative URLs are taken for their WebSocket counterparts. */
+  signalingUrl: string;
+  /** Names the room, and is its secret: who has it reads and writes. Peers with the same token sync together. */
+  token: string;
+  /** STUN and TURN servers for peers behind different NATs. None by default. */
+  iceServers?: RTCIceServer[];
+  /** Name of the IndexedDB database. By default a name of the room's own, so that rooms on one origin never share a database. */
+  dbName?: string;
+  /** Where `worker.js` is, if not beside `rtc-battery.js`. It must be on the page's own origin. */
+  workerUrl?: string | URL;
+  /** Where `rtc_battery.wasm` is, if not beside `rtc-battery.js`. */
+  wasmUrl?: string | URL;
+}
+
+/** A config that was checked, with absolute URLs. */
+export interface Settings {
+  readonly signalingUrl: string;
+  readonly token: string;
+  readonly iceServers: RTCIceServer[];
+  readonly dbName: string | undefined;
+  readonly workerUrl: string | undefined;
+  readonly wasmUrl: string;
+}
+
+/**
+ * Checks a config.
+ * @throws TypeError if it is none.
+ */
+export function settingsOf(config: RTCBatteryConfig): Settings {
+  if (typeof config.token !== 'string') throw new TypeError('RTCBattery: token must be a string');
+  if (config.dbName !== undefined && typeof config.dbName !== 'string') throw new TypeError('RTCBattery: dbName must be a string');
+  return {
+    signalingUrl: webSocketUrl(config.signalingUrl),
+    token: config.token,
+    iceServers: config.iceServers ?? [],
+    dbName: config.dbName,
+    workerUrl: config.workerUrl === undefined ? undefined : absolute(config.workerUrl),
+    wasmUrl: config.wasmUrl === undefined ? new URL('./rtc_battery.wasm', import.meta.url).href : absolute(config.wasmUrl),
+  };
+}
+
+function absolute(url: string | URL): string {
+  return new URL(url, document.baseURI).href;
+}
+
+function webSocketUrl(text: string): string {
+  const url = parsed(text);
+  if (url?.protocol === 'http:') url.protocol = 'ws:';
+  if (url?.protocol === 'https:') url.protocol = 'wss:';
+  if (url?.protocol !== 'ws:' && url?.protocol !== 'wss:') {
+    throw new TypeError(`RTCBattery: signalingUrl must be a WebSocket URL such as wss://example.com/signal, not ${JSON.stringify(text)}`);
+  }
+  url.hash = '';
+  return url.href;
+}
+
+function parsed(text: string): URL | undefined {
+  try {
+    return new URL(text, document.baseURI);
+  } catch {
+    return undefined;
+  }
+}

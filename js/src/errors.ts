@@ -1,0 +1,72 @@
+// Everything that can go wrong, as a caller would tell it apart: SQL that failed, and the rest by a stable code.
+
+import type { ErrorCode } from './generated/ErrorCode';
+
+/** Why SQL failed. The message is SQLite's. */
+export class SqlError extends Error {
+  override readonly name: string = 'SqlError';
+
+  constructor(
+    message: string,
+    /** SQLite's extended result code, such as 1555 for a duplicate primary key; 23 where RTC Battery itself refuses. */
+    readonly code: number,
+  ) {
+    super(message);
+  }
+}
+
+/** What kind of thing went wrong, where it was not SQL. */
+export type RTCBatteryErrorCode =
+  | ErrorCode
+  /** `exec` before `connect()` resolved, or after `disconnect()`. */
+  | 'not-connected'
+  /** Another tab or window has this database open. */
+  | 'database-busy'
+  /** The database belongs to another room. */
+  | 'other-room'
+  /** The database was written by a newer version of RTC Battery. */
+  | 'newer-format'
+  /** A parameter is of a type that SQL does not know. */
+  | 'bad-parameter'
+  /** The browser's storage failed. */
+  | 'storage'
+  /** `worker.js` or `rtc_battery.wasm` could not be loaded. */
+  | 'load'
+  /** A bug in RTC Battery; the database is as it was last saved. */
+  | 'internal';
+
+/** Anything but SQL that went wrong. */
+export class RTCBatteryError extends Error {
+  override readonly name: string = 'RTCBatteryError';
+
+  constructor(
+    message: string,
+    /** A stable word to act on. */
+    readonly code: RTCBatteryErrorCode,
+    /** Who is to blame, where it is a peer. */
+    readonly peer: string | null = null,
+  ) {
+    super(message);
+  }
+}
+
+/** Another tab or window has this database open. */
+export class DatabaseBusy extends RTCBatteryError {
+  override readonly name = 'DatabaseBusy';
+
+  constructor(message: string) {
+    super(message, 'database-busy');
+  }
+}
+
+/** An error on its way from the worker: structured cloning would strip a class off. A numeric code is SQLite's. */
+export interface Failure {
+  readonly message: string;
+  readonly code: number | RTCBatteryErrorCode;
+}
+
+/** The error that a failure stands for. */
+export function toError({ message, code }: Failure): SqlError | RTCBatteryError {
+  if (typeof code === 'number') return new SqlError(message, code);
+  return code === 'database-busy' ? new DatabaseBusy(message) : new RTCBatteryError(message, code);
+}

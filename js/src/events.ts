@@ -1,0 +1,53 @@
+// The events of an RTCBattery and who listens to them.
+
+import type { RTCBatteryError } from './errors';
+
+/** What `on` takes, by event. */
+export interface RTCBatteryEvents {
+  /** Operations of a peer were applied. */
+  sync: (peerId: string, change: { operations: number }) => void;
+  /** A peer can be talked to. */
+  'peer-join': (peerId: string) => void;
+  /** A peer is gone. */
+  'peer-leave': (peerId: string) => void;
+  /** Something went wrong; the session goes on unless the code is `storage`, `database-busy` or `internal`. */
+  error: (error: RTCBatteryError) => void;
+}
+
+/** Who listens. */
+export class Listeners {
+  private readonly byEvent: { [E in keyof RTCBatteryEvents]: Set<RTCBatteryEvents[E]> } = {
+    sync: new Set(),
+    'peer-join': new Set(),
+    'peer-leave': new Set(),
+    error: new Set(),
+  };
+
+  add<E extends keyof RTCBatteryEvents>(event: E, callback: RTCBatteryEvents[E]): () => void {
+    const listeners: Set<RTCBatteryEvents[E]> | undefined = this.byEvent[event];
+    if (listeners === undefined) throw new TypeError(`RTCBattery: there is no event ${JSON.stringify(event)}`);
+    // The same function may listen twice; each `on` has an end of its own.
+    const listener = ((...values: Parameters<RTCBatteryEvents[E]>) =>
+      (callback as (...values: Parameters<RTCBatteryEvents[E]>) => void)(...values)) as RTCBatteryEvents[E];
+    listeners.add(listener);
+    return () => {
+      listeners.delete(listener);
+    };
+  }
+
+  emit<E extends keyof RTCBatteryEvents>(event: E, ...values: Parameters<RTCBatteryEvents[E]>): void {
+    const listeners = this.byEvent[event] as Set<(...values: Parameters<RTCBatteryEvents[E]>) => void>;
+    // An error that nobody listens to would be a riddle to whoever opens the console.
+    if (event === 'error' && listeners.size === 0) console.warn('RTCBattery:', values[0]);
+    for (const listener of [...listeners]) {
+      try {
+        listener(...values);
+      } catch (error) {
+        // The listener's own mistake: told where uncaught errors are told, and no harm to other listeners.
+        setTimeout(() => {
+          throw error;
+        });
+      }
+    }
+  }
+}

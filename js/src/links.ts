@@ -1,0 +1,82 @@
+// The core's links by id. Performs link effects; decides nothing. What is asked of a link that is gone is dropped: the core hears of its end
+// by a report that is on its way.
+
+import { assertNever } from './assert-never';
+import type { LinkId } from './generated/LinkId';
+import { Link } from './link';
+import type { LinkEffect, LinkInput } from './messages';
+
+/** All links of one session. */
+export class Links {
+  private readonly open = new Map<LinkId, Link>();
+  private readonly closing = new Set<Promise<void>>();
+
+  constructor(
+    private readonly iceServers: RTCIceServer[],
+    private readonly report: (input: LinkInput, transfer?: Transferable[]) => void,
+  ) {}
+
+  /** Performs effects in their order. */
+  perform(effects: readonly LinkEffect[]): void {
+    const sending = new Set<Link>();
+    for (const effect of effects) {
+      const link = effect.kind === 'openLink' ? this.make(effect.link, effect.offers) : this.open.get(effect.link);
+      if (link === undefined) continue;
+      switch (effect.kind) {
+        case 'openLink':
+          break;
+        case 'createOffer':
+          link.offer(effect.iceRestart);
+          break;
+        case 'setRemoteDescription':
+          link.accept(effect.description);
+          break;
+        case 'addCandidate':
+          link.addCandidate(effect.candidate);
+          break;
+        case 'sendText':
+          link.sendText(effect.text);
+          sending.add(link);
+          break;
+        case 'sendBinary':
+          link.sendBinary(effect.bytes);
+          sending.add(link);
+          break;
+        case 'closeLink':
+          this.open.delete(effect.link);
+          this.end(link);
+          break;
+        default:
+          assertNever(effect);
+      }
+    }
+    for (const link of sending) link.reportDrained();
+  }
+
+  /** Resolves when every link that was told to close has. */
+  async closed(): Promise<void> {
+    await Promise.all(this.closing);
+  }
+
+  /** Closes everything at once and says so: the page is going away, and peers should not have to find out. */
+  abandon(): void {
+    for (const link of this.open.values()) link.abandon();
+  }
+
+  private make(id: LinkId, offers: boolean): Link | undefined {
+    try {
+      const link = new Link(id, offers, { iceServers: this.iceServers }, this.report);
+      this.open.set(id, link);
+      return link;
+    } catch (error) {
+      // Wrong ICE servers, or too many connections in this process.
+      this.report({ kind: 'linkFailed', link: id, reason: String(error) });
+      return undefined;
+    }
+  }
+
+  private end(link: Link): void {
+    const end = link.close().finally(() => this.closing.delete(end));
+    this.closing.add(end);
+  }
+}

@@ -1,0 +1,50 @@
+// What page and worker say to each other. Effects, inputs and events are the core's own types, generated from Rust.
+
+import type { Failure } from './errors';
+import type { Effect } from './generated/Effect';
+import type { Event } from './generated/Event';
+import type { Input } from './generated/Input';
+import type { LinkId } from './generated/LinkId';
+import type { QueryResult, SqlParams } from './values';
+
+/** Effects that only the page can perform: workers have no RTCPeerConnection. */
+export type LinkEffect = Extract<Effect, { link: LinkId }>;
+
+/** What the page reports of links. */
+export type LinkInput = Extract<Input, { link: LinkId }>;
+
+/** What the page asks the worker to do, and what comes back. */
+export interface Calls {
+  /** Opens the database and joins the room. The first call. */
+  open: {
+    argument: { signalingUrl: string; token: string; dbName: string | undefined; wasmUrl: string };
+    result: void;
+  };
+  /** Runs SQL; answered when what it committed is saved. */
+  exec: {
+    argument: { sql: string; params: SqlParams | undefined; local: boolean };
+    result: QueryResult;
+  };
+  /** Says goodbye to the room; answered when everything is saved. The last call. */
+  close: { argument: undefined; result: void };
+}
+
+/** A call on its way. */
+export type Call = { [N in keyof Calls]: { kind: 'call'; id: number; name: N; argument: Calls[N]['argument'] } }[keyof Calls];
+
+/** From page to worker. */
+export type ToWorker = Call | { kind: 'input'; input: LinkInput };
+
+/** From worker to page. */
+export type FromWorker =
+  | { kind: 'reply'; id: number; result: Calls[keyof Calls]['result'] }
+  | { kind: 'refusal'; id: number; failure: Failure }
+  /** To be performed in this order. */
+  | { kind: 'effects'; effects: LinkEffect[] }
+  | { kind: 'event'; event: Event }
+  /** Sent before any reply or event that a change of these goes with. */
+  | { kind: 'status'; version: number; peers: string[] }
+  /** Saving fails and is tried again. */
+  | { kind: 'trouble'; failure: Failure }
+  /** The worker is beyond use. */
+  | { kind: 'failed'; failure: Failure };

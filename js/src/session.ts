@@ -1,0 +1,119 @@
+// One stay in a room, from connect to disconnect: a worker with the database, the links that it asks for, and what it last told of itself.
+
+import { assertNever } from './assert-never';
+import type { Settings } from './config';
+import { RTCBatteryError, toError } from './errors';
+import type { Listeners } from './events';
+import type { Event } from './generated/Event';
+import { Links } from './links';
+import type { QueryResult, SqlParams } from './values';
+import { type Notice, WorkerClient } from './worker-client';
+
+/** A session that is open, opening or closing. */
+export class Session {
+  /** Peers that can be talked to. */
+  peers: readonly string[] = [];
+  /** How many transactions the replica has committed or applied. */
+  version = 0;
+  private opened = false;
+  private readonly worker: WorkerClient;
+  private readonly links: Links;
+  private readonly pageHidden = (): void => this.links.abandon();
+
+  /** `lost` is called once, if the session breaks. */
+  constructor(
+    private readonly settings: Settings,
+    private readonly listeners: Listeners,
+    private readonly lost: () => void,
+  ) {
+    this.worker = new WorkerClient(
+      settings.workerUrl,
+      (notice) => this.hear(notice),
+      (error) => this.fail(error),
+    );
+    this.links = new Links(settings.iceServers, (input, transfer) => this.worker.input(input, transfer));
+    addEventListener('pagehide', this.pageHidden);
+  }
+
+  /** Opens the database; the room is joined as soon as it can be reached. */
+  async open(): Promise<void> {
+    const { signalingUrl, token, dbName, wasmUrl } = this.settings;
+    try {
+      await this.worker.call('open', { signalingUrl, token, dbName, wasmUrl });
+      this.opened = true;
+    } catch (error) {
+      this.end(error as Error);
+      throw error;
+    }
+  }
+
+  exec(sql: string, params: SqlParams | undefined, local: boolean): Promise<QueryResult> {
+    return this.worker.call('exec', { sql, params, local });
+  }
+
+  /** Says goodbye to the peers and waits until everything is saved. */
+  async close(): Promise<void> {
+    try {
+      await this.worker.call('close', undefined);
+      await this.links.closed();
+    } finally {
+      this.end(new RTCBatteryError('the database was disconnected', 'not-connected'));
+    }
+  }
+
+  private hear(notice: Notice): void {
+    switch (notice.kind) {
+      case 'effects':
+        this.links.perform(notice.effects);
+        break;
+      case 'status':
+        this.version = notice.version;
+        this.peers = notice.peers;
+        break;
+      case 'event':
+        this.emit(notice.event);
+        break;
+      case 'trouble':
+        this.listeners.emit('error', toError(notice.failure) as RTCBatteryError);
+        break;
+      case 'failed':
+        this.fail(toError(notice.failure) as RTCBatteryError);
+        break;
+      default:
+        assertNever(notice);
+    }
+  }
+
+  private emit(event: Event): void {
+    switch (event.kind) {
+      case 'peerJoin':
+        this.listeners.emit('peer-join', event.peer);
+        break;
+      case 'peerLeave':
+        this.listeners.emit('peer-leave', event.peer);
+        break;
+      case 'sync':
+        this.listeners.emit('sync', event.peer, { operations: event.operations });
+        break;
+      case 'error':
+        this.listeners.emit('error', new RTCBatteryError(event.message, event.code, event.peer));
+        break;
+      default:
+        assertNever(event);
+    }
+  }
+
+  private fail(error: RTCBatteryError): void {
+    this.end(error);
+    this.lost();
+    // Before, the rejection of `open` says it.
+    if (this.opened) this.listeners.emit('error', error);
+  }
+
+  private end(error: Error): void {
+    removeEventListener('pagehide', this.pageHidden);
+    this.links.abandon();
+    this.worker.terminate(error);
+    this.peers = [];
+  }
+}

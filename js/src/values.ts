@@ -1,0 +1,20 @@
+// What goes into SQL and what comes out of it.
+
+/** A value that SQL returned. An INTEGER is a `bigint` only where a number cannot hold it (beyond 2^53 - 1). */
+export type SqlValue = null | number | bigint | string | Uint8Array;
+
+/** A value for a parameter. A number without a fraction is an INTEGER, others are REAL; booleans are 1 and 0; `undefined` is NULL. */
+export type SqlInput = SqlValue | undefined | boolean | ArrayBuffer;
+
+/** Parameters by position (`?`, `?2`), or by name (`:a`, `@a`, `$a`; the prefix may be left out here). */
+export type SqlParams = readonly SqlInput[] | { readonly [name: string]: SqlInput };
+
+/** What `exec` returns. Of several statements, the rows are those of the last one that returns any. */
+export interface QueryResult {
+  /** Column names; empty where no statement returned rows. */
+  columns: string[];
+  /** The rows. */
+  values: SqlValue[][];
+  /** Rows inserted, updated or deleted, by all statements together. */
+  rowsAffected: number;
+}

@@ -1,0 +1,175 @@
+// The core's host: hands it what happened, performs what it asks for, keeps its one alarm, and has its commits saved. Decides nothing.
+
+import init, { BatteryNode, roomOf, Storage } from '../../pkg/rtc_battery';
+import { assertNever } from '../assert-never';
+import type { Failure } from '../errors';
+import type { Effect } from '../generated/Effect';
+import type { Event } from '../generated/Event';
+import type { Input } from '../generated/Input';
+import type { Calls, LinkEffect } from '../messages';
+import type { QueryResult } from '../values';
+import { Alarm, now } from './clock';
+import { Refusal, toFailure } from './failure';
+import { hold } from './lock';
+import { PageDatabase } from './pages';
+import { Saver } from './saver';
+import { SignalingSocket } from './socket';
+
+const SEED_BYTES = 32;
+
+/** The page, as the host sees it. */
+export interface Page {
+  perform(effects: LinkEffect[]): void;
+  tell(event: Event): void;
+  status(version: number, peers: string[]): void;
+  trouble(failure: Failure): void;
+  failed(failure: Failure): void;
+}
+
+/** One open database in its room. */
+export class Host {
+  private readonly socket = new SignalingSocket((input) => this.deliver(input));
+  private readonly alarm = new Alarm(() => this.step(() => undefined));
+  private readonly saver: Saver;
+  private linkEffects: LinkEffect[] = [];
+  private toldStatus = '';
+  private broken = false;
+
+  private constructor(
+    private readonly page: Page,
+    private readonly node: BatteryNode,
+    private readonly storage: Storage,
+    private readonly pages: PageDatabase,
+  ) {
+    this.saver = new Saver(storage, pages, () => node.version(), {
+      saved: (version) => this.deliver({ kind: 'saved', version }),
+      failed: (error) => this.saveFailed(error),
+    });
+  }
+
+  /** Loads the core, opens the database and joins the room. */
+  static async open({ signalingUrl, token, dbName, wasmUrl }: Calls['open']['argument'], page: Page): Promise<Host> {
+    await init({ module_or_path: wasmUrl }).catch((error: unknown) => {
+      throw new Refusal('load', `cannot load ${wasmUrl}: ${toFailure(error).message}; see wasmUrl in RTCBatteryConfig`);
+    });
+    const room = roomOf(token);
+    const name = dbName ?? `rtc-battery-${room}`;
+    await hold(name);
+    let host: Host | undefined;
+    const pages = await PageDatabase.open(name, (reason) => host?.fail(new Refusal('storage', reason)));
+    const storage = new Storage();
+    await pages.load((firstPage, bytes) => storage.load(firstPage, bytes));
+    const seed = crypto.getRandomValues(new Uint8Array(SEED_BYTES));
+    const node = new BatteryNode(storage, { signalingUrl, token, room, seed }, now());
+    host = new Host(page, node, storage, pages);
+    host.step(() => node.connect(now()));
+    return host;
+  }
+
+  /** Runs SQL; resolves when what it committed is saved. */
+  async exec({ sql, params, local }: Calls['exec']['argument']): Promise<QueryResult> {
+    const committed = this.storage.commits();
+    let result: QueryResult;
+    try {
+      result = this.node.exec(sql, params, local, now());
+    } finally {
+      // Also after a failure: statements before the one that failed may have committed.
+      this.step(() => undefined);
+    }
+    if (this.storage.commits() !== committed) await this.saver.saved();
+    return result;
+  }
+
+  /** Hands the core what happened. */
+  deliver(input: Input): void {
+    this.step(() => this.node.handleInput(input, now()));
+  }
+
+  /** Says goodbye to the room, saves everything and closes the database. */
+  async close(): Promise<void> {
+    this.step(() => this.node.disconnect(now()));
+    await this.saver.saved();
+    this.alarm.set(null);
+    this.pages.close();
+  }
+
+  /** Does something with the core, then what the core asks for. */
+  private step(action: () => void): void {
+    if (this.broken) return;
+    try {
+      action();
+      this.pump();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  private pump(): void {
+    for (;;) {
+      const { output, value } = this.node.pollOutput(now());
+      if (output === 'idle') {
+        this.alarm.set(value);
+        break;
+      }
+      if (output === 'effect') this.perform(value);
+      else this.tell(value);
+    }
+    this.sendLinkEffects();
+    this.tellStatus();
+    this.saver.flush();
+  }
+
+  private perform(effect: Effect): void {
+    if ('link' in effect) {
+      this.linkEffects.push(effect);
+      return;
+    }
+    switch (effect.kind) {
+      case 'openSignaling':
+        this.socket.open(effect.url);
+        break;
+      case 'sendSignaling':
+        this.socket.send(effect.text);
+        break;
+      case 'closeSignaling':
+        this.socket.close();
+        break;
+      default:
+        assertNever(effect);
+    }
+  }
+
+  private sendLinkEffects(): void {
+    if (this.linkEffects.length === 0) return;
+    this.page.perform(this.linkEffects);
+    this.linkEffects = [];
+  }
+
+  private tell(event: Event): void {
+    this.tellStatus();
+    this.page.tell(event);
+  }
+
+  private tellStatus(): void {
+    const version = this.node.version();
+    const peers = this.node.peers();
+    const status = `${version} ${peers.join(' ')}`;
+    if (status === this.toldStatus) return;
+    this.toldStatus = status;
+    this.page.status(version, peers);
+  }
+
+  private saveFailed(error: unknown): void {
+    const failure = toFailure(error);
+    // Shut out by the fence: what is in memory here is not what is stored any more.
+    if (failure.code === 'database-busy') this.fail(error);
+    else this.page.trouble(failure);
+  }
+
+  private fail(error: unknown): void {
+    if (this.broken) return;
+    this.broken = true;
+    this.alarm.set(null);
+    this.page.failed(toFailure(error));
+  }
+}

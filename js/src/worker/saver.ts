@@ -1,0 +1,77 @@
+// From commits in memory to IndexedDB: one transaction in flight, and what is committed meanwhile goes into the next one together.
+// (Two in flight leave a hole when the first fails and the second does not.)
+
+import type { Storage } from '../../pkg/rtc_battery';
+import type { PageDatabase } from './pages';
+
+/** When to try again after saving failed. */
+const RETRY_MS = 2000;
+
+interface Waiter {
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
+/** What the saver tells. */
+export interface SaverEvents {
+  /** Everything up to this version of the replica is saved. */
+  saved(version: number): void;
+  /** Saving failed; told once until it succeeds again. */
+  failed(error: unknown): void;
+}
+
+/** Saves what the storage has to save. */
+export class Saver {
+  /** Wait for the next batch that is taken, or for none if there is nothing to take. */
+  private waiting: Waiter[] = [];
+  private inFlight = false;
+  private failing = false;
+  private retry: ReturnType<typeof setTimeout> | undefined;
+
+  /** `version` tells the replica's version now. */
+  constructor(
+    private readonly storage: Storage,
+    private readonly pages: PageDatabase,
+    private readonly version: () => number,
+    private readonly events: SaverEvents,
+  ) {}
+
+  /** Resolves when everything that is committed by now is saved; rejects if the attempt to save it fails. */
+  saved(): Promise<void> {
+    const saved = new Promise<void>((resolve, reject) => this.waiting.push({ resolve, reject }));
+    this.flush();
+    return saved;
+  }
+
+  /** Saves what is committed and not saved, unless that is going on already. */
+  flush(): void {
+    if (this.inFlight) return;
+    const batch = this.storage.takeBatch();
+    const waiters = this.waiting;
+    this.waiting = [];
+    if (batch === undefined) {
+      for (const { resolve } of waiters) resolve();
+      return;
+    }
+    clearTimeout(this.retry);
+    this.inFlight = true;
+    const version = this.version();
+    this.pages.save(batch).then(
+      () => {
+        this.inFlight = this.failing = false;
+        this.storage.batchSaved(batch.generation);
+        for (const { resolve } of waiters) resolve();
+        this.events.saved(version);
+        this.flush();
+      },
+      (error: unknown) => {
+        this.inFlight = false;
+        this.storage.batchFailed(batch.generation);
+        for (const { reject } of waiters) reject(error);
+        this.retry = setTimeout(() => this.flush(), RETRY_MS);
+        if (!this.failing) this.events.failed(error);
+        this.failing = true;
+      },
+    );
+  }
+}
