@@ -1,2 +1,13 @@
-//! The core of RTC Battery.
+//! The sans-IO core of RTC Battery: a [`Replica`] (a SQLite database that captures and merges) and a [`Node`] (a room of peers that
+//! syncs one). No socket, no clock, no randomness, no browser: hosts feed [`Input`](node::Input)s with the time they came and perform
+//! [`Effect`](node::Effect)s.
+
 #![forbid(unsafe_code)]
+
+pub mod node;
+mod now;
+pub mod replica;
+
+pub use node::Node;
+pub use now::Now;
+pub use replica::Replica;

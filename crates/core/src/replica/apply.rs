@@ -1,0 +1,350 @@
+//! Takes in what other replicas did: a delta, in one SQLite transaction.
+//!
+//! Every operation is hostile until it has been read against the table it names. What is invalid is refused and told, and does not stop those
+//! after it; what names a table or column that is not known yet waits in `rtc_waiting`, in the log like everything else. Merges run with
+//! foreign keys off, CHECK ignored and main-schema triggers off: the writer's database enforced them, and the effects of its triggers are
+//! operations of their own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rtc_battery_proto::{Dot, Operation, OperationKind, SqlValue, Tick, TransactionExtent, VersionVector};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, params};
+
+use super::capture::Slot;
+use super::error::StorageError;
+use super::replica::{Committed, State};
+use super::rows::{self, Entry};
+use super::schema::{self, SCHEMA};
+use super::show;
+use super::sql::is_internal;
+use super::store;
+use super::table::Table;
+
+/// What [`Replica::apply`](super::Replica::apply) did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// How many operations were new to this replica.
+    pub operations: u32,
+    /// What was dropped because it is invalid, or cannot be shown here, with the reason, for a person. The others were applied.
+    pub refused: Vec<String>,
+}
+
+/// Reasons that are told for one delta; a hostile one could have millions.
+const MAX_REASONS: usize = 16;
+
+impl Applied {
+    fn refuse(&mut self, operation: &Operation, why: &str) {
+        if self.refused.len() < MAX_REASONS {
+            let Operation { hlc, kind, table, .. } = operation;
+            let table: String = table.chars().take(64).collect();
+            self.refused.push(format!("{kind:?} {hlc} on table {table:?}: {why}"));
+        }
+    }
+}
+
+/// An operation that cannot be applied.
+enum Outcome {
+    Applied,
+    /// Its table or one of its columns is not known yet.
+    Waits,
+    Refused(String),
+}
+
+impl State {
+    /// Applies a delta.
+    pub(super) fn apply(
+        &mut self,
+        connection: &Connection,
+        operations: Vec<Operation>,
+        covers: &VersionVector,
+    ) -> Result<Applied, StorageError> {
+        if !connection.is_autocommit() {
+            return Err(StorageError::InTransaction);
+        }
+        let news = covers.minus(&self.vector);
+        if news.is_empty() {
+            return Ok(Applied::default());
+        }
+        let at_hand = whole_transaction(&operations, &news).then(|| operations.clone());
+        let merging = |state: &mut Self| {
+            let mut merge = Merge { connection, state, transactions: BTreeMap::new(), applied: Applied::default() };
+            merge.run(operations, &news)?;
+            let Merge { applied, .. } = merge;
+            state.save_news(connection, &news)?;
+            Ok(applied)
+        };
+        let before = (self.clock, self.version);
+        let outcome = in_merge_transaction(connection, || merging(self));
+        match outcome {
+            Ok(applied) => {
+                self.vector.merge(&news);
+                self.committed.push_back(Committed { version: self.version, covers: news, operations: at_hand });
+                Ok(applied)
+            }
+            Err(error) => {
+                (self.clock, self.version) = before;
+                self.reload_origins(connection)?;
+                self.reload_tables(connection)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Applies what waited for tables that the user has created meanwhile.
+    pub(super) fn release_waiting(&mut self, connection: &Connection) -> Result<(), StorageError> {
+        let names: Vec<String> = self.tables.iter().map(|table| table.name.clone()).collect();
+        in_merge_transaction(connection, || {
+            let mut merge =
+                Merge { connection, state: self, transactions: BTreeMap::new(), applied: Applied::default() };
+            names.iter().try_for_each(|name| merge.release(name))?;
+            merge.forget_empty()
+        })
+    }
+
+    /// Stores vector, version and clock as they are with the new dots. The vector in memory follows after the COMMIT.
+    fn save_news(&mut self, connection: &Connection, news: &VersionVector) -> Result<(), StorageError> {
+        let mut vector = self.vector.clone();
+        vector.merge(news);
+        for (origin, ranges) in news.iter() {
+            self.origins.save(connection, &vector, origin)?;
+            let dots = ranges.iter().map(|(first, last)| last - first + 1).fold(0, u64::saturating_add);
+            self.version = self.version.saturating_add(dots);
+        }
+        // More would not be a JavaScript number; nobody but a forger gets there.
+        self.version = self.version.min(rtc_battery_proto::MAX_SEQ);
+        store::save_progress(connection, self.version, self.clock.last())
+    }
+}
+
+/// Whether the operations are one transaction as its writer committed it, few enough to keep at hand.
+fn whole_transaction(operations: &[Operation], news: &VersionVector) -> bool {
+    let mut places = operations.iter().filter_map(Operation::place);
+    let Some((dot, extent, _)) = places.next() else { return false };
+    let mut only = VersionVector::default();
+    only.insert(dot.clone());
+    *news == only
+        && extent.n as usize == operations.len()
+        && operations.len() <= 1000
+        && places.all(|(other, _, _)| other == dot)
+}
+
+/// Runs a merge in one transaction, with the user's enforcement out of the way and back afterwards.
+fn in_merge_transaction<T>(
+    connection: &Connection,
+    merge: impl FnOnce() -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    let foreign_keys = connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY)?;
+    let enforce = |on: bool| -> Result<(), StorageError> {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, on && foreign_keys)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, on)?;
+        connection.pragma_update(None, "ignore_check_constraints", !on)?;
+        Ok(())
+    };
+    enforce(false)?;
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let outcome = merge().and_then(|done| {
+        connection.execute_batch("COMMIT")?;
+        Ok(done)
+    });
+    if outcome.is_err() && !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
+    enforce(true)?;
+    outcome
+}
+
+/// One merge transaction under way.
+struct Merge<'a> {
+    connection: &'a Connection,
+    state: &'a mut State,
+    /// Numbers of the transactions met so far, and which of their operations.
+    transactions: BTreeMap<Dot, (i64, TransactionExtent, BTreeSet<u32>)>,
+    applied: Applied,
+}
+
+impl Merge<'_> {
+    fn run(&mut self, operations: Vec<Operation>, news: &VersionVector) -> Result<(), StorageError> {
+        // Tables before their rows, whatever the order they came in.
+        let (schema, rows): (Vec<_>, Vec<_>) =
+            operations.into_iter().partition(|operation| operation.table.eq_ignore_ascii_case(SCHEMA));
+        let schema_changed = !schema.is_empty();
+        for operation in schema {
+            self.take(operation, news)?;
+        }
+        if schema_changed {
+            self.create_tables()?;
+        }
+        for operation in rows {
+            self.take(operation, news)?;
+        }
+        self.forget_empty()
+    }
+
+    /// Transactions that came without an operation that still shows.
+    fn forget_empty(&mut self) -> Result<(), StorageError> {
+        self.transactions.values().try_for_each(|(tx, _, _)| store::forget_if_empty(self.connection, *tx))
+    }
+
+    /// One operation of the delta.
+    fn take(&mut self, operation: Operation, news: &VersionVector) -> Result<(), StorageError> {
+        let Some((dot, extent, index)) = operation.place() else {
+            self.applied.refuse(&operation, "it does not say which transaction it belongs to");
+            return Ok(());
+        };
+        if !news.contains(&dot) {
+            return Ok(());
+        }
+        let Some(tx) = self.place(dot, extent, index)? else {
+            self.applied.refuse(&operation, "it contradicts another operation of its transaction");
+            return Ok(());
+        };
+        self.observe(operation.hlc.tick);
+        match self.apply(tx, index, &operation)? {
+            Outcome::Applied => self.applied.operations += 1,
+            Outcome::Refused(why) => self.applied.refuse(&operation, &why),
+            Outcome::Waits => {
+                self.applied.operations += 1;
+                let text = serde_json::to_string(&operation).map_err(|_| StorageError::Corrupt("an operation"))?;
+                let mut insert = self.connection.prepare_cached("INSERT INTO rtc_waiting VALUES (?1, ?2, ?3, ?4)")?;
+                insert.execute(params![tx, index, operation.table, text])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn observe(&mut self, tick: Tick) {
+        self.state.clock.advance(tick);
+    }
+
+    /// The transaction's number, once for each of its operations.
+    fn place(&mut self, dot: Dot, extent: TransactionExtent, index: u32) -> Result<Option<i64>, StorageError> {
+        if let Some((tx, known, indices)) = self.transactions.get_mut(&dot) {
+            return Ok((*known == extent && indices.insert(index)).then_some(*tx));
+        }
+        let origin = self.state.origins.id(self.connection, &dot.origin)?;
+        let tx = self.state.numbers.insert(self.connection, origin, dot.seq, extent)?;
+        self.transactions.insert(dot, (tx, extent, BTreeSet::from([index])));
+        Ok(Some(tx))
+    }
+
+    fn apply(&mut self, tx: i64, index: u32, operation: &Operation) -> Result<Outcome, StorageError> {
+        if is_internal(&operation.table) && !operation.table.eq_ignore_ascii_case(SCHEMA) {
+            return Ok(Outcome::Refused("the table belongs to RTC Battery".to_owned()));
+        }
+        let Some(table) = self.state.tables.by_name(&operation.table).cloned() else { return Ok(Outcome::Waits) };
+        let written = match written(&table, operation) {
+            Ok(written) => written,
+            Err(outcome) => return Ok(outcome),
+        };
+        let key = match key(&table, operation, &written) {
+            Ok(key) => key,
+            Err(why) => return Ok(Outcome::Refused(why)),
+        };
+        self.apply_to_row(&table, key, tx, index, operation, written)
+    }
+
+    fn apply_to_row(
+        &mut self,
+        table: &Arc<Table>,
+        key: String,
+        tx: i64,
+        index: u32,
+        operation: &Operation,
+        written: Vec<(usize, SqlValue)>,
+    ) -> Result<Outcome, StorageError> {
+        let (connection, origins) = (self.connection, &self.state.origins);
+        let found = rows::find(connection, table, &key)?;
+        let by_key = Slot::Key(key);
+        let mut entries = Vec::new();
+        rows::load(connection, origins, table, &by_key, &mut entries)?;
+        if let Some((slot, _)) = found.as_ref().filter(|(slot, _)| *slot != by_key) {
+            rows::load(connection, origins, table, slot, &mut entries)?;
+        }
+        let mut state = rows::state(&entries, found.as_ref().map(|(_, image)| image.as_slice()))?;
+        let was_there = state.exists();
+        let Operation { hlc, kind, .. } = operation;
+        state.apply(hlc, *kind, written);
+        let columns = Default::default();
+        entries.push(Entry { tx, index, hlc: hlc.clone(), kind: *kind, columns, inline: None, stored_at: None });
+        let shown = show::show(connection, table, &by_key, &state, found, was_there.then_some(hlc))?;
+        let (slot, image) = match &shown {
+            Ok(Some((slot, image))) => (slot, Some(image.as_slice())),
+            Ok(None) | Err(_) => (&by_key, None),
+        };
+        rows::write(connection, table, slot, &entries, &state, image)?;
+        if let Err(why) = shown {
+            self.applied.refuse(operation, &format!("kept, but this database cannot show the row: {why}"));
+        }
+        Ok(Outcome::Applied)
+    }
+
+    /// Makes tables of the rows of `rtc_schema` that have none yet, and applies what waited for them.
+    fn create_tables(&mut self) -> Result<(), StorageError> {
+        let mut select =
+            self.connection.prepare("SELECT id, name, sql FROM rtc_schema WHERE kind = 'table' ORDER BY id")?;
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let rows = rows.collect::<rusqlite::Result<Vec<(String, String, String)>>>()?;
+        for (identity, name, sql) in rows {
+            if self.state.tables.by_name(&name).is_some_and(|table| table.identity() == identity) {
+                continue;
+            }
+            match schema::create_received(self.connection, &mut self.state.tables, &identity, &name, &sql)? {
+                Ok(()) => self.release(&name)?,
+                Err(why) if self.applied.refused.len() < MAX_REASONS => self.applied.refused.push(why),
+                Err(_) => {}
+            }
+        }
+        self.state.capture.watch(self.state.tables.iter());
+        Ok(())
+    }
+
+    /// Applies what waited for a table.
+    fn release(&mut self, name: &str) -> Result<(), StorageError> {
+        let mut select = self.connection.prepare_cached("SELECT tx, idx, operation FROM rtc_waiting WHERE tbl = ?1")?;
+        let rows = select.query_map([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let rows = rows.collect::<rusqlite::Result<Vec<(i64, u32, String)>>>()?;
+        for (tx, index, text) in rows {
+            let operation: Operation =
+                serde_json::from_str(&text).map_err(|_| StorageError::Corrupt("rtc_waiting.operation"))?;
+            let outcome = self.apply(tx, index, &operation)?;
+            if let Outcome::Refused(why) = &outcome {
+                self.applied.refuse(&operation, why);
+            }
+            if !matches!(outcome, Outcome::Waits) {
+                let mut delete =
+                    self.connection.prepare_cached("DELETE FROM rtc_waiting WHERE tx = ?1 AND idx = ?2")?;
+                delete.execute(params![tx, index])?;
+                store::forget_if_empty(self.connection, tx)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The written columns by position.
+fn written(table: &Table, operation: &Operation) -> Result<Vec<(usize, SqlValue)>, Outcome> {
+    if operation.kind == OperationKind::Delete {
+        return Ok(Vec::new());
+    }
+    let values = operation.values.iter().flatten();
+    let place = |(name, value): (&String, &SqlValue)| Some((table.column(name)?, value.clone()));
+    values.map(|written| place(written).ok_or(Outcome::Waits)).collect()
+}
+
+/// The canonical key that the operation names. Its written columns must not say another one.
+fn key(table: &Table, operation: &Operation, written: &[(usize, SqlValue)]) -> Result<String, String> {
+    let named = |column: &usize| {
+        let name = &table.columns[*column].name;
+        let exact = operation.pk.get(name);
+        exact
+            .or_else(|| operation.pk.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value))
+    };
+    let values = table.key.iter().map(named).collect::<Option<Vec<_>>>();
+    let values = values.ok_or("its pk lacks a column of the primary key")?;
+    let key = table.canonical_key(values.iter().copied()).ok_or("NULL in its pk")?;
+    let written = |(column, value)| written.iter().find(|(w, _)| w == column).map_or(value, |(_, written)| written);
+    let again = table.canonical_key(table.key.iter().zip(values).map(written));
+    if again.as_ref() == Some(&key) { Ok(key) } else { Err("its pk and its values name different rows".to_owned()) }
+}

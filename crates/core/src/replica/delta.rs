@@ -1,0 +1,236 @@
+//! Reads the log for a replica that lacks some of it.
+//!
+//! Invariant: what a whole delta holds, applied at its end to what its reader had, is the fold of whole transactions. Transactions that
+//! are committed while it is being read may overwrite what it has told already or not yet; they are added to its end.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use rtc_battery_proto::{
+    Columns, Dot, Hlc, Operation, OperationKind, SqlValue, Tick, TransactionExtent, VersionVector,
+};
+use rusqlite::{Connection, params};
+
+use super::capture::Slot;
+use super::columns::ColumnSet;
+use super::error::StorageError;
+use super::replica::State;
+use super::rows;
+use super::table::Table;
+
+/// Where the reading of a delta stands.
+#[derive(Debug)]
+pub struct DeltaReader {
+    since: VersionVector,
+    /// Transactions still to be read.
+    transactions: VecDeque<i64>,
+    /// Transactions from this number on were committed after the last look.
+    next_number: i64,
+    /// The next operation of the first transaction.
+    next_index: u32,
+}
+
+/// A part of a delta.
+#[derive(Debug)]
+pub struct DeltaChunk {
+    /// The next operations.
+    pub operations: Vec<Operation>,
+    /// Set on the last part.
+    pub end: Option<DeltaEnd>,
+}
+
+/// The end of a delta.
+#[derive(Debug)]
+pub struct DeltaEnd {
+    /// With all the parts' operations, the reader of the delta has these dots.
+    pub covers: VersionVector,
+    /// The end may be told to a peer only once this version is saved.
+    pub version: u64,
+}
+
+/// A transaction as stored.
+struct Stored {
+    id: i64,
+    dot: Dot,
+    extent: TransactionExtent,
+}
+
+impl State {
+    /// Begins to read what a replica that has `since` lacks.
+    pub(super) fn delta(&self, connection: &Connection, since: &VersionVector) -> Result<DeltaReader, StorageError> {
+        let mut found = BTreeSet::new();
+        let mut select = connection.prepare_cached(
+            "SELECT t.id FROM rtc_transactions t JOIN rtc_origins o ON o.id = t.origin
+             WHERE o.node = ?1 AND t.seq BETWEEN ?2 AND ?3",
+        )?;
+        for (origin, ranges) in self.vector.minus(since).iter() {
+            for (first, last) in ranges.iter() {
+                let ids = select.query_map(params![origin.as_str(), first, last], |row| row.get::<_, i64>(0))?;
+                for id in ids {
+                    found.insert(id?);
+                }
+            }
+        }
+        Ok(DeltaReader {
+            since: since.clone(),
+            transactions: found.into_iter().collect(),
+            next_number: self.numbers.next(),
+            next_index: 0,
+        })
+    }
+
+    /// The next part.
+    pub(super) fn read_delta(
+        &self,
+        connection: &Connection,
+        reader: &mut DeltaReader,
+        max_bytes: usize,
+    ) -> Result<DeltaChunk, StorageError> {
+        if !connection.is_autocommit() {
+            // The tables show what is not committed.
+            return Err(StorageError::InTransaction);
+        }
+        let (mut operations, mut bytes) = (Vec::new(), 0);
+        loop {
+            let Some(id) = reader.transactions.front().copied() else {
+                self.read_tail(connection, reader)?;
+                if reader.transactions.is_empty() {
+                    let end = DeltaEnd { covers: self.vector.minus(&reader.since), version: self.version };
+                    return Ok(DeltaChunk { operations, end: Some(end) });
+                }
+                continue;
+            };
+            // A transaction may have been compacted away since it was noted.
+            if let Some(stored) = self.stored(connection, id)? {
+                let full =
+                    self.read_transaction(connection, &stored, reader, &mut operations, &mut bytes, max_bytes)?;
+                if full {
+                    return Ok(DeltaChunk { operations, end: None });
+                }
+            }
+            reader.transactions.pop_front();
+            reader.next_index = 0;
+        }
+    }
+
+    /// What was committed since the last look.
+    fn read_tail(&self, connection: &Connection, reader: &mut DeltaReader) -> Result<(), StorageError> {
+        let mut select = connection.prepare_cached("SELECT id FROM rtc_transactions WHERE id >= ?1 ORDER BY id")?;
+        for id in select.query_map([reader.next_number], |row| row.get::<_, i64>(0))? {
+            let id = id?;
+            if self.stored(connection, id)?.is_some_and(|stored| !reader.since.contains(&stored.dot)) {
+                reader.transactions.push_back(id);
+            }
+        }
+        reader.next_number = self.numbers.next();
+        Ok(())
+    }
+
+    fn stored(&self, connection: &Connection, id: i64) -> Result<Option<Stored>, StorageError> {
+        let mut select =
+            connection.prepare_cached("SELECT origin, seq, ts, counter, n FROM rtc_transactions WHERE id = ?1")?;
+        let mut rows = select.query([id])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let dot = Dot { origin: self.origins.node(row.get(0)?)?.clone(), seq: row.get(1)? };
+        let extent = TransactionExtent { first: Tick { ts: row.get(2)?, counter: row.get(3)? }, n: row.get(4)? };
+        Ok(Some(Stored { id, dot, extent }))
+    }
+
+    /// Reads a transaction from where the reader stands; tells whether the part is full.
+    fn read_transaction(
+        &self,
+        connection: &Connection,
+        stored: &Stored,
+        reader: &mut DeltaReader,
+        operations: &mut Vec<Operation>,
+        bytes: &mut usize,
+        max_bytes: usize,
+    ) -> Result<bool, StorageError> {
+        let mut select = connection.prepare_cached(
+            "SELECT idx, kind, tbl, row, cols, vals, NULL FROM rtc_operations WHERE tx = ?1 AND idx >= ?2
+             UNION ALL SELECT idx, NULL, NULL, NULL, NULL, NULL, operation FROM rtc_waiting WHERE tx = ?1 AND idx >= ?2
+             ORDER BY 1",
+        )?;
+        let mut rows = select.query(params![stored.id, reader.next_index])?;
+        while let Some(row) = rows.next()? {
+            if *bytes >= max_bytes {
+                return Ok(true);
+            }
+            let index: u32 = row.get(0)?;
+            let operation = match row.get::<_, Option<String>>(6)? {
+                Some(waiting) => {
+                    serde_json::from_str(&waiting).map_err(|_| StorageError::Corrupt("rtc_waiting.operation"))?
+                }
+                None => self.read_operation(connection, stored, index, row)?,
+            };
+            *bytes += size_bytes(&operation);
+            operations.push(operation);
+            reader.next_index = index + 1;
+        }
+        Ok(false)
+    }
+
+    fn read_operation(
+        &self,
+        connection: &Connection,
+        stored: &Stored,
+        index: u32,
+        row: &rusqlite::Row<'_>,
+    ) -> Result<Operation, StorageError> {
+        let kind = rows::kind_of_number(row.get(1)?)?;
+        let table = self.tables.by_id(row.get(2)?).ok_or(StorageError::Corrupt("rtc_operations.tbl"))?;
+        let (slot, columns): (Slot, ColumnSet) = (row.get(3)?, row.get(4)?);
+        let inline = rows::parse_values(row.get(5)?)?;
+        let needs_image = matches!(slot, Slot::Rowid(_)) || (inline.is_none() && !columns.is_empty());
+        let image = if needs_image { rows::read(connection, table, &slot)? } else { None };
+        let tick = stored.extent.first.checked_add(index.into());
+        let tick = tick.ok_or(StorageError::Corrupt("rtc_transactions.ts"))?;
+        let values = (kind != OperationKind::Delete)
+            .then(|| values(table, &columns, inline.as_deref(), image.as_deref()))
+            .transpose()?;
+        Ok(Operation {
+            hlc: Hlc { tick, node: stored.dot.origin.clone() },
+            kind,
+            table: table.name.clone(),
+            pk: pk(table, &slot, image.as_deref())?,
+            values,
+            prev: None,
+            seq: Some(stored.dot.seq),
+            tx: Some(stored.extent),
+        })
+    }
+}
+
+fn pk(table: &Table, slot: &Slot, image: Option<&[SqlValue]>) -> Result<Columns, StorageError> {
+    let values: Vec<SqlValue> = match (image, slot) {
+        (Some(image), _) => table.key.iter().map(|column| image[*column].clone()).collect(),
+        (None, Slot::Key(key)) => table.key_values(key),
+        (None, Slot::Rowid(_)) => return Err(StorageError::Corrupt("an operation whose row is nowhere")),
+    };
+    let name = |column: &usize| table.columns[*column].name.clone();
+    Ok(table.key.iter().map(name).zip(values).collect())
+}
+
+fn values(
+    table: &Table,
+    columns: &ColumnSet,
+    inline: Option<&[SqlValue]>,
+    image: Option<&[SqlValue]>,
+) -> Result<Columns, StorageError> {
+    let value = |(place, column): (usize, usize)| {
+        let value = match inline {
+            Some(values) => values.get(place),
+            None => image.and_then(|image| image.get(column)),
+        };
+        let value = value.ok_or(StorageError::Corrupt("an operation whose value is nowhere"))?;
+        let column = table.columns.get(column).ok_or(StorageError::Corrupt("rtc_operations.cols"))?;
+        Ok((column.name.clone(), value.clone()))
+    };
+    columns.iter().enumerate().map(value).collect()
+}
+
+/// About what the operation takes as JSON.
+fn size_bytes(operation: &Operation) -> usize {
+    let columns =
+        |columns: &Columns| columns.iter().map(|(name, value)| name.len() + value.size_bytes() + 8).sum::<usize>();
+    200 + operation.table.len() + columns(&operation.pk) + operation.values.as_ref().map_or(0, columns)
+}

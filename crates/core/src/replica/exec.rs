@@ -1,0 +1,356 @@
+//! Runs the user's SQL, statement by statement, and puts our own work where SQLite would commit.
+//!
+//! A statement outside of a transaction runs inside a BEGIN of ours; COMMIT, and the RELEASE that ends a transaction, are preceded by the
+//! writing of the log. Everything else is SQLite's.
+
+use rtc_battery_proto::SqlValue;
+use rusqlite::fallible_iterator::FallibleIterator as _;
+use rusqlite::{Batch, Connection, Statement, ffi};
+
+use super::capture::Moment;
+use super::error::StorageError;
+use super::guard::{Control, Facts};
+use super::query::{Params, QueryResult, Scope, SqlError};
+use super::replica::State;
+use super::sql::{Bind, value};
+use crate::Now;
+
+/// The user's open transaction.
+#[derive(Debug, Default)]
+pub(super) struct OpenTransaction {
+    /// Open savepoints, outermost first: name and moment.
+    savepoints: Vec<(String, Moment)>,
+    /// Whether a SAVEPOINT opened it, so that its RELEASE commits.
+    by_savepoint: bool,
+    /// What its writes are: all replicated, or all local.
+    scope: Option<Scope>,
+}
+
+impl OpenTransaction {
+    pub(super) fn is_local(&self) -> bool {
+        self.scope == Some(Scope::Local)
+    }
+}
+
+impl From<rusqlite::Error> for SqlError {
+    fn from(error: rusqlite::Error) -> Self {
+        let code = match &error {
+            rusqlite::Error::SqliteFailure(failure, _) => failure.extended_code,
+            rusqlite::Error::SqlInputError { error, .. } => error.extended_code,
+            _ => ffi::SQLITE_ERROR,
+        };
+        let message = match error {
+            rusqlite::Error::SqliteFailure(_, Some(message)) => message,
+            rusqlite::Error::SqlInputError { msg, .. } => msg,
+            other => other.to_string(),
+        };
+        Self { message, code }
+    }
+}
+
+impl From<StorageError> for SqlError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Sqlite(error) => error.into(),
+            StorageError::Corrupt(_) | StorageError::InTransaction => {
+                Self { message: error.to_string(), code: ffi::SQLITE_CORRUPT }
+            }
+        }
+    }
+}
+
+fn refused(message: String) -> SqlError {
+    SqlError { message, code: ffi::SQLITE_AUTH }
+}
+
+impl State {
+    /// Runs one or several statements.
+    pub(super) fn exec(
+        &mut self,
+        connection: &Connection,
+        sql: &str,
+        params: &Params,
+        scope: Scope,
+        now: Now,
+    ) -> Result<QueryResult, SqlError> {
+        let mut result = QueryResult::default();
+        let mut taken = 0;
+        let mut batch = Batch::new(connection, sql);
+        loop {
+            let (prepared, facts) = self.guard.prepare(scope, || batch.next());
+            let prepared = prepared.map_err(|error| match &facts.refused {
+                Some(why) => refused(why.clone()),
+                None => error.into(),
+            })?;
+            let Some(mut statement) = prepared else { return Ok(result) };
+            bind(&mut statement, params, &mut taken)?;
+            self.exec_statement(connection, &mut statement, &facts, scope, now, &mut result)?;
+        }
+    }
+
+    fn exec_statement(
+        &mut self,
+        connection: &Connection,
+        statement: &mut Statement<'_>,
+        facts: &Facts,
+        scope: Scope,
+        now: Now,
+        result: &mut QueryResult,
+    ) -> Result<(), SqlError> {
+        if let Some(control) = &facts.control {
+            return self.exec_control(connection, statement, control, now);
+        }
+        let writes = !statement.readonly() && !facts.unwrapped && !is_vacuum(statement);
+        if !writes {
+            return step(statement, facts, connection, result);
+        }
+        if connection.is_autocommit() {
+            return self.exec_alone(connection, statement, facts, scope, now, result);
+        }
+        self.check_scope(scope)?;
+        // A table that turns out to be refused must go again, alone.
+        let undo = facts.creates_table.is_some();
+        if undo {
+            connection.execute_batch("SAVEPOINT rtc_create")?;
+        }
+        let outcome = self.write(connection, statement, facts, scope, result);
+        if connection.is_autocommit() {
+            // The statement rolled the whole transaction back (OR ROLLBACK, a full disk).
+            self.rolled_back(connection)?;
+        } else if undo {
+            let end =
+                if outcome.is_err() { "ROLLBACK TO rtc_create; RELEASE rtc_create" } else { "RELEASE rtc_create" };
+            connection.execute_batch(end)?;
+        }
+        outcome
+    }
+
+    /// A writing statement outside of a transaction.
+    fn exec_alone(
+        &mut self,
+        connection: &Connection,
+        statement: &mut Statement<'_>,
+        facts: &Facts,
+        scope: Scope,
+        now: Now,
+        result: &mut QueryResult,
+    ) -> Result<(), SqlError> {
+        connection.execute_batch("BEGIN")?;
+        let outcome = self.write(connection, statement, facts, scope, result);
+        // What a failing statement left (OR FAIL keeps the rows before the failure) is committed, as SQLite would.
+        let committed = match &outcome {
+            _ if connection.is_autocommit() => Ok(()),
+            Err(error) if error.code == ffi::SQLITE_AUTH => Err(error.clone()),
+            _ => self.commit_with(connection, now, |connection| Ok(connection.execute_batch("COMMIT")?)),
+        };
+        if committed.is_err() || connection.is_autocommit() && outcome.is_err() {
+            if !connection.is_autocommit() {
+                connection.execute_batch("ROLLBACK")?;
+            }
+            self.rolled_back(connection)?;
+        }
+        outcome.and(committed)
+    }
+
+    /// Steps a writing statement while its writes are captured.
+    fn write(
+        &mut self,
+        connection: &Connection,
+        statement: &mut Statement<'_>,
+        facts: &Facts,
+        scope: Scope,
+        result: &mut QueryResult,
+    ) -> Result<(), SqlError> {
+        self.open.scope.get_or_insert(scope);
+        let before = self.capture.moment();
+        self.capture.switch(true);
+        let outcome = step(statement, facts, connection, result);
+        if outcome.is_err() {
+            self.capture.undo_since(before);
+        }
+        let outcome = outcome.and_then(|()| self.adopt(connection, facts));
+        self.capture.switch(false);
+        outcome
+    }
+
+    /// A table that `exec` created becomes a synced one.
+    fn adopt(&mut self, connection: &Connection, facts: &Facts) -> Result<(), SqlError> {
+        if let Some(name) = &facts.creates_table {
+            self.adopt_table(connection, name)?;
+        }
+        Ok(())
+    }
+
+    fn check_scope(&self, scope: Scope) -> Result<(), SqlError> {
+        match (self.open.scope, scope) {
+            (Some(Scope::Synced), Scope::Local) | (Some(Scope::Local), Scope::Synced) => Err(refused(
+                "exec and execLocal cannot write in the same transaction; COMMIT or ROLLBACK first".to_owned(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn exec_control(
+        &mut self,
+        connection: &Connection,
+        statement: &mut Statement<'_>,
+        control: &Control,
+        now: Now,
+    ) -> Result<(), SqlError> {
+        let alone = connection.is_autocommit();
+        match control {
+            Control::Commit if !alone => return self.commit_with(connection, now, |_| run(statement)),
+            Control::Savepoint(name) => {
+                if alone {
+                    connection.execute_batch("BEGIN")?;
+                    self.open.by_savepoint = true;
+                }
+                run(statement)?;
+                self.open.savepoints.push((name.clone(), self.capture.moment()));
+            }
+            Control::Release(name) => {
+                let depth = self.savepoint(name);
+                if depth == Some(0) && self.open.by_savepoint {
+                    // COMMIT releases every savepoint, and where it fails leaves them all, as this RELEASE would.
+                    return self.commit_with(connection, now, |connection| Ok(connection.execute_batch("COMMIT")?));
+                }
+                run(statement)?;
+                self.open.savepoints.truncate(depth.unwrap_or_default());
+            }
+            Control::RollbackTo(name) => {
+                run(statement)?;
+                if let Some(depth) = self.savepoint(name) {
+                    self.capture.undo_since(self.open.savepoints[depth].1);
+                    self.open.savepoints.truncate(depth + 1);
+                }
+                // A table created since may be gone.
+                self.reload_tables(connection)?;
+            }
+            Control::Rollback => {
+                run(statement)?;
+                self.rolled_back(connection)?;
+            }
+            Control::Begin | Control::Commit => run(statement)?,
+        }
+        Ok(())
+    }
+
+    fn savepoint(&self, name: &str) -> Option<usize> {
+        self.open.savepoints.iter().rposition(|(open, _)| open.eq_ignore_ascii_case(name))
+    }
+
+    /// Writes the log, lets SQLite commit, and only then believes it. A COMMIT that fails (a deferred constraint) leaves the transaction
+    /// open and without our log, as SQLite does.
+    fn commit_with(
+        &mut self,
+        connection: &Connection,
+        now: Now,
+        commit: impl FnOnce(&Connection) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        if self.capture.is_clean() {
+            commit(connection)?;
+            self.open = OpenTransaction::default();
+            return Ok(());
+        }
+        connection.execute_batch("SAVEPOINT rtc_seal")?;
+        let sealed = self.seal(connection, now).and_then(|sealed| commit(connection).map(|()| sealed));
+        match sealed {
+            Ok(sealed) => {
+                self.open = OpenTransaction::default();
+                self.committed(sealed);
+                Ok(())
+            }
+            Err(error) => {
+                if !connection.is_autocommit() {
+                    connection.execute_batch("ROLLBACK TO rtc_seal; RELEASE rtc_seal")?;
+                }
+                self.reload_origins(connection)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The user's transaction is gone.
+    fn rolled_back(&mut self, connection: &Connection) -> Result<(), SqlError> {
+        self.capture.clear();
+        self.open = OpenTransaction::default();
+        self.reload_origins(connection)?;
+        Ok(self.reload_tables(connection)?)
+    }
+}
+
+/// SQLite does not say which statement is a VACUUM, and VACUUM cannot run inside a transaction.
+fn is_vacuum(statement: &Statement<'_>) -> bool {
+    let sql = statement.expanded_sql().unwrap_or_default();
+    let mut rest = sql.trim_start();
+    loop {
+        rest = match (rest.strip_prefix("--"), rest.strip_prefix("/*")) {
+            (Some(comment), _) => comment.split_once('\n').map_or("", |(_, rest)| rest),
+            (_, Some(comment)) => comment.split_once("*/").map_or("", |(_, rest)| rest),
+            (None, None) => break,
+        }
+        .trim_start();
+    }
+    rest.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("VACUUM"))
+}
+
+fn run(statement: &mut Statement<'_>) -> Result<(), SqlError> {
+    statement.raw_execute()?;
+    Ok(())
+}
+
+/// Steps a statement to its end.
+fn step(
+    statement: &mut Statement<'_>,
+    facts: &Facts,
+    connection: &Connection,
+    result: &mut QueryResult,
+) -> Result<(), SqlError> {
+    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let mut rows = statement.raw_query();
+    let mut values = Vec::new();
+    while let Some(row) = rows.next()? {
+        let row = (0..columns.len()).map(|column| Ok(value(row.get_ref(column)?)));
+        values.push(row.collect::<rusqlite::Result<Vec<_>>>()?);
+    }
+    drop(rows);
+    if !columns.is_empty() {
+        (result.columns, result.values) = (columns, values);
+    }
+    if facts.writes_rows && !facts.changes_schema {
+        result.rows_affected += connection.changes();
+    }
+    Ok(())
+}
+
+/// Binds one statement's parameters. `taken` counts the positional ones that statements before it used.
+fn bind(statement: &mut Statement<'_>, params: &Params, taken: &mut usize) -> Result<(), SqlError> {
+    let count = statement.parameter_count();
+    let missing = |what: String| SqlError {
+        message: format!("no value was given for parameter {what}"),
+        code: ffi::SQLITE_RANGE,
+    };
+    match params {
+        Params::None if count == 0 => {}
+        Params::None => return Err(missing("1".to_owned())),
+        Params::Positional(values) => {
+            for n in 1..=count {
+                let value = values.get(*taken + n - 1).ok_or_else(|| missing((*taken + n).to_string()))?;
+                statement.raw_bind_parameter(n, Bind(value))?;
+            }
+            *taken += count;
+        }
+        Params::Named(values) => {
+            for n in 1..=count {
+                let name = statement.parameter_name(n).unwrap_or_default().to_owned();
+                let bare = name.get(1..).unwrap_or_default();
+                let given = |(given, _): &&(String, SqlValue)| *given == name || given == bare;
+                let (_, value) = values.iter().find(given).ok_or_else(|| {
+                    missing(if name.is_empty() { format!("{n}, which has no name") } else { name.clone() })
+                })?;
+                statement.raw_bind_parameter(n, Bind(value))?;
+            }
+        }
+    }
+    Ok(())
+}

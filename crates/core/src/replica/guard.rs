@@ -1,0 +1,192 @@
+//! What the user's SQL may do, asked by SQLite at prepare time (the authorizer), and what a statement is about.
+//!
+//! `rtc_*` is readable and not writable. What would change the file under the VFS (journal mode, page size, attached files) is refused.
+//! Schema changes that are not replicated yet are refused in `exec` with a word on what to do instead.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization, TransactionOperation};
+
+use super::query::Scope;
+use super::sql::is_internal;
+
+/// What a prepared statement will do, as far as it matters here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) control: Option<Control>,
+    /// It inserts, updates or deletes rows.
+    pub(super) writes_rows: bool,
+    /// It creates this table in the main schema.
+    pub(super) creates_table: Option<String>,
+    /// It changes the schema.
+    pub(super) changes_schema: bool,
+    /// It must run outside of a transaction of ours (PRAGMA, ATTACH, DETACH).
+    pub(super) unwrapped: bool,
+    /// Why it is refused.
+    pub(super) refused: Option<String>,
+}
+
+/// Statements that open and close transactions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Control {
+    Begin,
+    Commit,
+    Rollback,
+    Savepoint(String),
+    Release(String),
+    RollbackTo(String),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// `None`: our own statement, everything is allowed.
+    scope: Option<Scope>,
+    facts: Facts,
+}
+
+/// The installed authorizer's end that we hold.
+#[derive(Debug, Clone)]
+pub(super) struct Guard(Arc<Mutex<State>>);
+
+impl Guard {
+    pub(super) fn install(connection: &mut Connection) -> rusqlite::Result<Self> {
+        let state = Arc::new(Mutex::new(State::default()));
+        let hook_state = Arc::clone(&state);
+        connection.authorizer(Some(move |context: AuthContext<'_>| {
+            let mut state = hook_state.lock().unwrap_or_else(PoisonError::into_inner);
+            match state.scope {
+                None => Authorization::Allow,
+                Some(scope) => state.facts.judge(scope, &context),
+            }
+        }))?;
+        Ok(Self(state))
+    }
+
+    /// Prepares something as the user's: every statement that `prepare` compiles is judged.
+    pub(super) fn prepare<T>(&self, scope: Scope, prepare: impl FnOnce() -> T) -> (T, Facts) {
+        self.set(Some(scope));
+        let prepared = prepare();
+        (prepared, self.set(None))
+    }
+
+    fn set(&self, scope: Option<Scope>) -> Facts {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.scope = scope;
+        std::mem::take(&mut state.facts)
+    }
+}
+
+impl Facts {
+    fn refuse(&mut self, why: impl Into<String>) -> Authorization {
+        self.refused.get_or_insert(why.into());
+        Authorization::Deny
+    }
+
+    fn judge(&mut self, scope: Scope, context: &AuthContext<'_>) -> Authorization {
+        use AuthAction as A;
+        let main = context.database_name.is_none_or(|name| name.eq_ignore_ascii_case("main"));
+        match context.action {
+            A::Insert { table_name } | A::Delete { table_name } | A::Update { table_name, .. } => {
+                let schema_table = table_name.starts_with("sqlite_");
+                self.writes_rows |= !schema_table;
+                if is_internal(table_name) { self.refuse(internal(table_name)) } else { Authorization::Allow }
+            }
+            A::Transaction { operation } => {
+                self.control = Some(match operation {
+                    TransactionOperation::Begin => Control::Begin,
+                    TransactionOperation::Rollback => Control::Rollback,
+                    _ => Control::Commit,
+                });
+                Authorization::Allow
+            }
+            A::Savepoint { operation, savepoint_name } => {
+                let name = savepoint_name.to_owned();
+                self.control = Some(match operation {
+                    TransactionOperation::Begin => Control::Savepoint(name),
+                    TransactionOperation::Rollback => Control::RollbackTo(name),
+                    _ => Control::Release(name),
+                });
+                Authorization::Allow
+            }
+            A::Pragma { pragma_name, pragma_value } => self.judge_pragma(pragma_name, pragma_value),
+            A::Attach { filename } if filename.is_empty() || filename == ":memory:" => self.allow_unwrapped(),
+            A::Attach { .. } => self.refuse("only ':memory:' databases can be attached"),
+            A::Detach { .. } => self.allow_unwrapped(),
+            A::CreateTable { table_name } => {
+                self.changes_schema = true;
+                if is_internal(table_name) {
+                    return self.refuse(internal(table_name));
+                }
+                if main && scope == Scope::Synced {
+                    self.creates_table = Some(table_name.to_owned());
+                }
+                Authorization::Allow
+            }
+            ref other => self.judge_schema_change(scope, main, other),
+        }
+    }
+
+    fn allow_unwrapped(&mut self) -> Authorization {
+        self.unwrapped = true;
+        Authorization::Allow
+    }
+
+    fn judge_pragma(&mut self, name: &str, value: Option<&str>) -> Authorization {
+        const FIXED: [&str; 10] = [
+            "journal_mode",
+            "page_size",
+            "encoding",
+            "auto_vacuum",
+            "locking_mode",
+            "writable_schema",
+            "schema_version",
+            "temp_store_directory",
+            "data_store_directory",
+            "ignore_check_constraints",
+        ];
+        if value.is_some() && FIXED.iter().any(|fixed| name.eq_ignore_ascii_case(fixed)) {
+            return self.refuse(format!("PRAGMA {name} is RTC Battery's to set"));
+        }
+        self.allow_unwrapped()
+    }
+
+    fn judge_schema_change(&mut self, scope: Scope, main: bool, action: &AuthAction<'_>) -> Authorization {
+        use AuthAction as A;
+        let (what, table, can_be_local) = match *action {
+            A::AlterTable { database_name, table_name } if database_name.eq_ignore_ascii_case("main") => {
+                ("ALTER TABLE", table_name, false)
+            }
+            A::DropTable { table_name } => ("DROP TABLE", table_name, false),
+            A::CreateIndex { table_name, .. } => ("CREATE INDEX", table_name, true),
+            A::CreateTrigger { table_name, .. } => ("CREATE TRIGGER", table_name, true),
+            A::CreateView { .. } => ("CREATE VIEW", "", true),
+            A::DropIndex { table_name, .. } => ("DROP INDEX", table_name, true),
+            A::DropTrigger { table_name, .. } => ("DROP TRIGGER", table_name, true),
+            A::DropView { .. } => ("DROP VIEW", "", true),
+            A::CreateVtable { table_name, .. } | A::DropVtable { table_name, .. } => {
+                ("a virtual table", table_name, true)
+            }
+            _ => return Authorization::Allow,
+        };
+        self.changes_schema = true;
+        // An index that SQLite makes for a constraint of CREATE TABLE is part of that table.
+        if !main || self.creates_table.is_some() {
+            return Authorization::Allow;
+        }
+        if is_internal(table) {
+            return self.refuse(internal(table));
+        }
+        match scope {
+            Scope::Local => Authorization::Allow,
+            Scope::Synced if can_be_local => {
+                self.refuse(format!("{what} is not replicated yet; make it on this device with execLocal"))
+            }
+            Scope::Synced => self.refuse(format!("{what} is not replicated yet")),
+        }
+    }
+}
+
+fn internal(name: &str) -> String {
+    format!("{name} belongs to RTC Battery: tables named rtc_* can be read, not written")
+}

@@ -1,0 +1,35 @@
+//! A SQLite database that keeps a log of what was written to it and merges the logs of others.
+//!
+//! The rooms: [`exec`](self::exec) runs the user's SQL under the eye of [`guard`](self::guard), [`capture`](self::capture) notes what it touched,
+//! [`commit`](self::commit) makes a transaction of it, [`merge`](self::merge) decides (pure, knows no SQLite), [`rows`](self::rows) and
+//! [`store`](self::store) keep registers and log, [`apply`](self::apply) takes the deltas of others and [`show`](self::show) makes them
+//! visible, [`delta`](self::delta) reads the log for others, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
+//! knows peers or links.
+
+mod apply;
+mod capture;
+mod clock;
+mod columns;
+mod commit;
+mod delta;
+mod error;
+mod exec;
+mod guard;
+mod key;
+mod merge;
+mod query;
+#[allow(clippy::module_inception, reason = "the rooms of the replica, and the replica they make")]
+mod replica;
+mod rows;
+mod schema;
+mod show;
+mod sql;
+mod staging;
+mod store;
+mod table;
+
+pub use apply::Applied;
+pub use delta::{DeltaChunk, DeltaEnd, DeltaReader};
+pub use error::{OpenError, StorageError};
+pub use query::{Params, QueryResult, Scope, SqlError};
+pub use replica::{Committed, MAX_ROW_BYTES, Replica};

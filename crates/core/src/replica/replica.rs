@@ -1,0 +1,276 @@
+//! [`Replica`]: the rooms put together.
+
+use std::collections::VecDeque;
+
+use rtc_battery_proto::{Dot, Operation, ReplicaId, VersionVector};
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, ffi};
+
+use super::apply::Applied;
+use super::capture::Capture;
+use super::clock::Clock;
+use super::commit::{self, CommitError, Sealed};
+use super::delta::{DeltaChunk, DeltaReader};
+use super::error::{OpenError, StorageError};
+use super::exec::OpenTransaction;
+use super::guard::Guard;
+use super::query::{Params, QueryResult, Scope, SqlError};
+use super::schema::{self, Adoption, Tables};
+use super::staging;
+use super::store::{self, Origins, TransactionNumbers};
+use crate::Now;
+
+/// Largest row, value or statement, in bytes: a constant of the protocol, enforced locally too, so that nobody writes what others refuse.
+pub const MAX_ROW_BYTES: i32 = 16_000_000;
+
+/// A replicated SQLite database.
+#[derive(Debug)]
+pub struct Replica {
+    connection: Connection,
+    state: State,
+}
+
+/// What is known of the database without asking SQLite. Changed only after SQLite committed what it stands for.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) node: ReplicaId,
+    pub(super) version: u64,
+    pub(super) clock: Clock,
+    pub(super) vector: VersionVector,
+    pub(super) origins: Origins,
+    pub(super) numbers: TransactionNumbers,
+    pub(super) tables: Tables,
+    pub(super) capture: Capture,
+    pub(super) guard: Guard,
+    pub(super) open: OpenTransaction,
+    /// Whether the user created a table that operations may be waiting for.
+    pub(super) adopted: bool,
+    pub(super) committed: VecDeque<Committed>,
+}
+
+/// A transaction, or a delta of several, that the replica committed; to be told to peers once it is saved.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// [`Replica::version`] right after it.
+    pub version: u64,
+    /// The dots it stands for.
+    pub covers: VersionVector,
+    /// Its operations, where they are few enough to keep at hand; otherwise they are read from the log.
+    pub operations: Option<Vec<Operation>>,
+}
+
+impl Replica {
+    /// Opens a database as a replica of a room, creating what is missing. `fresh_id` becomes the replica's id if it has none yet.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the database is untouched then.
+    pub fn open(mut connection: Connection, room: &str, fresh_id: &ReplicaId) -> Result<Self, OpenError> {
+        configure(&connection).map_err(StorageError::from)?;
+        let identity = store::initialize(&connection, room, fresh_id)?;
+        let (origins, vector) = Origins::load(&connection)?;
+        let numbers = TransactionNumbers::load(&connection)?;
+        let tables = Tables::load(&connection)?;
+        staging::create(&connection)?;
+        let capture = Capture::install(&mut connection).map_err(StorageError::from)?;
+        capture.watch(tables.iter());
+        let guard = Guard::install(&mut connection).map_err(StorageError::from)?;
+        let state = State {
+            node: identity.node,
+            version: identity.version,
+            clock: Clock::new(identity.last),
+            vector,
+            origins,
+            numbers,
+            tables,
+            capture,
+            guard,
+            open: OpenTransaction::default(),
+            adopted: false,
+            committed: VecDeque::new(),
+        };
+        Ok(Self { connection, state })
+    }
+
+    /// The replica's id (`nodeId`).
+    #[must_use]
+    pub fn id(&self) -> &ReplicaId {
+        &self.state.node
+    }
+
+    /// How many transactions this replica has committed or applied. Only grows, also across restarts.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.state.version
+    }
+
+    /// Which transactions this replica has, saved or not.
+    #[must_use]
+    pub fn vector(&self) -> &VersionVector {
+        &self.state.vector
+    }
+
+    /// Whether a transaction of the user (BEGIN, SAVEPOINT) is open. [`apply`](Self::apply) must wait until it is not.
+    #[must_use]
+    pub fn in_transaction(&self) -> bool {
+        !self.connection.is_autocommit()
+    }
+
+    /// Runs SQL: one or several statements.
+    ///
+    /// # Errors
+    /// [`SqlError`] of the first statement that fails.
+    pub fn exec(&mut self, sql: &str, params: &Params, scope: Scope, now: Now) -> Result<QueryResult, SqlError> {
+        let outcome = self.state.exec(&self.connection, sql, params, scope, now);
+        if self.connection.is_autocommit() && std::mem::take(&mut self.state.adopted) {
+            self.state.release_waiting(&self.connection)?;
+        }
+        outcome
+    }
+
+    /// What was committed up to `version` and not taken yet, in order.
+    pub fn take_committed(&mut self, version: u64) -> Vec<Committed> {
+        let committed = &mut self.state.committed;
+        let up_to = committed.partition_point(|committed| committed.version <= version);
+        committed.drain(..up_to).collect()
+    }
+
+    /// Applies a delta in one SQLite transaction. What the replica has already is skipped; a delta with nothing new writes nothing.
+    ///
+    /// # Errors
+    /// [`StorageError`] only for our own storage, and while [`in_transaction`](Self::in_transaction): a bad operation is refused and told in
+    /// [`Applied`].
+    pub fn apply(&mut self, operations: Vec<Operation>, covers: &VersionVector) -> Result<Applied, StorageError> {
+        self.state.apply(&self.connection, operations, covers)
+    }
+
+    /// Keeps operations of a delta that comes in parts, under a key of the caller's choice, without applying them.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn stage(&mut self, key: u32, operations: &[Operation]) -> Result<(), StorageError> {
+        staging::stage(&self.connection, key, operations)
+    }
+
+    /// Applies what was staged under `key`, as [`apply`](Self::apply) does.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn apply_staged(&mut self, key: u32, covers: &VersionVector) -> Result<Applied, StorageError> {
+        let operations = staging::take(&self.connection, key)?;
+        self.state.apply(&self.connection, operations, covers)
+    }
+
+    /// Forgets what was staged under `key`.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn drop_staged(&mut self, key: u32) -> Result<(), StorageError> {
+        staging::drop(&self.connection, key)
+    }
+
+    /// Begins to read what a replica that has `since` lacks. Read it with [`read_delta`](Self::read_delta).
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn delta(&self, since: &VersionVector) -> Result<DeltaReader, StorageError> {
+        self.state.delta(&self.connection, since)
+    }
+
+    /// The next part of a delta, of about `max_bytes` of JSON. What is committed meanwhile is added to the end, so that the whole is
+    /// the fold of whole transactions.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn read_delta(&self, reader: &mut DeltaReader, max_bytes: usize) -> Result<DeltaChunk, StorageError> {
+        self.state.read_delta(&self.connection, reader, max_bytes)
+    }
+}
+
+/// One behaviour on every host, whatever the build's defaults are.
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(128);
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)?;
+    // Double-quoted strings stay allowed: what sql.js runs, runs.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;
+    // A received schema must not call what is not innocuous.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.execute_batch("PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA recursive_triggers = OFF")
+}
+
+impl State {
+    /// Writes what the open transaction touched as one transaction of the log. `None` where nothing is to be told.
+    pub(super) fn seal(&mut self, connection: &Connection, now: Now) -> Result<Option<Sealed>, SqlError> {
+        self.try_seal(connection, now).map_err(|error| match error {
+            CommitError::Sql(error) => error,
+            CommitError::Storage(error) => error.into(),
+        })
+    }
+
+    fn try_seal(&mut self, connection: &Connection, now: Now) -> Result<Option<Sealed>, CommitError> {
+        let changes = commit::changes(connection, &self.tables, &self.capture.touched())?;
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        if self.open.is_local() {
+            commit::record_local(connection, &self.origins, &changes)?;
+            return Ok(None);
+        }
+        let first = self.clock.next(now.wall_ms).ok_or_else(|| {
+            let message = "the clock is at its end; set this device's date".to_owned();
+            CommitError::Sql(SqlError { message, code: ffi::SQLITE_FULL })
+        })?;
+        let seq = self.vector.origin(&self.node).and_then(|have| have.last()).unwrap_or(0) + 1;
+        let dot = Dot { origin: self.node.clone(), seq };
+        let sealed = commit::seal(connection, &mut self.origins, &mut self.numbers, dot, first, &changes)?;
+        let mut vector = self.vector.clone();
+        vector.insert(sealed.dot.clone());
+        self.origins.save(connection, &vector, &self.node)?;
+        store::save_progress(connection, self.version + 1, sealed.last)?;
+        Ok(Some(sealed))
+    }
+
+    /// SQLite has committed.
+    pub(super) fn committed(&mut self, sealed: Option<Sealed>) {
+        self.capture.clear();
+        let Some(Sealed { dot, last, operations }) = sealed else { return };
+        self.clock.advance(last);
+        self.version += 1;
+        let mut covers = VersionVector::default();
+        covers.insert(dot);
+        self.vector.merge(&covers);
+        self.committed.push_back(Committed { version: self.version, covers, operations });
+    }
+
+    /// Makes a created table a synced one.
+    pub(super) fn adopt_table(&mut self, connection: &Connection, name: &str) -> Result<(), SqlError> {
+        let known = self.tables.by_name(name).is_some();
+        if known {
+            return Ok(());
+        }
+        match schema::adopt_created(connection, &mut self.tables, name) {
+            Ok(()) => {
+                self.capture.watch(self.tables.iter());
+                self.adopted = true;
+                Ok(())
+            }
+            Err(Adoption::Refused(message)) => Err(SqlError { message, code: ffi::SQLITE_AUTH }),
+            Err(Adoption::Storage(error)) => Err(error.into()),
+        }
+    }
+
+    /// Reads again which tables are synced, after a rollback.
+    pub(super) fn reload_tables(&mut self, connection: &Connection) -> Result<(), StorageError> {
+        self.tables = Tables::load(connection)?;
+        self.capture.watch(self.tables.iter());
+        Ok(())
+    }
+
+    /// Reads the numbers of origins again, after a rollback: one given in the rolled-back transaction is not in the database.
+    pub(super) fn reload_origins(&mut self, connection: &Connection) -> Result<(), StorageError> {
+        self.origins = Origins::load(connection)?.0;
+        Ok(())
+    }
+}

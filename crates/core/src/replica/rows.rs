@@ -1,0 +1,226 @@
+//! The registers of rows, stored as the operations that still show: `rtc_operations`.
+//!
+//! Loading a row's operations gives its [`RowState`]; writing a state back keeps what the state needs and deletes the rest, so the log is
+//! compacted by the very write that makes something in it obsolete.
+//!
+//! Invariant: a column's value stands in the user's table, or, where the table does not show it (the row is dead or parked, the cell is covered by
+//! execLocal, affinity changed the value), in `vals` of its operation.
+
+use rtc_battery_proto::{Hlc, OperationKind, SqlValue, Tick};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, params};
+
+use super::capture::Slot;
+use super::columns::ColumnSet;
+use super::error::StorageError;
+use super::merge::RowState;
+use super::store::{self, Origins};
+use super::table::Table;
+
+/// One operation of a row, as stored.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) tx: i64,
+    pub(super) index: u32,
+    pub(super) hlc: Hlc,
+    pub(super) kind: OperationKind,
+    pub(super) columns: ColumnSet,
+    /// Values in order of `columns`, where the table does not show them.
+    pub(super) inline: Option<Vec<SqlValue>>,
+    /// Where it is stored now; `None` for an operation that is not stored yet.
+    pub(super) stored_at: Option<Slot>,
+}
+
+impl ToSql for Slot {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Rowid(rowid) => rowid.to_sql(),
+            Self::Key(key) => key.to_sql(),
+        }
+    }
+}
+
+impl FromSql for Slot {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value {
+            ValueRef::Integer(rowid) => Ok(Self::Rowid(rowid)),
+            ValueRef::Text(_) => Ok(Self::Key(value.as_str()?.to_owned())),
+            _ => Err(FromSqlError::InvalidType),
+        }
+    }
+}
+
+/// Kinds as numbers in `rtc_operations.kind`.
+pub(super) fn kind_number(kind: OperationKind) -> i64 {
+    match kind {
+        OperationKind::Insert => 1,
+        OperationKind::Update => 2,
+        OperationKind::Delete => 3,
+    }
+}
+
+pub(super) fn kind_of_number(number: i64) -> Result<OperationKind, StorageError> {
+    match number {
+        1 => Ok(OperationKind::Insert),
+        2 => Ok(OperationKind::Update),
+        3 => Ok(OperationKind::Delete),
+        _ => Err(StorageError::Corrupt("rtc_operations.kind")),
+    }
+}
+
+pub(super) fn parse_values(text: Option<String>) -> Result<Option<Vec<SqlValue>>, StorageError> {
+    let parse = |text: String| serde_json::from_str(&text).map_err(|_| StorageError::Corrupt("rtc_operations.vals"));
+    text.map(parse).transpose()
+}
+
+/// Adds what is stored of a row at one place to `entries`.
+pub(super) fn load(
+    connection: &Connection,
+    origins: &Origins,
+    table: &Table,
+    slot: &Slot,
+    entries: &mut Vec<Entry>,
+) -> Result<(), StorageError> {
+    let mut select = connection.prepare_cached(
+        "SELECT o.tx, o.idx, o.kind, o.cols, o.vals, t.ts, t.counter, t.origin
+         FROM rtc_operations o JOIN rtc_transactions t ON t.id = o.tx WHERE o.tbl = ?1 AND o.row = ?2",
+    )?;
+    let mut rows = select.query(params![table.id, slot])?;
+    while let Some(row) = rows.next()? {
+        let index: u32 = row.get(1)?;
+        let first = Tick { ts: row.get(5)?, counter: row.get(6)? };
+        let tick = first.checked_add(index.into()).ok_or(StorageError::Corrupt("rtc_transactions.ts"))?;
+        entries.push(Entry {
+            tx: row.get(0)?,
+            index,
+            hlc: Hlc { tick, node: origins.node(row.get(7)?)?.clone() },
+            kind: kind_of_number(row.get(2)?)?,
+            columns: row.get(3)?,
+            inline: parse_values(row.get(4)?)?,
+            stored_at: Some(slot.clone()),
+        });
+    }
+    Ok(())
+}
+
+/// The state that stored operations make, `image` being what the table shows of the row.
+pub(super) fn state(entries: &[Entry], image: Option<&[SqlValue]>) -> Result<RowState, StorageError> {
+    let mut state = RowState::default();
+    for entry in entries {
+        let value = |(place, column): (usize, usize)| {
+            let source = match &entry.inline {
+                Some(values) => values.get(place),
+                None => image.and_then(|image| image.get(column)),
+            };
+            let value = source.ok_or(StorageError::Corrupt("an operation whose value is nowhere"))?;
+            Ok((column, value.clone()))
+        };
+        let written = entry.columns.iter().enumerate().map(value).collect::<Result<Vec<_>, StorageError>>()?;
+        state.apply(&entry.hlc, entry.kind, written);
+    }
+    Ok(state)
+}
+
+/// Writes a row's operations as `state` needs them, at `slot`. `shown` is the row as the table has it now, if it has it.
+pub(super) fn write(
+    connection: &Connection,
+    table: &Table,
+    slot: &Slot,
+    entries: &[Entry],
+    state: &RowState,
+    shown: Option<&[SqlValue]>,
+) -> Result<(), StorageError> {
+    for entry in entries {
+        let columns: ColumnSet = state.columns_won_by(&entry.hlc).collect();
+        if columns.is_empty() && !state.needs(&entry.hlc, entry.kind) {
+            if entry.stored_at.is_some() {
+                delete(connection, entry)?;
+            }
+            continue;
+        }
+        let value = |column| state.cell(column).map(|cell| &cell.value);
+        let is_shown = columns.iter().all(|column| shown.and_then(|shown| shown.get(column)) == value(column));
+        let inline = (!is_shown).then(|| columns.iter().filter_map(value).collect::<Vec<_>>());
+        save(connection, table, slot, entry, &columns, inline)?;
+    }
+    Ok(())
+}
+
+fn save(
+    connection: &Connection,
+    table: &Table,
+    slot: &Slot,
+    entry: &Entry,
+    columns: &ColumnSet,
+    inline: Option<Vec<&SqlValue>>,
+) -> Result<(), StorageError> {
+    let to_text = |values| serde_json::to_string(&values).map_err(|_| StorageError::Corrupt("a value"));
+    let text = inline.map(to_text).transpose()?;
+    if entry.stored_at.is_none() {
+        let mut insert = connection.prepare_cached("INSERT INTO rtc_operations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+        insert.execute(params![entry.tx, entry.index, kind_number(entry.kind), table.id, slot, columns, text])?;
+    } else if entry.stored_at.as_ref() != Some(slot)
+        || entry.columns != *columns
+        || entry.inline.is_some()
+        || text.is_some()
+    {
+        let mut update = connection
+            .prepare_cached("UPDATE rtc_operations SET row = ?3, cols = ?4, vals = ?5 WHERE tx = ?1 AND idx = ?2")?;
+        update.execute(params![entry.tx, entry.index, slot, columns, text])?;
+    }
+    Ok(())
+}
+
+fn delete(connection: &Connection, entry: &Entry) -> Result<(), StorageError> {
+    let mut delete = connection.prepare_cached("DELETE FROM rtc_operations WHERE tx = ?1 AND idx = ?2")?;
+    delete.execute(params![entry.tx, entry.index])?;
+    store::forget_if_empty(connection, entry.tx)
+}
+
+/// Reads a row of the user's table by where it stands.
+pub(super) fn read(connection: &Connection, table: &Table, slot: &Slot) -> Result<Option<Vec<SqlValue>>, StorageError> {
+    let mut select = connection.prepare_cached(&table.statements.select)?;
+    bind_slot(&mut select, table, slot)?;
+    let mut rows = select.raw_query();
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let values = (0..table.columns.len()).map(|column| Ok(super::sql::value(row.get_ref(column)?)));
+    Ok(Some(values.collect::<rusqlite::Result<_>>()?))
+}
+
+/// Finds a row of the user's table by its key's values: where it stands, and the row.
+pub(super) fn find(
+    connection: &Connection,
+    table: &Table,
+    key: &str,
+) -> Result<Option<(Slot, Vec<SqlValue>)>, StorageError> {
+    let mut select = connection.prepare_cached(&table.statements.find)?;
+    for (n, value) in table.key_values(key).iter().enumerate() {
+        select.raw_bind_parameter(n + 1, super::sql::Bind(value))?;
+    }
+    let mut rows = select.raw_query();
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let slot = row.get::<_, Option<i64>>(0)?.map_or_else(|| Slot::Key(key.to_owned()), Slot::Rowid);
+    let values = (1..=table.columns.len()).map(|column| Ok(super::sql::value(row.get_ref(column)?)));
+    Ok(Some((slot, values.collect::<rusqlite::Result<_>>()?)))
+}
+
+/// Binds the parameters that `Statements::r#where` names; gives their number.
+pub(super) fn bind_slot(
+    statement: &mut rusqlite::Statement<'_>,
+    table: &Table,
+    slot: &Slot,
+) -> Result<usize, StorageError> {
+    match slot {
+        Slot::Rowid(rowid) => {
+            statement.raw_bind_parameter(1, rowid)?;
+            Ok(1)
+        }
+        Slot::Key(key) => {
+            let values = table.key_values(key);
+            for (n, value) in values.iter().enumerate() {
+                statement.raw_bind_parameter(n + 1, super::sql::Bind(value))?;
+            }
+            Ok(values.len())
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Schema as data: a table created through `exec` is a row of the reserved synced table `rtc_schema`, and a row that comes from a peer
+//! becomes a table.
+//!
+//! A row's id is the table's identity (name and key definition), so that the same CREATE TABLE on two devices is one row. A received text
+//! is hostile until SQLite itself, in a database apart and under an authorizer that knows nothing but CREATE TABLE, has said what it is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rusqlite::fallible_iterator::FallibleIterator as _;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::{Batch, Connection, params};
+
+use super::error::StorageError;
+use super::sql::{is_internal, quoted};
+use super::store::{SCHEMA_TABLE, table_id};
+use super::table::Table;
+
+/// The synced tables that exist here.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    by_name: BTreeMap<String, Arc<Table>>,
+    by_id: BTreeMap<i64, Arc<Table>>,
+}
+
+/// The reserved table's name.
+pub(super) const SCHEMA: &str = "rtc_schema";
+
+impl Tables {
+    /// Reads which of the main schema's tables are synced.
+    pub(super) fn load(connection: &Connection) -> Result<Self, StorageError> {
+        let mut tables = Self::default();
+        tables.insert(Table::describe(connection, SCHEMA_TABLE, SCHEMA)?.ok_or(StorageError::Corrupt(SCHEMA))?);
+        let mut select = connection.prepare("SELECT id, name FROM rtc_schema WHERE kind = 'table'")?;
+        let rows = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        for row in rows.collect::<rusqlite::Result<Vec<_>>>()? {
+            tables.add(connection, &row.0, &row.1)?;
+        }
+        Ok(tables)
+    }
+
+    /// Adds a table if it exists here with this identity; tells whether it does.
+    pub(super) fn add(&mut self, connection: &Connection, identity: &str, name: &str) -> Result<bool, StorageError> {
+        if self.by_name(name).is_some_and(|table| table.identity() == identity) {
+            return Ok(true);
+        }
+        let Some(table) = Table::describe(connection, table_id(connection, name)?, name)? else { return Ok(false) };
+        let same = table.identity() == identity;
+        if same {
+            self.insert(table);
+        }
+        Ok(same)
+    }
+
+    fn insert(&mut self, table: Table) {
+        let table = Arc::new(table);
+        self.by_name.insert(table.name.to_ascii_lowercase(), Arc::clone(&table));
+        self.by_id.insert(table.id, table);
+    }
+
+    /// A table by name, as SQLite compares names.
+    pub(super) fn by_name(&self, name: &str) -> Option<&Arc<Table>> {
+        self.by_name.get(&name.to_ascii_lowercase())
+    }
+
+    /// A table by its number.
+    pub(super) fn by_id(&self, id: i64) -> Option<&Arc<Table>> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.by_id.values()
+    }
+}
+
+/// After the user's CREATE TABLE ran: makes it a synced table by a row in `rtc_schema`. [`Adoption::Refused`] says why it cannot be one.
+pub(super) fn adopt_created(connection: &Connection, tables: &mut Tables, name: &str) -> Result<(), Adoption> {
+    let id = table_id(connection, name)?;
+    let table = Table::describe(connection, id, name).map_err(StorageError::from)?;
+    let table = table.ok_or_else(|| Adoption::Refused(no_key(name)))?;
+    if has_unique_constraint(connection, name).map_err(StorageError::from)? {
+        return Err(Adoption::Refused(format!(
+            "table {name} has a UNIQUE constraint beside its primary key, which cannot be replicated yet; leave it out"
+        )));
+    }
+    let mut insert = connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO rtc_schema (id, kind, name, sql)
+             SELECT ?1, 'table', name, sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?2 COLLATE NOCASE",
+        )
+        .map_err(StorageError::from)?;
+    insert.execute(params![table.identity(), name]).map_err(StorageError::from)?;
+    tables.insert(table);
+    Ok(())
+}
+
+/// Why a created table is not synced.
+#[derive(Debug)]
+pub(super) enum Adoption {
+    Refused(String),
+    Storage(StorageError),
+}
+
+impl From<StorageError> for Adoption {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+fn no_key(name: &str) -> String {
+    format!(
+        "table {name} has no primary key, so its rows cannot be told apart between devices; \
+         add one, for example: id TEXT PRIMARY KEY"
+    )
+}
+
+fn has_unique_constraint(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let exists = "SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1, 'main') WHERE \"unique\" AND origin <> 'pk')";
+    connection.query_row(exists, [name], |row| row.get(0))
+}
+
+/// A table that a peer created: makes it here, if its text is what it must be. Gives the reason if it is not.
+pub(super) fn create_received(
+    connection: &Connection,
+    tables: &mut Tables,
+    identity: &str,
+    name: &str,
+    sql: &str,
+) -> Result<Result<(), String>, StorageError> {
+    if tables.by_name(name).is_some_and(|table| table.identity() == identity) {
+        return Ok(Ok(()));
+    }
+    let taken = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = ?1 COLLATE NOCASE)";
+    if connection.query_row(taken, [name], |row| row.get::<_, bool>(0))? {
+        return Ok(Err(format!("the name {name} is taken on this device by something else")));
+    }
+    if let Err(why) = validate(identity, name, sql) {
+        return Ok(Err(format!("the definition of table {name} was refused: {why}")));
+    }
+    connection.execute_batch(sql)?;
+    if !tables.add(connection, identity, name)? {
+        connection.execute_batch(&format!("DROP TABLE main.{}", quoted(name)))?;
+        return Ok(Err(format!("the definition of table {name} means something else here")));
+    }
+    Ok(Ok(()))
+}
+
+/// Lets SQLite, in a database apart, say whether a text is one CREATE TABLE of this name and identity and nothing else.
+fn validate(identity: &str, name: &str, sql: &str) -> Result<(), String> {
+    if is_internal(name) {
+        return Err("rtc_* is reserved".to_owned());
+    }
+    let mut apart = Connection::open_in_memory().map_err(|error| error.to_string())?;
+    let own_name = name.to_owned();
+    let only_create_table = move |context: AuthContext<'_>| judge_received(&own_name, &context);
+    apart.authorizer(Some(only_create_table)).map_err(|error| error.to_string())?;
+    run_one_statement(&apart, sql)?;
+    apart.authorizer(None::<fn(AuthContext<'_>) -> Authorization>).map_err(|error| error.to_string())?;
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE type <> 'index'";
+    let tables: i64 = apart.query_row(tables, [], |row| row.get(0)).map_err(|error| error.to_string())?;
+    let table = Table::describe(&apart, 0, name).map_err(|error| error.to_string())?;
+    match table {
+        _ if tables != 1 => Err("it is not one table".to_owned()),
+        None => Err("it has no primary key, or another name".to_owned()),
+        Some(table) if table.identity() != identity => Err("its key is not what its id says".to_owned()),
+        Some(_) if has_unique_constraint(&apart, name).map_err(|error| error.to_string())? => {
+            Err("it has a UNIQUE constraint".to_owned())
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn run_one_statement(connection: &Connection, sql: &str) -> Result<(), String> {
+    let run = || -> rusqlite::Result<bool> {
+        let mut batch = Batch::new(connection, sql);
+        let Some(mut statement) = batch.next()? else { return Ok(false) };
+        statement.raw_execute()?;
+        Ok(batch.next()?.is_none())
+    };
+    match run() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("it is not one statement".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn judge_received(name: &str, context: &AuthContext<'_>) -> Authorization {
+    match context.action {
+        AuthAction::CreateTable { .. }
+        | AuthAction::CreateIndex { .. }
+        | AuthAction::Reindex { .. }
+        | AuthAction::Function { .. } => Authorization::Allow,
+        AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. }
+            if table_name.starts_with("sqlite_") =>
+        {
+            Authorization::Allow
+        }
+        AuthAction::Read { table_name, .. }
+            if table_name.starts_with("sqlite_") || table_name.eq_ignore_ascii_case(name) =>
+        {
+            Authorization::Allow
+        }
+        _ => Authorization::Deny,
+    }
+}

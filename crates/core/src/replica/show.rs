@@ -1,0 +1,149 @@
+//! Makes the user's table show what a row's registers say.
+//!
+//! Merges never evaluate SQL that a schema holds: a column that nobody wrote shows a constant default, or what the row's own history says. A
+//! row that SQLite refuses is parked: its operations stay, it is tried again when the row changes.
+
+use rtc_battery_proto::{Hlc, SqlValue};
+use rusqlite::Connection;
+
+use super::capture::Slot;
+use super::error::StorageError;
+use super::merge::RowState;
+use super::rows;
+use super::sql::{Bind, quoted};
+use super::table::{Addressing, Table};
+
+/// A row in the table: where it stands, and its stored columns.
+pub(super) type Shown = (Slot, Vec<SqlValue>);
+
+/// Writes the row. `found` is what the table shows of it now; `only` names the operation whose columns are written to a row that was
+/// there already (what it did not win may be covered by `execLocal` and stays). The inner error is SQLite's refusal.
+pub(super) fn show(
+    connection: &Connection,
+    table: &Table,
+    key: &Slot,
+    state: &RowState,
+    found: Option<Shown>,
+    only: Option<&Hlc>,
+) -> Result<Result<Option<Shown>, String>, StorageError> {
+    match (state.exists(), found) {
+        (false, None) => Ok(Ok(None)),
+        (false, Some((slot, _))) => {
+            delete(connection, table, &slot)?;
+            Ok(Ok(None))
+        }
+        (true, None) => {
+            let row = target(connection, table, key, state)?;
+            match insert(connection, table, key, &row) {
+                Ok(slot) => reread(connection, table, slot, row).map(|shown| Ok(Some(shown))),
+                Err(error) => refusal(error).map(Err),
+            }
+        }
+        (true, Some((slot, image))) => {
+            let row = target(connection, table, key, state)?;
+            let columns: Vec<usize> = match only {
+                Some(hlc) => state.columns_won_by(hlc).collect(),
+                None => (0..row.len()).collect(),
+            };
+            let mut shown = image;
+            for column in &columns {
+                shown[*column] = row[*column].clone();
+            }
+            match update(connection, table, &slot, &columns, &shown) {
+                Ok(()) => reread(connection, table, slot, shown).map(|shown| Ok(Some(shown))),
+                Err(error) => {
+                    let why = refusal(error)?;
+                    delete(connection, table, &slot)?;
+                    Ok(Err(why))
+                }
+            }
+        }
+    }
+}
+
+/// Whether SQLite refuses the row, which is the row's problem, or failed, which is ours.
+fn refusal(error: StorageError) -> Result<String, StorageError> {
+    use rusqlite::ErrorCode as Code;
+    let StorageError::Sqlite(rusqlite::Error::SqliteFailure(failure, message)) = &error else { return Err(error) };
+    match failure.code {
+        Code::ConstraintViolation | Code::TypeMismatch | Code::TooBig | Code::Unknown => {
+            Ok(message.clone().unwrap_or_else(|| failure.to_string()))
+        }
+        _ => Err(error),
+    }
+}
+
+/// The whole row as the registers say it.
+fn target(connection: &Connection, table: &Table, key: &Slot, state: &RowState) -> Result<Vec<SqlValue>, StorageError> {
+    let born_ms = state.born().map_or(0, |born| born.tick.ts);
+    let key_values = match key {
+        Slot::Key(key) => table.key_values(key),
+        Slot::Rowid(_) => Vec::new(),
+    };
+    let value = |(position, column): (usize, &super::table::Column)| {
+        let in_key = || table.key.iter().position(|key| *key == position).and_then(|n| key_values.get(n));
+        let value = match (state.cell(position), in_key()) {
+            (Some(cell), _) => cell.value.clone(),
+            (None, Some(value)) => value.clone(),
+            (None, None) => column.default.value(connection, born_ms)?,
+        };
+        let must_not_be_null = column.not_null && value == SqlValue::Null;
+        Ok(if must_not_be_null { column.affinity.zero() } else { value })
+    };
+    table.columns.iter().enumerate().map(value).collect()
+}
+
+fn insert(connection: &Connection, table: &Table, key: &Slot, row: &[SqlValue]) -> Result<Slot, StorageError> {
+    let mut insert = connection.prepare_cached(&table.statements.insert)?;
+    for (n, value) in row.iter().enumerate() {
+        insert.raw_bind_parameter(n + 1, Bind(value))?;
+    }
+    insert.raw_execute()?;
+    Ok(match table.addressing {
+        Addressing::Rowid(_) => Slot::Rowid(connection.last_insert_rowid()),
+        Addressing::Key => key.clone(),
+    })
+}
+
+fn update(
+    connection: &Connection,
+    table: &Table,
+    slot: &Slot,
+    columns: &[usize],
+    row: &[SqlValue],
+) -> Result<(), StorageError> {
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let first = match slot {
+        Slot::Rowid(_) => 2,
+        Slot::Key(_) => table.key.len() + 1,
+    };
+    let set = |(n, column): (usize, &usize)| format!("{} = ?{}", quoted(&table.columns[*column].name), first + n);
+    let set = columns.iter().enumerate().map(set).collect::<Vec<_>>().join(", ");
+    let sql = format!("UPDATE main.{} SET {set} WHERE {}", quoted(&table.name), table.statements.r#where);
+    let mut update = connection.prepare_cached(&sql)?;
+    rows::bind_slot(&mut update, table, slot)?;
+    for (n, column) in columns.iter().enumerate() {
+        update.raw_bind_parameter(first + n, Bind(&row[*column]))?;
+    }
+    update.raw_execute()?;
+    Ok(())
+}
+
+fn delete(connection: &Connection, table: &Table, slot: &Slot) -> Result<(), StorageError> {
+    let mut delete = connection.prepare_cached(&table.statements.delete)?;
+    rows::bind_slot(&mut delete, table, slot)?;
+    delete.raw_execute()?;
+    Ok(())
+}
+
+/// What the table really shows: affinity may have changed a value.
+fn reread(connection: &Connection, table: &Table, slot: Slot, written: Vec<SqlValue>) -> Result<Shown, StorageError> {
+    let sure = table.columns.iter().zip(&written).all(|(column, value)| column.affinity.keeps(value));
+    if sure {
+        return Ok((slot, written));
+    }
+    let row = rows::read(connection, table, &slot)?.ok_or(StorageError::Corrupt("a row that was just written"))?;
+    Ok((slot, row))
+}

@@ -1,0 +1,332 @@
+//! What must be known of a synced table: its columns, its key, how its rows are addressed, and the statements that read and write it.
+//!
+//! Columns are positions in the list of stored columns (generated ones are derived by SQLite, so they are nobody's operation).
+
+use rtc_battery_proto::SqlValue;
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+
+use super::key::Collation;
+use super::sql::quoted;
+
+/// A synced table.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// Local number, in `rtc_tables`.
+    pub(super) id: i64,
+    pub(super) name: String,
+    pub(super) columns: Vec<Column>,
+    /// Positions of the primary key's columns, in key order.
+    pub(super) key: Vec<usize>,
+    pub(super) addressing: Addressing,
+    pub(super) statements: Statements,
+}
+
+/// A stored column.
+#[derive(Debug)]
+pub(super) struct Column {
+    pub(super) name: String,
+    /// Position in the table as SQLite counts, generated columns included: what the pre-update hook uses.
+    pub(super) index: i32,
+    pub(super) affinity: Affinity,
+    /// Collation of the column in the primary key; BINARY outside of it.
+    pub(super) collation: Collation,
+    pub(super) not_null: bool,
+    pub(super) default: Default,
+}
+
+/// How one row is named in metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Addressing {
+    /// By rowid, under the name by which SQL can say it.
+    Rowid(&'static str),
+    /// By primary key: WITHOUT ROWID, or all three names of the rowid are taken by columns.
+    Key,
+}
+
+/// <https://www.sqlite.org/datatype3.html#determination_of_column_affinity>
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Affinity {
+    Integer,
+    Text,
+    Blob,
+    Real,
+    Numeric,
+}
+
+/// What a column shows that nobody wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Default {
+    Constant(SqlValue),
+    CurrentTime,
+    CurrentDate,
+    CurrentTimestamp,
+}
+
+/// SQL text, made once.
+#[derive(Debug)]
+pub(super) struct Statements {
+    /// Parameters: the rowid, or the key's values.
+    pub(super) select: String,
+    /// Parameters: the key's values. Columns: rowid (NULL where there is none), then all stored ones.
+    pub(super) find: String,
+    /// Parameters: all stored columns.
+    pub(super) insert: String,
+    /// Parameters: the rowid, or the key's values.
+    pub(super) delete: String,
+    /// `WHERE` with parameters from ?1: the rowid, or the key's values.
+    pub(super) r#where: String,
+}
+
+impl Affinity {
+    pub(super) fn of_declared(declared: &str) -> Self {
+        let declared = declared.to_ascii_uppercase();
+        let has = |part: &str| declared.contains(part);
+        if has("INT") {
+            Self::Integer
+        } else if has("CHAR") || has("CLOB") || has("TEXT") {
+            Self::Text
+        } else if has("BLOB") || declared.is_empty() {
+            Self::Blob
+        } else if has("REAL") || has("FLOA") || has("DOUB") {
+            Self::Real
+        } else {
+            Self::Numeric
+        }
+    }
+
+    /// Whether a column of this affinity is sure to store the value as it is.
+    pub(super) fn keeps(self, value: &SqlValue) -> bool {
+        match value {
+            SqlValue::Null | SqlValue::Blob(_) => true,
+            SqlValue::Text(_) => matches!(self, Self::Text | Self::Blob),
+            SqlValue::Integer(_) => matches!(self, Self::Integer | Self::Numeric | Self::Blob),
+            SqlValue::Real(_) => self == Self::Blob,
+        }
+    }
+
+    /// What a NOT NULL column takes where nobody gave it a value.
+    pub(super) fn zero(self) -> SqlValue {
+        match self {
+            Self::Text => SqlValue::text(""),
+            Self::Blob => SqlValue::Blob(Vec::new()),
+            Self::Integer | Self::Real | Self::Numeric => SqlValue::Integer(0),
+        }
+    }
+}
+
+impl Table {
+    /// Describes a table of the main schema. `None` if there is no table of this name or it has no primary key.
+    pub(super) fn describe(connection: &Connection, id: i64, name: &str) -> rusqlite::Result<Option<Self>> {
+        let (mut columns, mut key, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        let mut info = connection.prepare(
+            "SELECT name, cid, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?1, 'main') ORDER BY cid",
+        )?;
+        let mut rows = info.query([name])?;
+        while let Some(row) = rows.next()? {
+            let column_name: String = row.get(0)?;
+            names.push(column_name.to_ascii_lowercase());
+            if row.get::<_, i64>(6)? != 0 {
+                continue;
+            }
+            let place: i64 = row.get(5)?;
+            if place > 0 {
+                key.push((place, columns.len()));
+            }
+            columns.push(Column {
+                name: column_name,
+                index: row.get(1)?,
+                affinity: Affinity::of_declared(&row.get::<_, String>(2)?),
+                collation: Collation::Binary,
+                not_null: row.get(3)?,
+                default: Default::parse(connection, row.get::<_, Option<String>>(4)?.as_deref())?,
+            });
+        }
+        if key.is_empty() {
+            return Ok(None);
+        }
+        key.sort_unstable();
+        let key: Vec<usize> = key.into_iter().map(|(_, column)| column).collect();
+        read_collations(connection, name, &mut columns)?;
+        let addressing = addressing(connection, name, &names)?;
+        let statements = Statements::new(name, &columns, &key, &addressing);
+        Ok(Some(Self { id, name: name.to_owned(), columns, key, addressing, statements }))
+    }
+
+    /// A column by name, as SQLite compares names.
+    pub(super) fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The key definition: two tables of one name and one key definition are the same table.
+    pub(super) fn identity(&self) -> String {
+        let key: Vec<String> = self
+            .key
+            .iter()
+            .map(|column| {
+                let Column { name, affinity, collation, .. } = &self.columns[*column];
+                format!("{} {affinity:?} {collation:?}", name.to_ascii_lowercase())
+            })
+            .collect();
+        format!("{}({})", self.name.to_ascii_lowercase(), key.join(", ")).to_lowercase()
+    }
+}
+
+fn read_collations(connection: &Connection, name: &str, columns: &mut [Column]) -> rusqlite::Result<()> {
+    let mut collations = connection.prepare(
+        "SELECT x.name, x.coll FROM pragma_index_list(?1, 'main') l, pragma_index_xinfo(l.name, 'main') x
+         WHERE l.origin = 'pk' AND x.key",
+    )?;
+    let mut rows = collations.query([name])?;
+    while let Some(row) = rows.next()? {
+        let (column, collation): (Option<String>, String) = (row.get(0)?, row.get(1)?);
+        let column = column.and_then(|name| columns.iter_mut().find(|c| c.name.eq_ignore_ascii_case(&name)));
+        if let Some(column) = column {
+            column.collation = Collation::of_name(&collation);
+        }
+    }
+    Ok(())
+}
+
+fn addressing(connection: &Connection, name: &str, columns: &[String]) -> rusqlite::Result<Addressing> {
+    let without_rowid = "SELECT wr FROM pragma_table_list(?1) WHERE schema = 'main'";
+    if connection.query_row(without_rowid, [name], |row| row.get(0))? {
+        return Ok(Addressing::Key);
+    }
+    let free = ["rowid", "_rowid_", "oid"].into_iter().find(|rowid| !columns.iter().any(|column| column == rowid));
+    Ok(free.map_or(Addressing::Key, Addressing::Rowid))
+}
+
+impl Statements {
+    fn new(name: &str, columns: &[Column], key: &[usize], addressing: &Addressing) -> Self {
+        let table = format!("main.{}", quoted(name));
+        let list = columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(", ");
+        let parameters = (1..=columns.len()).map(|n| format!("?{n}")).collect::<Vec<_>>().join(", ");
+        let by_key: Vec<String> = key
+            .iter()
+            .enumerate()
+            .map(|(n, column)| format!("{} = ?{}", quoted(&columns[*column].name), n + 1))
+            .collect();
+        let by_key = by_key.join(" AND ");
+        let (rowid, by_row) = match addressing {
+            Addressing::Rowid(rowid) => (*rowid, format!("{rowid} = ?1")),
+            Addressing::Key => ("NULL", by_key.clone()),
+        };
+        Self {
+            select: format!("SELECT {list} FROM {table} WHERE {by_row}"),
+            find: format!("SELECT {rowid}, {list} FROM {table} WHERE {by_key}"),
+            insert: format!("INSERT INTO {table} ({list}) VALUES ({parameters})"),
+            delete: format!("DELETE FROM {table} WHERE {by_row}"),
+            r#where: by_row,
+        }
+    }
+}
+
+impl Default {
+    /// Merges never evaluate an expression: a default is a constant, a clock that the row's own history answers, or NULL.
+    fn parse(connection: &Connection, text: Option<&str>) -> rusqlite::Result<Self> {
+        let text = text.unwrap_or("NULL").trim();
+        Ok(match text.to_ascii_uppercase().as_str() {
+            "CURRENT_TIME" => Self::CurrentTime,
+            "CURRENT_DATE" => Self::CurrentDate,
+            "CURRENT_TIMESTAMP" => Self::CurrentTimestamp,
+            upper if is_literal(upper) => {
+                let select = format!("SELECT {text}");
+                Self::Constant(connection.query_row(&select, [], |row| Ok(super::sql::value(row.get_ref(0)?)))?)
+            }
+            // SQLite takes a bare word as a string here.
+            upper if !text.is_empty() && upper.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
+                Self::Constant(SqlValue::text(text))
+            }
+            _ => match unquoted(text) {
+                Some(text) => Self::Constant(SqlValue::text(&text)),
+                None => Self::Constant(SqlValue::Null),
+            },
+        })
+    }
+
+    /// The value for a row that was first inserted at `born_ms`.
+    pub(super) fn value(&self, connection: &Connection, born_ms: u64) -> rusqlite::Result<SqlValue> {
+        let format = match self {
+            Self::Constant(value) => return Ok(value.clone()),
+            Self::CurrentTime => "%H:%M:%S",
+            Self::CurrentDate => "%Y-%m-%d",
+            Self::CurrentTimestamp => "%Y-%m-%d %H:%M:%S",
+        };
+        let mut select = connection.prepare_cached("SELECT strftime(?1, ?2, 'unixepoch')")?;
+        select.query_row((format, (born_ms / 1000).cast_signed()), |row| {
+            Ok(match row.get_ref(0)? {
+                ValueRef::Null => SqlValue::Null,
+                other => super::sql::value(other),
+            })
+        })
+    }
+}
+
+/// Numbers, strings, blobs, NULL, TRUE and FALSE, upper-cased; nothing that can call or read.
+fn is_literal(upper: &str) -> bool {
+    let body = upper.strip_prefix(['+', '-']).unwrap_or(upper).trim_start();
+    let number = body.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && body.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-' | b'_'));
+    let string = |text: &str| {
+        let inner = text.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+        inner.is_some_and(|inner| !inner.replace("''", "").contains('\''))
+    };
+    number || matches!(body, "NULL" | "TRUE" | "FALSE") || string(upper) || upper.strip_prefix('X').is_some_and(string)
+}
+
+/// The text of a double-quoted default, which SQLite takes as a string.
+fn unquoted(text: &str) -> Option<String> {
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    Some(inner.replace("\"\"", "\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(sql: &str) -> Table {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(sql).unwrap();
+        Table::describe(&connection, 1, "t").unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_table_is_described() {
+        let t = table(
+            "CREATE TABLE t (a INT, g AS (a + 1), \"b\"\"c\" TEXT DEFAULT 'it''s' COLLATE NOCASE, d REAL NOT NULL DEFAULT -1.5,
+             PRIMARY KEY (\"b\"\"c\", a)) WITHOUT ROWID",
+        );
+        let names: Vec<_> = t.columns.iter().map(|c| (c.name.as_str(), c.index)).collect();
+        assert_eq!(names, [("a", 0), ("b\"c", 2), ("d", 3)]);
+        assert_eq!((t.key.as_slice(), &t.addressing), ([1, 0].as_slice(), &Addressing::Key));
+        assert_eq!(t.columns[1].collation, Collation::NoCase);
+        assert_eq!(t.columns[1].default, Default::Constant(SqlValue::text("it's")));
+        assert_eq!(t.columns[2].default, Default::Constant(SqlValue::Real(-1.5)));
+        assert_eq!(t.identity(), "t(b\"c text nocase, a integer binary)");
+    }
+
+    #[test]
+    fn defaults_are_constants_or_history() {
+        let cases = [
+            ("5", Default::Constant(SqlValue::Integer(5))),
+            ("x'00ff'", Default::Constant(SqlValue::Blob(vec![0, 255]))),
+            ("true", Default::Constant(SqlValue::Integer(1))),
+            ("\"word\"", Default::Constant(SqlValue::text("word"))),
+            ("CURRENT_TIMESTAMP", Default::CurrentTimestamp),
+            ("(random())", Default::Constant(SqlValue::Null)),
+            ("(1 + 1)", Default::Constant(SqlValue::Null)),
+        ];
+        for (text, expected) in cases {
+            let t = table(&format!("CREATE TABLE t (id INTEGER PRIMARY KEY, a DEFAULT {text})"));
+            assert_eq!(t.columns[1].default, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_rowid_is_said_by_a_name_that_no_column_has() {
+        assert_eq!(table("CREATE TABLE t (rowid TEXT PRIMARY KEY, OID INT)").addressing, Addressing::Rowid("_rowid_"));
+        let taken = table("CREATE TABLE t (rowid TEXT PRIMARY KEY, oid, _rowid_)");
+        assert_eq!(taken.addressing, Addressing::Key);
+    }
+}

@@ -1,0 +1,110 @@
+//! Replicas in memory, and what is asked of them in tests.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+
+use rtc_battery_core::Now;
+use rtc_battery_core::replica::{Applied, Params, QueryResult, Replica, Scope, SqlError};
+use rtc_battery_proto::{Operation, ReplicaId, SqlValue, VersionVector};
+use rusqlite::Connection;
+
+/// A replica and its clock.
+pub struct Peer {
+    pub replica: Replica,
+    pub wall_ms: u64,
+}
+
+pub fn peer(name: &str) -> Peer {
+    let replica = Replica::open(Connection::open_in_memory().unwrap(), "room", &ReplicaId::new(name).unwrap()).unwrap();
+    Peer { replica, wall_ms: 1000 }
+}
+
+impl Peer {
+    pub fn now(&self) -> Now {
+        Now { wall_ms: self.wall_ms, mono_ms: self.wall_ms }
+    }
+
+    pub fn try_exec(&mut self, sql: &str) -> Result<QueryResult, SqlError> {
+        let now = self.now();
+        self.replica.exec(sql, &Params::None, Scope::Synced, now)
+    }
+
+    pub fn exec(&mut self, sql: &str) -> QueryResult {
+        self.try_exec(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    pub fn at(&mut self, wall_ms: u64, sql: &str) -> QueryResult {
+        self.wall_ms = wall_ms;
+        self.exec(sql)
+    }
+
+    pub fn local(&mut self, sql: &str) -> QueryResult {
+        let now = self.now();
+        self.replica.exec(sql, &Params::None, Scope::Local, now).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Rows as `typeof:quote` of each column.
+    pub fn rows(&mut self, sql: &str) -> Vec<String> {
+        let row = |row: Vec<SqlValue>| row.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join("|");
+        self.exec(sql).values.into_iter().map(row).collect()
+    }
+
+    /// The whole of a replica that has `since`, in one piece.
+    pub fn delta(&self, since: &VersionVector) -> (Vec<Operation>, VersionVector) {
+        let mut reader = self.replica.delta(since).unwrap();
+        let mut operations = Vec::new();
+        loop {
+            let chunk = self.replica.read_delta(&mut reader, 500).unwrap();
+            operations.extend(chunk.operations);
+            if let Some(end) = chunk.end {
+                return (operations, end.covers);
+            }
+        }
+    }
+
+    /// Takes in what `other` has and this one lacks.
+    pub fn pull(&mut self, other: &Peer) -> Applied {
+        let (operations, covers) = other.delta(self.replica.vector());
+        let applied = self.replica.apply(operations, &covers).unwrap();
+        assert!(self.replica.vector().covers(other.replica.vector()));
+        applied
+    }
+
+    /// Everything a reader can see of the user's tables, with types and bits.
+    pub fn dump(&mut self) -> Vec<String> {
+        let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'rtc_*'
+                      AND name NOT GLOB 'sqlite_*' ORDER BY name";
+        let mut dump = Vec::new();
+        for table in self.exec(tables).values {
+            let table = table[0].as_text().unwrap().into_owned();
+            let columns = self.exec(&format!("SELECT name FROM pragma_table_xinfo('{table}') ORDER BY cid")).values;
+            let quoted = |c: &Vec<SqlValue>| {
+                let name = c[0].as_text().unwrap().replace('"', "\"\"");
+                format!("typeof(\"{name}\") || ' ' || quote(\"{name}\")")
+            };
+            let list = columns.iter().map(quoted).collect::<Vec<_>>().join(" || ', ' || ");
+            let rows = self.exec(&format!("SELECT {list} FROM \"{table}\" ORDER BY 1")).values;
+            dump.extend(rows.iter().map(|row| format!("{table}: {}", row[0].as_text().unwrap())));
+        }
+        dump
+    }
+
+    /// The registers and log, as every replica with the same transactions must have them.
+    pub fn log(&self) -> Vec<String> {
+        let mut log: Vec<String> =
+            self.delta(&VersionVector::default()).0.iter().map(|op| serde_json::to_string(op).unwrap()).collect();
+        log.sort();
+        log
+    }
+}
+
+/// Both ways.
+pub fn sync(a: &mut Peer, b: &mut Peer) {
+    b.pull(a);
+    a.pull(b);
+}
+
+/// Same rows, same registers, same vectors.
+pub fn assert_equal(a: &mut Peer, b: &mut Peer) {
+    assert_eq!(a.replica.vector(), b.replica.vector());
+    assert_eq!(a.dump(), b.dump());
+    assert_eq!(a.log(), b.log());
+}

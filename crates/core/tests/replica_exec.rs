@@ -1,0 +1,221 @@
+//! `exec` on one replica: what SQL may do, what becomes a transaction, what survives.
+
+mod common;
+
+use common::{Peer, assert_equal, peer};
+use rtc_battery_core::Replica;
+use rtc_battery_core::replica::{OpenError, Params, Scope};
+use rtc_battery_proto::{ReplicaId, SqlValue};
+use rusqlite::Connection;
+
+fn with_table() -> Peer {
+    let mut peer = peer("a");
+    peer.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x, y)");
+    peer
+}
+
+#[test]
+fn several_statements_give_the_last_rows_and_all_changes() {
+    let mut a = with_table();
+    let result = a.exec("INSERT INTO t (id) VALUES (1), (2); SELECT id AS n FROM t; UPDATE t SET x = 1; -- done");
+    assert_eq!((result.columns, result.values.len(), result.rows_affected), (vec!["n".to_owned()], 2, 4));
+    let result = a.exec("INSERT INTO t (id) VALUES (3) RETURNING id, x");
+    assert_eq!(result.values, [[SqlValue::Integer(3), SqlValue::Null]]);
+}
+
+#[test]
+fn parameters_go_by_position_or_by_name() {
+    let mut a = with_table();
+    let now = a.now();
+    let values = [1, 2, 3].map(SqlValue::Integer).to_vec();
+    let sql = "INSERT INTO t VALUES (?, ?, NULL); UPDATE t SET y = ?";
+    a.replica.exec(sql, &Params::Positional(values), Scope::Synced, now).unwrap();
+    assert_eq!(a.rows("SELECT * FROM t"), ["1|2|3"]);
+    let named = Params::Named(vec![("x".into(), SqlValue::text("n")), ("$y".into(), SqlValue::Null)]);
+    a.replica.exec("UPDATE t SET x = :x, y = $y", &named, Scope::Synced, now).unwrap();
+    assert_eq!(a.rows("SELECT * FROM t"), [r#"1|"n"|NULL"#]);
+    for (sql, params) in
+        [("SELECT ?", Params::None), ("SELECT ?, ?", Params::Positional(vec![SqlValue::Null])), ("SELECT :z", named)]
+    {
+        let error = a.replica.exec(sql, &params, Scope::Synced, now).unwrap_err();
+        assert!(error.message.contains("no value was given for parameter"), "{error}");
+    }
+}
+
+#[test]
+fn each_commit_is_one_transaction_and_an_idle_one_is_none() {
+    let mut a = with_table();
+    assert_eq!(a.replica.version(), 1);
+    a.exec("BEGIN; INSERT INTO t VALUES (1, 1, 1); INSERT INTO t VALUES (2, 2, 2)");
+    assert!(a.replica.in_transaction());
+    assert_eq!(a.replica.version(), 1);
+    a.exec("COMMIT");
+    assert_eq!((a.replica.version(), a.replica.in_transaction()), (2, false));
+    for sql in [
+        "UPDATE t SET x = x",
+        "DELETE FROM t WHERE id = 9",
+        "BEGIN; INSERT INTO t VALUES (3, 3, 3); ROLLBACK",
+        "SELECT 1",
+        "BEGIN; COMMIT",
+    ] {
+        a.exec(sql);
+        assert_eq!(a.replica.version(), 2, "{sql}");
+    }
+    let committed = a.replica.take_committed(2);
+    let sizes: Vec<_> = committed.iter().map(|c| (c.version, c.operations.as_ref().unwrap().len())).collect();
+    assert_eq!(sizes, [(1, 1), (2, 2)]);
+}
+
+#[test]
+fn savepoints_take_back_what_they_should() {
+    let mut a = with_table();
+    a.exec("BEGIN; INSERT INTO t VALUES (1, 1, 1); SAVEPOINT s; INSERT INTO t VALUES (2, 2, 2); ROLLBACK TO s; RELEASE s; COMMIT");
+    assert_eq!(a.replica.take_committed(9).last().unwrap().operations.as_ref().unwrap().len(), 1);
+    // A SAVEPOINT outside of a transaction opens one, and its RELEASE commits it.
+    a.exec("SAVEPOINT outer; INSERT INTO t VALUES (3, 3, 3); SAVEPOINT inner; DELETE FROM t; ROLLBACK TO inner");
+    assert!(a.replica.in_transaction());
+    a.exec("RELEASE OUTER");
+    assert!(!a.replica.in_transaction());
+    let committed = a.replica.take_committed(9);
+    assert_eq!(committed[0].operations.as_ref().unwrap().len(), 1);
+    assert_eq!(a.rows("SELECT id FROM t"), ["1", "3"]);
+}
+
+#[test]
+fn replace_writes_the_whole_row_and_a_delete_that_was_undone_writes_nothing() {
+    let mut a = with_table();
+    a.exec("INSERT INTO t VALUES (1, 1, 1)");
+    let kinds = |a: &mut Peer| -> Vec<String> {
+        let committed = a.replica.take_committed(99).pop().unwrap();
+        committed
+            .operations
+            .unwrap()
+            .iter()
+            .map(|op| format!("{:?} {:?}", op.kind, op.values.clone().unwrap_or_default()))
+            .collect()
+    };
+    a.exec("REPLACE INTO t VALUES (1, 1, 2)");
+    assert_eq!(kinds(&mut a), ["Delete {}", r#"Insert {"id": 1, "x": 1, "y": 2}"#]);
+    a.exec("BEGIN; SAVEPOINT s; DELETE FROM t; ROLLBACK TO s; UPDATE t SET y = 3; COMMIT");
+    assert_eq!(kinds(&mut a), [r#"Update {"y": 3}"#]);
+    a.exec("UPDATE t SET id = 2");
+    assert_eq!(kinds(&mut a), ["Delete {}", r#"Insert {"id": 2, "x": 1, "y": 3}"#]);
+}
+
+#[test]
+fn failing_statements_leave_what_sqlite_leaves() {
+    let mut a = with_table();
+    a.exec("INSERT INTO t VALUES (5, 5, 5)");
+    let version = a.replica.version();
+    assert!(a.try_exec("INSERT INTO t VALUES (1, 1, 1), (5, 0, 0)").is_err());
+    assert_eq!((a.replica.version(), a.rows("SELECT count(*) FROM t")), (version, vec!["1".to_owned()]));
+    assert!(a.try_exec("INSERT OR FAIL INTO t VALUES (2, 2, 2), (5, 0, 0)").is_err());
+    assert_eq!((a.replica.version(), a.rows("SELECT count(*) FROM t")), (version + 1, vec!["2".to_owned()]));
+    assert!(a.try_exec("BEGIN; DELETE FROM t; INSERT OR ROLLBACK INTO t VALUES (7, 7, 7), (7, 7, 7)").is_err());
+    assert!(!a.replica.in_transaction());
+    assert_eq!((a.replica.version(), a.rows("SELECT count(*) FROM t")), (version + 1, vec!["2".to_owned()]));
+    a.exec("INSERT INTO t VALUES (8, 8, 8)");
+    assert_eq!(a.replica.version(), version + 2);
+}
+
+#[test]
+fn a_commit_that_fails_leaves_the_transaction_open_and_unlogged() {
+    let mut a = with_table();
+    a.exec("CREATE TABLE c (id INTEGER PRIMARY KEY, t REFERENCES t DEFERRABLE INITIALLY DEFERRED)");
+    let version = a.replica.version();
+    a.exec("BEGIN; INSERT INTO c VALUES (1, 1)");
+    assert!(a.try_exec("COMMIT").unwrap_err().message.contains("FOREIGN KEY"));
+    assert!(a.replica.in_transaction());
+    assert_eq!(a.replica.version(), version);
+    a.exec("INSERT INTO t (id) VALUES (1); COMMIT");
+    assert_eq!(a.replica.version(), version + 1);
+    let mut b = peer("b");
+    b.pull(&a);
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn errors_say_what_sqlite_says_and_what_to_do() {
+    let mut a = with_table();
+    a.exec("INSERT INTO t VALUES (1, 1, 1)");
+    let cases = [
+        ("SELEC 1", "near \"SELEC\": syntax error", 1),
+        ("INSERT INTO t VALUES (1, 1, 1)", "UNIQUE constraint failed: t.id", 1555),
+        ("CREATE TABLE u (x)", "has no primary key", 23),
+        ("CREATE TABLE u (id TEXT PRIMARY KEY, x UNIQUE)", "UNIQUE", 23),
+        ("CREATE INDEX i ON t (x)", "execLocal", 23),
+        ("ALTER TABLE t ADD COLUMN z", "not replicated yet", 23),
+        ("DROP TABLE t", "not replicated yet", 23),
+        ("INSERT INTO rtc_tables VALUES (9, 'x')", "rtc_tables", 23),
+        ("DELETE FROM RTC_operations", "rtc_operations", 23),
+        ("CREATE TABLE rtc_mine (id INTEGER PRIMARY KEY)", "rtc_mine", 23),
+        ("DELETE FROM temp.rtc_staged", "rtc_staged", 23),
+        ("PRAGMA journal_mode = DELETE", "journal_mode", 23),
+        ("ATTACH 'file.db' AS x", "attached", 23),
+    ];
+    for (sql, message, code) in cases {
+        let error = a.try_exec(sql).expect_err(sql);
+        assert!(error.message.contains(message), "{sql}: {error}");
+        assert_eq!(error.code, code, "{sql}");
+    }
+    assert_eq!(a.rows("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'rtc_*'"), [r#""t""#]);
+    assert!(a.rows("SELECT count(*) FROM rtc_operations")[0] != "0", "readable");
+}
+
+#[test]
+fn a_refused_table_goes_alone() {
+    let mut a = with_table();
+    a.exec("BEGIN; INSERT INTO t VALUES (1, 1, 1)");
+    assert!(a.try_exec("CREATE TABLE u (x)").is_err());
+    assert!(a.replica.in_transaction());
+    a.exec("COMMIT");
+    assert_eq!(a.rows("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'rtc_*'"), [r#""t""#]);
+    assert_eq!(a.rows("SELECT id FROM t"), ["1"]);
+}
+
+#[test]
+fn null_in_a_key_is_refused() {
+    let mut a = peer("a");
+    a.exec("CREATE TABLE k (id TEXT PRIMARY KEY, x)");
+    let version = a.replica.version();
+    let error = a.try_exec("INSERT INTO k VALUES ('1', 1), (NULL, 2)").unwrap_err();
+    assert!(error.message.contains("NULL in the primary key of table k"), "{error}");
+    assert_eq!((a.dump().len(), a.replica.version()), (0, version));
+}
+
+#[test]
+fn a_database_is_reopened_as_it_was_and_only_by_its_room() {
+    let dir = std::env::temp_dir().join(format!("rtc-battery-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let open = |room: &str, id: &str| {
+        Replica::open(Connection::open(dir.join("db")).unwrap(), room, &ReplicaId::new(id).unwrap())
+    };
+    let mut a = Peer { replica: open("room", "a").unwrap(), wall_ms: 5000 };
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x); INSERT INTO t VALUES (1, 1)");
+    let (vector, version, log) = (a.replica.vector().clone(), a.replica.version(), a.log());
+    drop(a);
+    assert!(matches!(open("other", "b"), Err(OpenError::OtherRoom)));
+    let mut a = Peer { replica: open("room", "b").unwrap(), wall_ms: 1 };
+    assert_eq!((a.replica.id().as_str(), a.replica.vector(), a.replica.version()), ("a", &vector, version));
+    assert_eq!(a.log(), log);
+    // The wall clock went back; the replica's clock does not.
+    a.exec("UPDATE t SET x = 2");
+    let newest = a.replica.take_committed(9).pop().unwrap().operations.unwrap().remove(0);
+    assert!(newest.hlc.tick.ts >= 5000);
+    drop(a);
+    Connection::open(dir.join("db")).unwrap().execute_batch("UPDATE rtc_replica SET format = 99").unwrap();
+    assert!(matches!(open("room", "b"), Err(OpenError::NewerFormat(99))));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn live_operations_tell_what_was_overwritten() {
+    let mut a = with_table();
+    a.exec("INSERT INTO t VALUES (1, 'old', 0)");
+    a.exec("UPDATE t SET x = 'new'");
+    let operation = a.replica.take_committed(9).pop().unwrap().operations.unwrap().remove(0);
+    let json = serde_json::to_value(&operation).unwrap();
+    assert_eq!(json["pk"], serde_json::json!({"id": 1}));
+    assert_eq!(json["values"], serde_json::json!({"x": "new"}));
+    assert_eq!(json["prev"], serde_json::json!({"x": "old"}));
+}

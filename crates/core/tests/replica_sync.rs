@@ -1,0 +1,227 @@
+//! Two and three replicas that exchange deltas: the merge rules as a user meets them, through SQL.
+
+mod common;
+
+use common::{assert_equal, peer, sync};
+
+const NOTES: &str =
+    "CREATE TABLE IF NOT EXISTS notes (id TEXT PRIMARY KEY, content TEXT, created_at TEXT DEFAULT CURRENT_TIMESTAMP)";
+
+#[test]
+fn a_table_and_its_rows_reach_another_replica() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec(NOTES);
+    a.exec("INSERT INTO notes VALUES ('1', 'one', 'x'), ('2', 'it''s', NULL)");
+    let applied = b.pull(&a);
+    assert_eq!((applied.operations, applied.refused.len()), (3, 0));
+    assert_eq!(b.rows("SELECT * FROM notes"), [r#""1"|"one"|"x""#, r#""2"|"it's"|NULL"#]);
+    assert_equal(&mut a, &mut b);
+    assert_eq!(b.pull(&a).operations, 0, "nothing twice");
+}
+
+#[test]
+fn the_same_table_created_twice_is_one_and_its_rows_merge() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    for (peer, id) in [(&mut a, "1"), (&mut b, "2")] {
+        peer.exec(NOTES);
+        peer.exec(&format!("INSERT INTO notes (id) VALUES ('{id}')"));
+    }
+    sync(&mut a, &mut b);
+    assert_eq!(a.rows("SELECT id FROM notes ORDER BY id"), [r#""1""#, r#""2""#]);
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn updates_to_different_columns_both_stand() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x, y); INSERT INTO t VALUES (1, 0, 0)");
+    b.pull(&a);
+    a.at(2000, "UPDATE t SET x = 1");
+    b.at(2000, "UPDATE t SET y = 2.0");
+    sync(&mut a, &mut b);
+    assert_eq!(a.rows("SELECT * FROM t"), ["1|1|2.0"]);
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn the_later_write_of_a_column_wins_whoever_hears_it_first() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x); INSERT INTO t VALUES (1, 0)");
+    b.pull(&a);
+    a.at(3000, "UPDATE t SET x = 'later'");
+    b.at(2000, "UPDATE t SET x = 'zzz earlier, larger, and edited more often'; UPDATE t SET x = 'zzzz'");
+    sync(&mut a, &mut b);
+    assert_eq!(b.rows("SELECT x FROM t"), [r#""later""#]);
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn a_later_update_brings_a_deleted_row_back_whole() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x, y); INSERT INTO t VALUES (1, 'x', 'y')");
+    b.pull(&a);
+    a.at(2000, "DELETE FROM t");
+    b.at(3000, "UPDATE t SET x = 'later'");
+    sync(&mut a, &mut b);
+    assert_eq!(a.rows("SELECT * FROM t"), [r#"1|"later"|"y""#]);
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn a_later_delete_wins_and_the_row_stays_gone() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x); INSERT INTO t VALUES (1, 'x')");
+    b.pull(&a);
+    a.at(3000, "DELETE FROM t");
+    b.at(2000, "UPDATE t SET x = 'earlier'");
+    sync(&mut a, &mut b);
+    assert_eq!(a.dump(), Vec::<String>::new());
+    assert_equal(&mut a, &mut b);
+    a.at(4000, "INSERT INTO t VALUES (1, 'again')");
+    sync(&mut a, &mut b);
+    assert_eq!(b.rows("SELECT * FROM t"), [r#"1|"again""#]);
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn a_third_replica_that_relays_loses_nothing() {
+    let (mut a, mut b, mut c) = (peer("a"), peer("b"), peer("c"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x)");
+    b.pull(&a);
+    a.exec("INSERT INTO t VALUES (1, 'a')");
+    b.exec("INSERT INTO t VALUES (2, 'b')");
+    c.pull(&b);
+    c.exec("UPDATE t SET x = 'c' WHERE id = 2");
+    b.pull(&c);
+    a.pull(&b);
+    c.pull(&a);
+    b.pull(&a);
+    assert_equal(&mut a, &mut b);
+    assert_equal(&mut b, &mut c);
+}
+
+#[test]
+fn operations_wait_for_their_table() {
+    let (mut a, mut b, mut c) = (peer("a"), peer("b"), peer("c"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x)");
+    a.exec("INSERT INTO t VALUES (1, 'early')");
+    let (operations, covers) = a.delta(&Default::default());
+    let (schema, rows): (Vec<_>, Vec<_>) = operations.into_iter().partition(|op| op.table == "rtc_schema");
+    let of = |seq: u64| -> rtc_battery_proto::VersionVector {
+        serde_json::from_str(&format!(r#"{{"a":[[{seq},{seq}]]}}"#)).unwrap()
+    };
+    let applied = b.replica.apply(rows, &of(2)).unwrap();
+    assert_eq!((applied.operations, applied.refused.len()), (1, 0));
+    assert_eq!(b.dump(), Vec::<String>::new());
+    // What waits is relayed.
+    let (relayed, _) = b.delta(&Default::default());
+    assert_eq!(relayed.len(), 1);
+    b.replica.apply(schema, &of(1)).unwrap();
+    assert_eq!(b.replica.vector(), &covers);
+    assert_equal(&mut a, &mut b);
+    c.pull(&b);
+    assert_equal(&mut a, &mut c);
+}
+
+#[test]
+fn a_table_created_here_meets_what_waited_for_it() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x)");
+    a.exec("INSERT INTO t VALUES (1, 'early')");
+    let (operations, _) = a.delta(&serde_json::from_str(r#"{"a":[[1,1]]}"#).unwrap());
+    b.replica.apply(operations, &serde_json::from_str(r#"{"a":[[2,2]]}"#).unwrap()).unwrap();
+    b.exec("BEGIN; CREATE TABLE t (id INTEGER PRIMARY KEY, x)");
+    b.exec("COMMIT");
+    assert_eq!(b.rows("SELECT * FROM t"), [r#"1|"early""#]);
+}
+
+#[test]
+fn the_log_is_as_small_as_what_it_shows() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x, y); INSERT INTO t VALUES (1, 0, 0)");
+    for n in 1..=500 {
+        a.exec(&format!("UPDATE t SET x = {n}"));
+    }
+    // The table, the INSERT (which still shows id and y) and the newest UPDATE.
+    assert_eq!(a.log().len(), 3);
+    assert_eq!(a.rows("SELECT count(*) FROM rtc_transactions"), ["3"]);
+    assert_eq!(b.pull(&a).operations, 3);
+    assert_eq!(a.replica.version(), 502);
+    assert_eq!(b.replica.version(), 502, "compacted transactions are covered, not missing");
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn exec_local_stays_here_and_the_next_remote_write_wins() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x, y); INSERT INTO t VALUES (1, 'x', 'y'), (2, 'x', 'y'), (3, 'x', 'y')");
+    let version = a.replica.version();
+    a.local(
+        "UPDATE t SET x = 'mine' WHERE id = 1; DELETE FROM t WHERE id = 2; INSERT INTO t VALUES (4, 'mine', 'mine')",
+    );
+    a.local("CREATE TABLE scratch (anything)");
+    assert_eq!(a.replica.version(), version);
+    b.pull(&a);
+    assert_eq!(b.rows("SELECT * FROM t"), [r#"1|"x"|"y""#, r#"2|"x"|"y""#, r#"3|"x"|"y""#]);
+    b.at(2000, "UPDATE t SET y = 'new'");
+    a.pull(&b);
+    assert_eq!(a.rows("SELECT * FROM t WHERE id <> 4"), [r#"1|"mine"|"new""#, r#"2|"x"|"new""#, r#"3|"x"|"new""#]);
+    b.at(3000, "UPDATE t SET x = 'newer'");
+    a.pull(&b);
+    a.local("DELETE FROM t WHERE id = 4; DROP TABLE scratch");
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn unwritten_columns_show_the_same_default_everywhere() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (id TEXT PRIMARY KEY, x INTEGER NOT NULL, y TEXT DEFAULT 'd', at TEXT DEFAULT CURRENT_TIMESTAMP, r DEFAULT (random()))");
+    b.pull(&a);
+    let insert = r#"{"hlc":{"ts":86400000,"counter":0,"nodeId":"z"},"type":"INSERT","table":"t","pk":{"id":"1"},"values":{},
+        "seq":1,"tx":{"first":{"ts":86400000,"counter":0},"n":1}}"#;
+    let covers = serde_json::from_str(r#"{"z":[[1,1]]}"#).unwrap();
+    for peer in [&mut a, &mut b] {
+        let applied = peer.replica.apply(vec![serde_json::from_str(insert).unwrap()], &covers).unwrap();
+        assert_eq!(applied.refused, Vec::<String>::new());
+        assert_eq!(peer.rows("SELECT * FROM t"), [r#""1"|0|"d"|"1970-01-02 00:00:00"|NULL"#]);
+    }
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn foreign_keys_and_checks_are_the_writers_business() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (id INTEGER PRIMARY KEY, p REFERENCES p, n CHECK (n > 0))");
+    a.exec("INSERT INTO p VALUES (1)");
+    b.pull(&a);
+    a.at(2000, "DELETE FROM p");
+    b.at(2000, "INSERT INTO c VALUES (1, 1, 5)");
+    sync(&mut a, &mut b);
+    assert_equal(&mut a, &mut b);
+    let error = a.try_exec("INSERT INTO c VALUES (2, 1, 5)").unwrap_err();
+    assert!(error.message.contains("FOREIGN KEY"), "{error}");
+    assert!(a.try_exec("INSERT INTO c VALUES (2, NULL, 0)").unwrap_err().message.contains("CHECK"));
+}
+
+#[test]
+fn a_row_that_sqlite_refuses_is_kept_and_told() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x INTEGER) STRICT");
+    b.pull(&a);
+    let op = |ts: u64, value: &str| {
+        let json = format!(
+            r#"{{"hlc":{{"ts":{ts},"counter":0,"nodeId":"z"}},"type":"INSERT","table":"t","pk":{{"id":1}},"values":{{"id":1,"x":{value}}},
+            "seq":{ts},"tx":{{"first":{{"ts":{ts},"counter":0}},"n":1}}}}"#
+        );
+        serde_json::from_str(&json).unwrap()
+    };
+    let covers = |seq: u64| serde_json::from_str(&format!(r#"{{"z":[[{seq},{seq}]]}}"#)).unwrap();
+    let applied = a.replica.apply(vec![op(1, r#""no integer""#)], &covers(1)).unwrap();
+    assert_eq!(applied.refused.len(), 1);
+    b.pull(&a);
+    assert_eq!(b.dump(), Vec::<String>::new());
+    b.replica.apply(vec![op(2, "7")], &covers(2)).unwrap();
+    a.pull(&b);
+    assert_eq!(a.rows("SELECT * FROM t"), ["1|7"]);
+    assert_equal(&mut a, &mut b);
+}
