@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 /// What the host's clocks say at the moment of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "ts", derive(ts_rs::TS))]
 pub struct Now {
     /// Wall clock, in milliseconds since 1970. May jump.
