@@ -225,3 +225,15 @@ fn a_row_that_sqlite_refuses_is_kept_and_told() {
     assert_eq!(a.rows("SELECT * FROM t"), ["1|7"]);
     assert_equal(&mut a, &mut b);
 }
+
+/// Found by `replay_makes_the_same_database`: the DELETE that the INSERT of the same transaction beats was the transaction's last operation for a
+/// moment, and the transaction was forgotten with the INSERT still to come.
+#[test]
+fn a_replaced_row_that_moved_keeps_its_transaction() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (k TEXT PRIMARY KEY, x); INSERT INTO t VALUES ('1', 1)");
+    a.exec("INSERT OR REPLACE INTO t SELECT k, x FROM t");
+    b.pull(&a);
+    assert_eq!(b.log().len(), 3, "the table, the row's first INSERT and its newest");
+    assert_equal(&mut a, &mut b);
+}

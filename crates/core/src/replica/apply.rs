@@ -15,7 +15,7 @@ use rusqlite::{Connection, params};
 use super::capture::Slot;
 use super::error::StorageError;
 use super::replica::{Committed, State};
-use super::rows::{self, Entry};
+use super::rows::{self, Entry, Thinned};
 use super::schema::{self, SCHEMA};
 use super::show;
 use super::sql::is_internal;
@@ -69,7 +69,7 @@ impl State {
         }
         let at_hand = whole_transaction(&operations, &news).then(|| operations.clone());
         let merging = |state: &mut Self| {
-            let mut merge = Merge { connection, state, transactions: BTreeMap::new(), applied: Applied::default() };
+            let mut merge = Merge::new(connection, state);
             merge.run(operations, &news)?;
             let Merge { applied, .. } = merge;
             state.save_news(connection, &news)?;
@@ -96,8 +96,7 @@ impl State {
     pub(super) fn release_waiting(&mut self, connection: &Connection) -> Result<(), StorageError> {
         let names: Vec<String> = self.tables.iter().map(|table| table.name.clone()).collect();
         in_merge_transaction(connection, || {
-            let mut merge =
-                Merge { connection, state: self, transactions: BTreeMap::new(), applied: Applied::default() };
+            let mut merge = Merge::new(connection, self);
             names.iter().try_for_each(|name| merge.release(name))?;
             merge.forget_empty()
         })
@@ -161,10 +160,16 @@ struct Merge<'a> {
     state: &'a mut State,
     /// Numbers of the transactions met so far, and which of their operations.
     transactions: BTreeMap<Dot, (i64, TransactionExtent, BTreeSet<u32>)>,
+    thinned: Thinned,
     applied: Applied,
 }
 
-impl Merge<'_> {
+impl<'a> Merge<'a> {
+    fn new(connection: &'a Connection, state: &'a mut State) -> Self {
+        let (transactions, thinned, applied) = Default::default();
+        Self { connection, state, transactions, thinned, applied }
+    }
+
     fn run(&mut self, operations: Vec<Operation>, news: &VersionVector) -> Result<(), StorageError> {
         // Tables before their rows, whatever the order they came in.
         let (schema, rows): (Vec<_>, Vec<_>) =
@@ -182,9 +187,11 @@ impl Merge<'_> {
         self.forget_empty()
     }
 
-    /// Transactions that came without an operation that still shows.
+    /// Transactions none of whose operations shows, the new ones among them.
     fn forget_empty(&mut self) -> Result<(), StorageError> {
-        self.transactions.values().try_for_each(|(tx, _, _)| store::forget_if_empty(self.connection, *tx))
+        let mut thinned = std::mem::take(&mut self.thinned);
+        thinned.extend(self.transactions.values().map(|(tx, _, _)| *tx));
+        rows::forget_empty(self.connection, thinned)
     }
 
     /// One operation of the delta.
@@ -273,7 +280,7 @@ impl Merge<'_> {
             Ok(Some((slot, image))) => (slot, Some(image.as_slice())),
             Ok(None) | Err(_) => (&by_key, None),
         };
-        rows::write(connection, table, slot, &entries, &state, image)?;
+        rows::write(connection, table, slot, &entries, &state, image, &mut self.thinned)?;
         if let Err(why) = shown {
             self.applied.refuse(operation, &format!("kept, but this database cannot show the row: {why}"));
         }
@@ -316,7 +323,7 @@ impl Merge<'_> {
                 let mut delete =
                     self.connection.prepare_cached("DELETE FROM rtc_waiting WHERE tx = ?1 AND idx = ?2")?;
                 delete.execute(params![tx, index])?;
-                store::forget_if_empty(self.connection, tx)?;
+                self.thinned.insert(tx);
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use super::capture::{Slot, Touched, TouchedRows};
 use super::error::StorageError;
 use super::query::SqlError;
-use super::rows::{self, Entry};
+use super::rows::{self, Entry, Thinned};
 use super::schema::Tables;
 use super::store::{Origins, TransactionNumbers};
 use super::table::Table;
@@ -147,6 +147,7 @@ impl Change {
         connection: &Connection,
         origins: &Origins,
         operation: Option<(i64, u32, Hlc)>,
+        thinned: &mut Thinned,
     ) -> Result<(), StorageError> {
         let mut entries = Vec::new();
         let by_key = Slot::Key(self.key.clone());
@@ -162,13 +163,15 @@ impl Change {
             entries.push(Entry { tx, index, hlc, kind: self.kind, columns, inline: None, stored_at: None });
         }
         let slot = if self.new.is_some() { &self.slot } else { &by_key };
-        rows::write(connection, &self.table, slot, &entries, &state, self.new.as_deref())
+        rows::write(connection, &self.table, slot, &entries, &state, self.new.as_deref(), thinned)
     }
 }
 
 /// Lets the registers keep what was replicated where `execLocal` wrote over it.
 pub(super) fn record_local(connection: &Connection, origins: &Origins, changes: &[Change]) -> Result<(), StorageError> {
-    changes.iter().try_for_each(|change| change.record(connection, origins, None))
+    let mut thinned = Thinned::new();
+    changes.iter().try_for_each(|change| change.record(connection, origins, None, &mut thinned))?;
+    rows::forget_empty(connection, thinned)
 }
 
 /// Writes changes as one transaction of this replica, its first operation at `first`.
@@ -190,14 +193,15 @@ pub(super) fn seal(
     let origin = origins.id(connection, &dot.origin)?;
     let tx = numbers.insert(connection, origin, dot.seq, extent)?;
     let at_hand = changes.iter().map(Change::size_bytes).sum::<usize>() <= AT_HAND_BYTES;
-    let mut operations = Vec::new();
+    let (mut operations, mut thinned) = (Vec::new(), Thinned::new());
     for (index, change) in (0..n).zip(changes) {
         let hlc = hlc(first, index, &dot.origin).ok_or_else(too_many)?;
         if at_hand {
             operations.push(change.operation(hlc.clone(), dot.seq, extent));
         }
-        change.record(connection, origins, Some((tx, index, hlc)))?;
+        change.record(connection, origins, Some((tx, index, hlc)), &mut thinned)?;
     }
+    rows::forget_empty(connection, thinned)?;
     Ok(Sealed { dot, last, operations: at_hand.then_some(operations) })
 }
 

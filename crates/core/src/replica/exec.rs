@@ -306,7 +306,7 @@ fn step(
     connection: &Connection,
     result: &mut QueryResult,
 ) -> Result<(), SqlError> {
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut rows = statement.raw_query();
     let mut values = Vec::new();
     while let Some(row) = rows.next()? {

@@ -48,7 +48,7 @@ fn shown(row: &RowState) -> Option<Vec<Option<SqlValue>>> {
 /// The rules again, as one would say them: sort by clock, let the last word stand.
 fn naive(ops: &[Op]) -> Option<Vec<Option<SqlValue>>> {
     let mut sorted = ops.to_vec();
-    sorted.sort_by(|a, b| a.hlc.to_string().cmp(&b.hlc.to_string()));
+    sorted.sort_by_key(|op| op.hlc.to_string());
     let last = |wanted: &dyn Fn(&Op) -> bool| sorted.iter().rev().find(|op| wanted(op)).map(|op| op.hlc.clone());
     let deleted = last(&|op| op.kind == OperationKind::Delete);
     let live = last(&|op| op.kind != OperationKind::Delete)?;

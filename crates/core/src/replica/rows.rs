@@ -6,6 +6,8 @@
 //! Invariant: a column's value stands in the user's table, or, where the table does not show it (the row is dead or parked, the cell is covered by
 //! execLocal, affinity changed the value), in `vals` of its operation.
 
+use std::collections::BTreeSet;
+
 use rtc_battery_proto::{Hlc, OperationKind, SqlValue, Tick};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params};
@@ -121,6 +123,15 @@ pub(super) fn state(entries: &[Entry], image: Option<&[SqlValue]>) -> Result<Row
     Ok(state)
 }
 
+/// Transactions that lost an operation and may be empty now. Looked at once, at the end of the SQLite transaction: until then more of
+/// their operations may be on the way.
+pub(super) type Thinned = BTreeSet<i64>;
+
+/// Forgets those that are empty.
+pub(super) fn forget_empty(connection: &Connection, thinned: Thinned) -> Result<(), StorageError> {
+    thinned.into_iter().try_for_each(|tx| store::forget_if_empty(connection, tx))
+}
+
 /// Writes a row's operations as `state` needs them, at `slot`. `shown` is the row as the table has it now, if it has it.
 pub(super) fn write(
     connection: &Connection,
@@ -129,12 +140,14 @@ pub(super) fn write(
     entries: &[Entry],
     state: &RowState,
     shown: Option<&[SqlValue]>,
+    thinned: &mut Thinned,
 ) -> Result<(), StorageError> {
     for entry in entries {
         let columns: ColumnSet = state.columns_won_by(&entry.hlc).collect();
         if columns.is_empty() && !state.needs(&entry.hlc, entry.kind) {
             if entry.stored_at.is_some() {
                 delete(connection, entry)?;
+                thinned.insert(entry.tx);
             }
             continue;
         }
@@ -174,7 +187,7 @@ fn save(
 fn delete(connection: &Connection, entry: &Entry) -> Result<(), StorageError> {
     let mut delete = connection.prepare_cached("DELETE FROM rtc_operations WHERE tx = ?1 AND idx = ?2")?;
     delete.execute(params![entry.tx, entry.index])?;
-    store::forget_if_empty(connection, entry.tx)
+    Ok(())
 }
 
 /// Reads a row of the user's table by where it stands.
