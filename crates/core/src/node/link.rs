@@ -1,0 +1,260 @@
+//! One link: an RTCPeerConnection and its channel, from the first offer to its end. Timers, and what belongs together; pure.
+//!
+//! Three phases: being made (given up after 39.5 s, not before: RFC 8863), open, and leaving (`bye` was said, the answer or the closing of
+//! the channel is awaited). A link never returns to an earlier phase; what follows it has a new id.
+
+use rtc_battery_proto::PeerId;
+use rtc_battery_proto::frame::Reassembly;
+
+use super::io::LinkState;
+use super::keepalive::{Keepalive, Pulse};
+use super::negotiation::Negotiation;
+use super::outbox::Outbox;
+use super::session::{Kind, Session};
+
+/// A first connection is not given up earlier, in milliseconds.
+const GIVE_UP_MS: u64 = 39_500;
+
+/// So long `disconnected`, ICE is restarted, in milliseconds.
+const RESTART_AFTER_MS: u64 = 3_000;
+
+/// The answer to a `bye` is awaited so long, in milliseconds.
+pub(super) const LEAVE_MS: u64 = 2_000;
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) peer: PeerId,
+    pub(super) negotiation: Negotiation,
+    pub(super) channel: Option<Channel>,
+    /// Whether this side made the first offer; it is also the one that restarts ICE.
+    pub(super) offered_first: bool,
+    connected: bool,
+    give_up_at_ms: u64,
+    disconnected_at_ms: Option<u64>,
+    restarted: bool,
+    leave_at_ms: Option<u64>,
+}
+
+/// An open channel.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) session: Session,
+    pub(super) outbox: Outbox,
+    pub(super) reassembly: Reassembly,
+    pub(super) keepalive: Keepalive,
+    pub(super) opened_at_ms: u64,
+    /// Bytes of a series that is being staged; 0 when there is none.
+    pub(super) staged_bytes: u64,
+}
+
+/// What time brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// The connection could not be made.
+    GiveUp,
+    /// The peer is silent: gone.
+    Gone,
+    /// ICE is to be restarted, if the peer can be reached by signaling.
+    Restart,
+    /// It was waited long enough for the answer to `bye`.
+    Close,
+}
+
+impl Link {
+    pub(super) fn new(peer: PeerId, negotiation: Negotiation, offered_first: bool, now_ms: u64) -> Self {
+        Self {
+            peer,
+            negotiation,
+            channel: None,
+            offered_first,
+            connected: false,
+            give_up_at_ms: now_ms + GIVE_UP_MS,
+            disconnected_at_ms: None,
+            restarted: false,
+            leave_at_ms: None,
+        }
+    }
+
+    /// Whether the channel is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.channel.is_some()
+    }
+
+    /// Whether the connection came about, so that it no longer depends on signaling.
+    pub(super) fn is_settled(&self) -> bool {
+        self.connected || self.is_open()
+    }
+
+    pub(super) fn open_channel(&mut self, max_message_bytes: Option<u32>, now_ms: u64) {
+        self.channel.get_or_insert_with(|| Channel {
+            session: Session::new(now_ms),
+            outbox: Outbox::new(max_message_bytes),
+            reassembly: Reassembly::default(),
+            keepalive: Keepalive::new(now_ms),
+            opened_at_ms: now_ms,
+            staged_bytes: 0,
+        });
+    }
+
+    /// Takes a new connection state; `false` if the connection is lost.
+    pub(super) fn handle_state(&mut self, state: LinkState, now_ms: u64) -> bool {
+        match state {
+            LinkState::Failed | LinkState::Closed => return false,
+            LinkState::Disconnected => {
+                self.disconnected_at_ms.get_or_insert(now_ms);
+            }
+            LinkState::Connected => {
+                self.connected = true;
+                self.disconnected_at_ms = None;
+                self.restarted = false;
+            }
+            LinkState::New | LinkState::Connecting => {}
+        }
+        true
+    }
+
+    /// Waits for the answer to `bye`, or for the channel to close.
+    pub(super) fn leave(&mut self, now_ms: u64) {
+        self.leave_at_ms.get_or_insert(now_ms + LEAVE_MS);
+    }
+
+    /// A restart whose offer may have been lost is to be tried again.
+    pub(super) fn renew_restart(&mut self) {
+        if self.negotiation.offer_is_pending() {
+            self.restarted = false;
+        }
+    }
+
+    pub(super) fn note_restart(&mut self) {
+        self.restarted = true;
+    }
+
+    /// After a sleep: nothing is dead before it had one interval to show that it lives.
+    pub(super) fn probe(&mut self, now_ms: u64) {
+        self.give_up_at_ms = now_ms + GIVE_UP_MS;
+        self.disconnected_at_ms = self.disconnected_at_ms.map(|_| now_ms);
+        self.leave_at_ms = self.leave_at_ms.map(|_| now_ms + LEAVE_MS);
+        if let Some(channel) = &mut self.channel {
+            channel.keepalive.probe(now_ms);
+        }
+    }
+
+    /// What is due now. `can_signal`: whether the peer can be reached by signaling.
+    pub(super) fn handle_timeout(&mut self, now_ms: u64, can_signal: bool) -> Option<Due> {
+        let Some(channel) = &mut self.channel else {
+            return (self.give_up_at_ms <= now_ms).then_some(Due::GiveUp);
+        };
+        if self.leave_at_ms.is_some_and(|at| at <= now_ms) {
+            return Some(Due::Close);
+        }
+        if matches!(channel.session.kind(), Kind::Unknown { until_ms } if until_ms <= now_ms) {
+            channel.session.take_for_plain();
+        }
+        match channel.keepalive.check(now_ms) {
+            Pulse::Gone => return Some(Due::Gone),
+            Pulse::PingDue => channel.session.ping(),
+            Pulse::Fine => {}
+        }
+        let restart = can_signal && self.restart_at_ms().is_some_and(|at| at <= now_ms);
+        restart.then_some(Due::Restart)
+    }
+
+    /// When something may be due next.
+    pub(super) fn wake_at_ms(&self, can_signal: bool) -> u64 {
+        let Some(channel) = &self.channel else { return self.give_up_at_ms };
+        let hello = match channel.session.kind() {
+            Kind::Unknown { until_ms } => Some(until_ms),
+            Kind::Ours | Kind::Plain => None,
+        };
+        let restart = self.restart_at_ms().filter(|_| can_signal);
+        let others = [hello, self.leave_at_ms, restart].into_iter().flatten();
+        others.fold(channel.keepalive.wake_at_ms(), u64::min)
+    }
+
+    fn restart_at_ms(&self) -> Option<u64> {
+        let wanted = self.offered_first && !self.restarted && self.leave_at_ms.is_none();
+        self.disconnected_at_ms.filter(|_| wanted).map(|at| at + RESTART_AFTER_MS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    fn link(offered_first: bool) -> Link {
+        Link::new(PeerId::new("p").unwrap(), Negotiation::new(false, VecDeque::new()), offered_first, 0)
+    }
+
+    /// Times, in milliseconds, at which something other than a ping was due until `end_ms`.
+    fn dues(link: &mut Link, end_ms: u64) -> Vec<(u64, Due)> {
+        let mut dues = Vec::new();
+        let mut now_ms = link.wake_at_ms(true);
+        while now_ms <= end_ms {
+            if let Some(due) = link.handle_timeout(now_ms, true) {
+                if due == Due::Restart {
+                    link.note_restart();
+                } else {
+                    return dues.into_iter().chain([(now_ms, due)]).collect();
+                }
+                dues.push((now_ms, due));
+            }
+            let next_ms = link.wake_at_ms(true);
+            assert!(next_ms > now_ms, "woken at {now_ms} for nothing");
+            now_ms = next_ms;
+        }
+        dues
+    }
+
+    #[test]
+    fn a_first_connection_has_its_time() {
+        assert_eq!(dues(&mut link(true), 100_000), [(39_500, Due::GiveUp)]);
+    }
+
+    #[test]
+    fn a_disconnected_link_is_restarted_once_and_then_gone() {
+        for (offered_first, expected) in
+            [(true, vec![(4_000, Due::Restart), (15_000, Due::Gone)]), (false, vec![(15_000, Due::Gone)])]
+        {
+            let mut link = link(offered_first);
+            link.open_channel(None, 0);
+            assert!(link.handle_state(LinkState::Disconnected, 1_000));
+            assert!(link.handle_state(LinkState::Disconnected, 2_000));
+            assert_eq!(dues(&mut link, 100_000), expected);
+        }
+    }
+
+    #[test]
+    fn a_link_that_recovers_may_be_restarted_again() {
+        let mut link = link(true);
+        link.open_channel(None, 0);
+        for at in [0, 6_000] {
+            link.handle_state(LinkState::Disconnected, at);
+            assert_eq!(dues(&mut link, at + 4_000), [(at + 3_000, Due::Restart)]);
+            assert!(link.handle_state(LinkState::Connected, at + 5_000));
+        }
+        assert!(!link.handle_state(LinkState::Failed, 12_000));
+    }
+
+    #[test]
+    fn a_restart_waits_for_signaling() {
+        let mut link = link(true);
+        link.open_channel(None, 0);
+        link.handle_state(LinkState::Disconnected, 0);
+        assert_eq!(link.handle_timeout(4_000, false), None);
+        assert_eq!(link.wake_at_ms(false), 5_000);
+        assert_eq!(link.handle_timeout(4_500, true), Some(Due::Restart));
+    }
+
+    #[test]
+    fn a_sleep_kills_nobody() {
+        let mut open = link(true);
+        open.open_channel(None, 0);
+        open.probe(3_600_000);
+        assert_eq!(dues(&mut open, 4_000_000), [(3_615_000, Due::Gone)]);
+        let mut new = link(true);
+        new.probe(3_600_000);
+        assert_eq!(dues(&mut new, 4_000_000), [(3_639_500, Due::GiveUp)]);
+    }
+}

@@ -1,0 +1,82 @@
+//! The node's only randomness, from the seed it was given: its peer id and the jitter of its timers. The same seed and the same inputs
+//! give the same outputs, which is what the simulator rests on.
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng as _, SeedableRng as _};
+use rtc_battery_proto::PeerId;
+
+#[derive(Debug)]
+pub(super) struct Random(ChaCha8Rng);
+
+impl Random {
+    pub(super) fn new(seed: [u8; 32]) -> Self {
+        Self(ChaCha8Rng::from_seed(seed))
+    }
+
+    pub(super) fn peer_id(&mut self) -> PeerId {
+        let (high, low) = (self.0.next_u64(), self.0.next_u64());
+        PeerId::from_random((u128::from(high) << 64) | u128::from(low))
+    }
+
+    /// A number from `first` to `last`, both included; `first` where the range is empty.
+    pub(super) fn between(&mut self, first: u64, last: u64) -> u64 {
+        let count = u128::from(last.saturating_sub(first)) + 1;
+        // The bias of multiply-and-shift is below 2^-32 for the ranges of timers.
+        let offset = (u128::from(self.0.next_u64()) * count) >> 64;
+        first + u64::try_from(offset).unwrap_or(0)
+    }
+}
+
+/// Exponential backoff from 1 to 30 s with full jitter: the wait is drawn from the whole span, so that peers that lost
+/// the same server do not come back in step.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    attempts: u32,
+}
+
+const FIRST_MS: u64 = 1_000;
+const LONGEST_MS: u64 = 30_000;
+
+impl Backoff {
+    /// How long to wait before the next attempt.
+    pub(super) fn next_ms(&mut self, random: &mut Random) -> u64 {
+        let span_ms = FIRST_MS.checked_shl(self.attempts.min(16)).map_or(LONGEST_MS, |ms| ms.min(LONGEST_MS));
+        self.attempts = self.attempts.saturating_add(1);
+        random.between(0, span_ms)
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.attempts = 0;
+    }
+
+    /// How many attempts failed since the last success.
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_spreads_over_a_span_that_grows_to_30_s() {
+        let mut random = Random::new([7; 32]);
+        let mut longest = vec![0; 8];
+        for _ in 0..500 {
+            let mut backoff = Backoff::default();
+            for longest in &mut longest {
+                *longest = backoff.next_ms(&mut random).max(*longest);
+            }
+        }
+        for (longest, span) in longest.into_iter().zip([1, 2, 4, 8, 16, 30, 30, 30]) {
+            assert!((span * 900..=span * 1000).contains(&longest), "{longest} of {span} s");
+        }
+    }
+
+    #[test]
+    fn one_seed_is_one_peer() {
+        assert_eq!(Random::new([1; 32]).peer_id(), Random::new([1; 32]).peer_id());
+        assert_ne!(Random::new([1; 32]).peer_id(), Random::new([2; 32]).peer_id());
+    }
+}

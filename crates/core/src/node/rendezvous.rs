@@ -1,0 +1,313 @@
+//! From the signaling server to links: who is here, whom to offer to, whose offer to answer, and how a link ends.
+//!
+//! Whoever enters (or comes back) offers to everyone it has no connection with, and those present make way for that offer: whatever was being
+//! negotiated with it before may have lost a message. Connections that came about do not depend on signaling and stay.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use rtc_battery_proto::PeerId;
+use rtc_battery_proto::signaling::{ClientMessage, ServerMessage};
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::description::{Candidate, Origin};
+use super::io::{DescriptionKind, Effect, ErrorCode, Event, LinkId, LinkState, SessionDescription};
+use super::link::Link;
+use super::negotiation::{Action, AnswerFor, Negotiation, OfferFor, keep_waiting};
+use super::node::Node;
+use super::outputs::excerpt;
+use super::peers::{OFFER_WAIT_MS, Peer};
+
+/// Why a link is closed, and so what follows.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ending<'a> {
+    /// It broke or never came about: the user is told, and the peer is dialled again while it is here.
+    Lost(&'a str),
+    /// Another link takes its place.
+    Replaced,
+    /// On purpose.
+    Meant,
+}
+
+impl Node {
+    pub(super) fn handle_signaling(&mut self, text: &str, now_ms: u64) {
+        let was_joined = self.signaling.is_joined();
+        let message = self.signaling.handle_text(text, now_ms, &mut self.random, &mut self.outputs);
+        match message {
+            Some(ServerMessage::Peers { peer_ids }) => self.reconcile(peer_ids, !was_joined, now_ms),
+            Some(ServerMessage::PeerJoin { peer_id }) => self.expect(&peer_id, true, OFFER_WAIT_MS, now_ms),
+            Some(ServerMessage::PeerLeave { peer_id }) => self.handle_peer_leave(&peer_id, now_ms),
+            Some(ServerMessage::Offer { from, sdp }) => self.handle_offer(&from, &sdp, now_ms),
+            Some(ServerMessage::Answer { from, sdp }) => self.handle_answer(&from, &sdp, now_ms),
+            Some(ServerMessage::Ice { from, candidate }) => self.handle_candidate(&from, &candidate),
+            Some(ServerMessage::Error { .. }) | None => {}
+        }
+    }
+
+    /// The whole list of who is here. `fresh`: it is the answer to our own joining.
+    fn reconcile(&mut self, listed: Vec<PeerId>, fresh: bool, now_ms: u64) {
+        let listed: BTreeSet<PeerId> = listed.into_iter().collect();
+        let gone: Vec<PeerId> =
+            self.peers.iter_mut().map(|(id, _)| id).filter(|id| !listed.contains(id)).cloned().collect();
+        for peer in &gone {
+            self.handle_peer_leave(peer, now_ms);
+        }
+        for peer in &listed {
+            self.expect(peer, fresh, 0, now_ms);
+        }
+    }
+
+    /// A peer is here. With `anew` it or we have just come, so that what was being negotiated is begun again, by us after `wait_ms`.
+    fn expect(&mut self, id: &PeerId, anew: bool, wait_ms: u64, now_ms: u64) {
+        let known = self.peers.find(id).is_some_and(|peer| peer.present);
+        let Some(peer) = self.admit_other(id) else { return };
+        if known && !anew {
+            return;
+        }
+        let current = peer.link;
+        if let Some(link) = current.and_then(|link| self.links.get_mut(&link)).filter(|link| link.is_settled()) {
+            link.renew_restart();
+            return;
+        }
+        if let Some(link) = current {
+            self.drop_link(link, Ending::Replaced, now_ms);
+        }
+        if let Some(peer) = self.peers.find_mut(id) {
+            peer.dial_at(now_ms + wait_ms);
+        }
+    }
+
+    fn handle_peer_leave(&mut self, id: &PeerId, now_ms: u64) {
+        let Some(peer) = self.peers.find_mut(id) else { return };
+        peer.present = false;
+        let current = peer.link.filter(|link| self.links.get(link).is_some_and(|link| !link.is_settled()));
+        if let Some(link) = current {
+            self.lose(link, "the peer left", now_ms);
+        }
+        if let Some(peer) = self.peers.find_mut(id) {
+            peer.leave();
+        }
+    }
+
+    pub(super) fn dial(&mut self, peer: &PeerId, now_ms: u64) {
+        let link = self.open_link(peer, true, VecDeque::new(), now_ms);
+        let mut actions = Vec::new();
+        if let Some(link) = self.links.get_mut(&link) {
+            link.negotiation.start(&mut actions);
+        }
+        self.perform(link, actions);
+    }
+
+    fn handle_offer(&mut self, from: &PeerId, sdp: &RawValue, now_ms: u64) {
+        let Some(offer) = self.read_description(from, sdp, DescriptionKind::Offer, now_ms) else { return };
+        let Some(peer) = self.admit_other(from) else { return };
+        if peer.was_closed(Origin::of(&offer.sdp).session()) {
+            // The peer still holds to a connection that we gave up: offer it another.
+            peer.dial_at(now_ms);
+            return;
+        }
+        let Some(current) = peer.link else { return self.answer(from, offer, VecDeque::new(), now_ms) };
+        let Some(link) = self.links.get_mut(&current) else { return };
+        let mut actions = Vec::new();
+        match link.negotiation.handle_offer(offer.clone(), &mut actions) {
+            OfferFor::This => self.perform(current, actions),
+            OfferFor::Nobody => {}
+            OfferFor::Another => {
+                let old = self.drop_link(current, Ending::Replaced, now_ms);
+                let early = old.map(|link| link.negotiation.into_waiting()).unwrap_or_default();
+                self.answer(from, offer, early, now_ms);
+            }
+        }
+    }
+
+    fn answer(&mut self, peer: &PeerId, offer: SessionDescription, early: VecDeque<Candidate>, now_ms: u64) {
+        let link = self.open_link(peer, false, early, now_ms);
+        let mut actions = Vec::new();
+        if let Some(link) = self.links.get_mut(&link) {
+            link.negotiation.handle_offer(offer, &mut actions);
+        }
+        self.perform(link, actions);
+    }
+
+    fn handle_answer(&mut self, from: &PeerId, sdp: &RawValue, now_ms: u64) {
+        let Some(answer) = self.read_description(from, sdp, DescriptionKind::Answer, now_ms) else { return };
+        let Some(peer) = self.admit_other(from) else { return };
+        if peer.was_closed(Origin::of(&answer.sdp).session()) {
+            return;
+        }
+        let Some(current) = peer.link else { return };
+        let Some(link) = self.links.get_mut(&current) else { return };
+        let mut actions = Vec::new();
+        match link.negotiation.handle_answer(answer, &mut actions) {
+            AnswerFor::This => self.perform(current, actions),
+            AnswerFor::Stray if link.is_settled() => {}
+            AnswerFor::Nobody => {}
+            AnswerFor::Replaced | AnswerFor::Stray => {
+                // The connection at the other end is not the one that this link is for.
+                self.drop_link(current, Ending::Replaced, now_ms);
+                if let Some(peer) = self.peers.find_mut(from) {
+                    peer.dial_again(true, None, now_ms, &mut self.random);
+                }
+            }
+        }
+    }
+
+    fn handle_candidate(&mut self, from: &PeerId, json: &RawValue) {
+        let Some(candidate) = Candidate::read(json.get()) else { return };
+        let Some(peer) = self.admit_other(from) else { return };
+        let Some(current) = peer.link else { return keep_waiting(&mut peer.early, candidate) };
+        let mut actions = Vec::new();
+        if let Some(link) = self.links.get_mut(&current) {
+            link.negotiation.handle_candidate(candidate, &mut actions);
+        }
+        self.perform(current, actions);
+    }
+
+    pub(super) fn handle_local_description(&mut self, id: LinkId, description: SessionDescription) {
+        let mut actions = Vec::new();
+        if let Some(link) = self.links.get_mut(&id) {
+            link.negotiation.handle_local_description(description, &mut actions);
+        }
+        self.perform(id, actions);
+    }
+
+    pub(super) fn handle_local_candidate(&mut self, id: LinkId, candidate: String) {
+        let mut actions = Vec::new();
+        if let Some(link) = self.links.get_mut(&id) {
+            link.negotiation.handle_local_candidate(candidate, &mut actions);
+        }
+        self.perform(id, actions);
+    }
+
+    pub(super) fn handle_link_state(&mut self, id: LinkId, state: LinkState, now_ms: u64) {
+        if self.links.get_mut(&id).is_some_and(|link| !link.handle_state(state, now_ms)) {
+            self.lose(id, "the connection failed", now_ms);
+        }
+    }
+
+    /// Does what the negotiation of a link wants done.
+    pub(super) fn perform(&mut self, link: LinkId, actions: Vec<Action>) {
+        let Some(to) = self.links.get(&link).map(|link| link.peer.clone()) else { return };
+        for action in actions {
+            let effect = match action {
+                Action::CreateOffer { ice_restart } => Effect::CreateOffer { link, ice_restart },
+                Action::SetRemoteDescription(description) => Effect::SetRemoteDescription { link, description },
+                Action::AddCandidate(candidate) => Effect::AddCandidate { link, candidate },
+                Action::SignalDescription(description) => {
+                    let Ok(sdp) = to_raw_value(&description) else { continue };
+                    let to = to.clone();
+                    self.signal(match description.kind {
+                        DescriptionKind::Offer => ClientMessage::Offer { to, sdp },
+                        DescriptionKind::Answer => ClientMessage::Answer { to, sdp },
+                    });
+                    continue;
+                }
+                Action::SignalCandidate(candidate) => {
+                    if let Ok(candidate) = RawValue::from_string(candidate) {
+                        self.signal(ClientMessage::Ice { to: to.clone(), candidate });
+                    }
+                    continue;
+                }
+            };
+            self.outputs.effect(effect);
+        }
+    }
+
+    fn signal(&mut self, message: ClientMessage) {
+        self.signaling.send(&message, &mut self.outputs);
+    }
+
+    fn open_link(&mut self, peer: &PeerId, offers: bool, mut early: VecDeque<Candidate>, now_ms: u64) -> LinkId {
+        let id = LinkId(self.next_link);
+        self.next_link += 1;
+        if let Some(entry) = self.peers.find_mut(peer) {
+            early.append(&mut entry.early);
+            entry.link = Some(id);
+        }
+        let polite = self.me < *peer;
+        self.links.insert(id, Link::new(peer.clone(), Negotiation::new(polite, early), offers, now_ms));
+        self.outputs.effect(Effect::OpenLink { link: id, peer: peer.clone(), offers });
+        id
+    }
+
+    /// A link broke or never came about.
+    pub(super) fn lose(&mut self, id: LinkId, reason: &str, now_ms: u64) {
+        self.drop_link(id, Ending::Lost(reason), now_ms);
+    }
+
+    /// Closes a link and forgets it. What follows for the peer follows only if this was its current link.
+    pub(super) fn drop_link(&mut self, id: LinkId, ending: Ending<'_>, now_ms: u64) -> Option<Link> {
+        let link = self.links.remove(&id)?;
+        self.outputs.effect(Effect::CloseLink { link: id });
+        self.release(id, &link);
+        let Some(peer) = self.peers.find_mut(&link.peer).filter(|peer| peer.link == Some(id)) else {
+            return Some(link);
+        };
+        peer.link = None;
+        if let Some(session) = link.negotiation.remote_session() {
+            peer.close_session(session);
+        }
+        if let Ending::Lost(reason) = ending {
+            let open_ms = link.channel.as_ref().map(|channel| now_ms.saturating_sub(channel.opened_at_ms));
+            let first = peer.dial_again(link.offered_first, open_ms, now_ms, &mut self.random);
+            if std::mem::take(&mut peer.joined) {
+                self.outputs.event(Event::PeerLeave { peer: link.peer.clone() });
+            } else if first && peer.present {
+                let message = format!("No connection to a peer ({}). It is tried again.", excerpt(reason));
+                self.outputs.error(ErrorCode::Link, message, Some(&link.peer));
+            }
+        }
+        Some(link)
+    }
+
+    /// Begins to leave: says `bye` where that is understood, closes at once where not. For the user the peer is gone.
+    pub(super) fn leave(&mut self, id: LinkId, now_ms: u64) {
+        self.detach(id);
+        let Some(link) = self.links.get_mut(&id) else { return };
+        match &mut link.channel {
+            Some(channel) if channel.session.is_ready() => {
+                channel.session.say_bye();
+                link.leave(now_ms);
+            }
+            Some(channel) if channel.session.is_leaving() => {}
+            _ => {
+                self.drop_link(id, Ending::Meant, now_ms);
+            }
+        }
+    }
+
+    /// Takes its link from a peer while the link itself still has something to say.
+    fn detach(&mut self, id: LinkId) {
+        let Some(link) = self.links.get(&id) else { return };
+        let Some(peer) = self.peers.find_mut(&link.peer).filter(|peer| peer.link == Some(id)) else { return };
+        peer.link = None;
+        if let Some(session) = link.negotiation.remote_session() {
+            peer.close_session(session);
+        }
+        if std::mem::take(&mut peer.joined) {
+            self.outputs.event(Event::PeerLeave { peer: link.peer.clone() });
+        }
+    }
+
+    /// The entry of another peer that we talk to.
+    fn admit_other(&mut self, id: &PeerId) -> Option<&mut Peer> {
+        if *id == self.me {
+            return None;
+        }
+        self.peers.admit(id).filter(|peer| !peer.refused)
+    }
+
+    fn read_description(
+        &mut self,
+        from: &PeerId,
+        sdp: &RawValue,
+        kind: DescriptionKind,
+        now_ms: u64,
+    ) -> Option<SessionDescription> {
+        let description = serde_json::from_str::<SessionDescription>(sdp.get()).ok();
+        let description = description.filter(|description| description.kind == kind);
+        if description.is_none() {
+            self.complain(from, "it sent a session description that is none", now_ms);
+        }
+        description
+    }
+}

@@ -1,0 +1,145 @@
+//! Between messages and the replica: what is saved is told, what came is applied, what is lacking is asked for.
+//!
+//! One peer is asked at a time: the others have mostly the same, and what they have beyond it is asked for when the answer has ended. A peer
+//! that does not answer holds nobody up for long, and what it announced and did not give is not asked for again.
+
+use std::sync::Arc;
+
+use rtc_battery_proto::{PeerId, VersionVector};
+
+use super::inbox::{Item, Work};
+use super::io::{Event, LinkId};
+use super::link::{Channel, Link};
+use super::live::Live;
+use super::node::Node;
+use crate::Now;
+use crate::replica::{Applied, StorageError};
+
+/// An answer that makes no progress for so long is not waited for any longer, in milliseconds.
+const STALL_MS: u64 = 15_000;
+
+/// The request that is out.
+#[derive(Debug)]
+pub(super) struct Asking {
+    link: LinkId,
+    asked_for: VersionVector,
+    pub(super) progress_at_ms: u64,
+}
+
+impl Node {
+    /// Storage holds everything up to `version`: now it may be told.
+    pub(super) fn handle_saved(&mut self, version: u64) {
+        self.saved.version = self.saved.version.max(version);
+        for committed in self.replica.take_committed(self.saved.version) {
+            let covers = committed.covers.clone();
+            self.saved.vector.merge(&covers);
+            if !self.links.values().any(Link::is_open) {
+                continue;
+            }
+            let live = Live::of(committed).map(Arc::new);
+            self.channels().for_each(|channel| channel.session.tell(&covers, live.as_ref()));
+        }
+    }
+
+    /// Applies what waits, unless the user's transaction is open, and asks for what is lacking then.
+    pub(super) fn settle(&mut self, now: Now) -> Result<(), StorageError> {
+        while !self.replica.in_transaction() {
+            let Some(item) = self.inbox.pop() else {
+                self.ask(now.mono_ms);
+                break;
+            };
+            self.work(item, now)?;
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, item: Item, now: Now) -> Result<(), StorageError> {
+        let Item { link, peer, work, .. } = item;
+        self.note_progress(link, now.mono_ms);
+        match work {
+            Work::Stage(operations) => self.replica.stage(link.0, &operations)?,
+            Work::DropStaged => self.replica.drop_staged(link.0)?,
+            Work::Apply(operations, covers) => {
+                let applied = self.replica.apply(operations, &covers)?;
+                self.note_applied(link, &peer, &covers, applied, now.mono_ms);
+            }
+            Work::ApplyStaged(operations, covers) => {
+                self.replica.stage(link.0, &operations)?;
+                let applied = self.replica.apply_staged(link.0, &covers)?;
+                self.note_applied(link, &peer, &covers, applied, now.mono_ms);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_applied(&mut self, id: LinkId, peer: &PeerId, covers: &VersionVector, applied: Applied, now_ms: u64) {
+        if applied.operations > 0 {
+            self.outputs.event(Event::Sync { peer: peer.clone(), operations: applied.operations });
+        }
+        if let Some(reason) = applied.refused.first() {
+            self.complain(peer, reason, now_ms);
+        }
+        let ours = self.replica.vector();
+        if let Some(channel) = self.links.get_mut(&id).and_then(|link| link.channel.as_mut()) {
+            channel.session.note_shared(covers, ours);
+        }
+        if self.asking.as_ref().is_some_and(|asking| ours.covers(&asking.asked_for)) {
+            self.stop_asking();
+        }
+    }
+
+    /// Asks somebody who has what we lack, unless somebody is being asked.
+    fn ask(&mut self, now_ms: u64) {
+        if self.asking.is_some() || !std::mem::take(&mut self.ask_due) {
+            return;
+        }
+        let ours = self.replica.vector();
+        for (&link, state) in &mut self.links {
+            let Some(channel) = &mut state.channel else { continue };
+            let asked_for = channel.session.offers(ours);
+            if !asked_for.is_empty() {
+                channel.session.ask();
+                self.asking = Some(Asking { link, asked_for, progress_at_ms: now_ms });
+                return;
+            }
+        }
+    }
+
+    /// The answer has ended, or is not waited for any longer: somebody else may be asked.
+    pub(super) fn stop_asking(&mut self) {
+        let Some(asking) = self.asking.take() else { return };
+        self.ask_due = true;
+        let ours = self.replica.vector();
+        if let Some(channel) = self.links.get_mut(&asking.link).and_then(|link| link.channel.as_mut()) {
+            channel.session.note_unmet(&asking.asked_for, ours);
+        }
+    }
+
+    /// Something of an answer came.
+    pub(super) fn note_progress(&mut self, id: LinkId, now_ms: u64) {
+        if let Some(asking) = self.asking.as_mut().filter(|asking| asking.link == id) {
+            asking.progress_at_ms = now_ms;
+        }
+    }
+
+    /// When the one that is being asked has had its time. While the user's transaction is open nobody can be blamed.
+    pub(super) fn stall_at_ms(&self) -> Option<u64> {
+        let asking = self.asking.as_ref().filter(|_| !self.replica.in_transaction())?;
+        Some(asking.progress_at_ms + STALL_MS)
+    }
+
+    /// A link is gone, and what it was about to bring with it.
+    pub(super) fn release(&mut self, id: LinkId, link: &Link) {
+        if link.channel.as_ref().is_some_and(|channel| channel.staged_bytes > 0) {
+            self.inbox.drop_staged(id, &link.peer);
+        }
+        if self.asking.as_ref().is_some_and(|asking| asking.link == id) {
+            self.asking = None;
+            self.ask_due = true;
+        }
+    }
+
+    fn channels(&mut self) -> impl Iterator<Item = &mut Channel> {
+        self.links.values_mut().filter_map(|link| link.channel.as_mut())
+    }
+}
