@@ -1,1 +1,27 @@
-//! Bindings.
+//! RTC Battery's core for JavaScript: as thin as it can be.
+//!
+//! Everything here translates: JavaScript's values to Rust's and back. It decides nothing, and no 64-bit integer crosses as
+//! one (Chrome 80 and Safari 14.0 cannot pass them): versions and generations are numbers, SQL's integers are numbers or
+//! `bigint`s made from text. `xtask` checks the module for that.
+
+mod database;
+mod failure;
+mod storage;
+mod values;
+
+use wasm_bindgen::prelude::wasm_bindgen;
+
+pub use database::Database;
+pub use storage::Storage;
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = console, js_name = error)]
+    fn console_error(message: &str);
+}
+
+/// Runs when the module is instantiated: a panic says in the console what happened, before it traps.
+#[wasm_bindgen(start)]
+pub fn start() {
+    std::panic::set_hook(Box::new(|panic| console_error(&panic.to_string())));
+}

@@ -1,0 +1,106 @@
+//! The database's pages on their way from and to the shell, which keeps them in IndexedDB.
+
+use js_sys::{Array, Object, Reflect, Uint8Array};
+use rtc_battery_vfs::{Batch, PageStore};
+use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen::{JsError, JsValue};
+
+use crate::failure::failure;
+
+/// SQLite's page size here, and so the size of a record in IndexedDB: measured fastest among those under 64 KiB.
+const PAGE_SIZE: u32 = 8192;
+
+#[wasm_bindgen(typescript_custom_section)]
+const TYPES: &str = r"
+/** Pages to save, all of them or none: put `pages`, delete what is beyond `pageCount`. */
+export interface Batch {
+    /** Names it in `batchSaved` and `batchFailed`. */
+    generation: number;
+    /** The last of `commits()` that it contains. */
+    commit: number;
+    pageCount: number;
+    pages: [pageNo: number, bytes: Uint8Array][];
+}
+";
+
+/// One database file: pages in memory, and what of them is still to be saved.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Storage {
+    store: PageStore,
+}
+
+#[wasm_bindgen]
+impl Storage {
+    /// An empty file.
+    ///
+    /// # Errors
+    /// SQLite did not take our VFS.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Result<Self, JsError> {
+        Ok(Self { store: PageStore::new(PAGE_SIZE)? })
+    }
+
+    /// Appends saved pages, in order from page 1, before the database is opened.
+    ///
+    /// # Errors
+    /// A failure with the code `storage`: what is stored is damaged.
+    pub fn load(&self, first_page: u32, bytes: &[u8]) -> Result<(), JsValue> {
+        self.store
+            .load(first_page, bytes)
+            .map_err(|error| failure("storage", &format!("the stored database is damaged: {error}")))
+    }
+
+    /// How many commits have changed the file since it was opened.
+    pub fn commits(&self) -> f64 {
+        self.store.commits() as f64
+    }
+
+    /// Everything committed since the last batch; undefined if there is nothing, or while a batch is being saved.
+    #[wasm_bindgen(js_name = takeBatch, unchecked_return_type = "Batch | undefined")]
+    pub fn take_batch(&self) -> JsValue {
+        self.store.take_batch().map_or(JsValue::UNDEFINED, |batch| batch_to_js(&batch))
+    }
+
+    /// Reports that storage has the batch.
+    ///
+    /// # Errors
+    /// The batch is not the one being saved.
+    #[wasm_bindgen(js_name = batchSaved)]
+    pub fn batch_saved(&self, generation: f64) -> Result<(), JsError> {
+        Ok(self.store.batch_saved(generation as u64)?)
+    }
+
+    /// Reports that storage does not have the batch, or may not: the next one contains it.
+    ///
+    /// # Errors
+    /// The batch is not the one being saved.
+    #[wasm_bindgen(js_name = batchFailed)]
+    pub fn batch_failed(&self, generation: f64) -> Result<(), JsError> {
+        Ok(self.store.batch_failed(generation as u64)?)
+    }
+}
+
+impl Storage {
+    pub(crate) fn store(&self) -> &PageStore {
+        &self.store
+    }
+}
+
+/// Copies the pages: a view of WebAssembly's memory would drag all of it into a structured clone.
+fn batch_to_js(batch: &Batch) -> JsValue {
+    let pages: Array =
+        batch.pages.iter().map(|(number, page)| Array::of2(&(*number).into(), &Uint8Array::from(&page[..]))).collect();
+    let object = Object::new();
+    let fields: [(&str, JsValue); 4] = [
+        ("generation", (batch.generation as f64).into()),
+        ("commit", (batch.commit as f64).into()),
+        ("pageCount", batch.page_count.into()),
+        ("pages", pages.into()),
+    ];
+    for (name, value) in fields {
+        // Setting a property of a new object does not fail.
+        let _ = Reflect::set(&object, &name.into(), &value);
+    }
+    object.into()
+}
