@@ -96,8 +96,9 @@ fn run(peer: &mut Peer, program: &[String]) {
         peer.wall_ms += 1;
         let _ = peer.try_exec(statement);
     }
-    if peer.replica.in_transaction() {
-        peer.exec("COMMIT");
+    // A NULL in a key cannot be committed.
+    if peer.replica.in_transaction() && peer.try_exec("COMMIT").is_err() {
+        peer.exec("ROLLBACK");
     }
 }
 
