@@ -163,6 +163,41 @@ fn errors_say_what_sqlite_says_and_what_to_do() {
 }
 
 #[test]
+fn what_only_looks_like_a_write_or_like_none_is_told_apart() {
+    let mut a = with_table();
+    a.exec("INSERT INTO t SELECT cid, name, type FROM pragma_table_info('t')");
+    assert_eq!(a.replica.version(), 2, "a write that reads a pragma is a write");
+    assert_eq!(a.exec("EXPLAIN INSERT INTO t VALUES (9, 9, 9)").rows_affected, 0);
+    a.exec("BEGIN; INSERT INTO t VALUES (9, 9, 9); EXPLAIN COMMIT");
+    assert!(a.replica.in_transaction());
+    a.exec("ROLLBACK; PRAGMA user_version = 7; VACUUM; /* so */ -- and so\n vacuum; ATTACH ':memory:' AS m; CREATE TABLE m.u (x); INSERT INTO m.u VALUES (1)");
+    a.exec("CREATE TEMP TABLE scratch (x); INSERT INTO scratch VALUES (1); DROP TABLE scratch");
+    assert_eq!((a.replica.version(), a.rows("PRAGMA user_version")), (2, vec!["7".to_owned()]));
+    let mut b = peer("b");
+    b.pull(&a);
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn exec_local_cannot_break_a_synced_table() {
+    let mut a = with_table();
+    let now = a.now();
+    for sql in
+        ["DROP TABLE t", "ALTER TABLE t ADD COLUMN z", "CREATE UNIQUE INDEX i ON t (x)", "DROP TABLE rtc_operations"]
+    {
+        let error = a.replica.exec(sql, &Params::None, Scope::Local, now).expect_err(sql);
+        assert_eq!(error.code, 23, "{sql}: {error}");
+    }
+    a.local("CREATE INDEX i ON t (x); CREATE VIEW v AS SELECT x FROM t; CREATE TABLE mine (x); ALTER TABLE mine ADD COLUMN y; DROP TABLE mine");
+    a.local("CREATE TRIGGER tr AFTER INSERT ON t BEGIN UPDATE t SET y = 'seen' WHERE id = new.id; END");
+    a.exec("INSERT INTO t VALUES (1, 1, 1)");
+    let mut b = peer("b");
+    b.pull(&a);
+    assert_eq!(b.rows("SELECT y FROM t"), ["\"seen\""], "what a local trigger did is told");
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
 fn a_refused_table_goes_alone() {
     let mut a = with_table();
     a.exec("BEGIN; INSERT INTO t VALUES (1, 1, 1)");

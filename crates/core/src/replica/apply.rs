@@ -303,7 +303,7 @@ impl<'a> Merge<'a> {
                 Err(_) => {}
             }
         }
-        self.state.capture.watch(self.state.tables.iter());
+        self.state.watch_tables();
         Ok(())
     }
 

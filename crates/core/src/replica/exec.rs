@@ -12,6 +12,7 @@ use super::error::StorageError;
 use super::guard::{Control, Facts};
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::replica::State;
+use super::schema;
 use super::sql::{Bind, value};
 use crate::Now;
 
@@ -97,29 +98,32 @@ impl State {
         now: Now,
         result: &mut QueryResult,
     ) -> Result<(), SqlError> {
+        if statement.is_explain() != 0 {
+            return step(statement, &Facts::default(), connection, result);
+        }
         if let Some(control) = &facts.control {
             return self.exec_control(connection, statement, control, now);
         }
-        let writes = !statement.readonly() && !facts.unwrapped && !is_vacuum(statement);
-        if !writes {
+        // A PRAGMA, ATTACH or VACUUM cannot run inside of a transaction of ours. (One that reads pragma_table_info() and the like can.)
+        let on_its_own = !facts.writes_rows && !facts.changes_schema && (facts.unwrapped || is_vacuum(statement));
+        if statement.readonly() || on_its_own {
             return step(statement, facts, connection, result);
         }
         if connection.is_autocommit() {
             return self.exec_alone(connection, statement, facts, scope, now, result);
         }
         self.check_scope(scope)?;
-        // A table that turns out to be refused must go again, alone.
-        let undo = facts.creates_table.is_some();
+        // What turns out to be refused must go again, alone.
+        let undo = facts.changes_schema;
         if undo {
-            connection.execute_batch("SAVEPOINT rtc_create")?;
+            connection.execute_batch("SAVEPOINT rtc_undo")?;
         }
         let outcome = self.write(connection, statement, facts, scope, result);
         if connection.is_autocommit() {
             // The statement rolled the whole transaction back (OR ROLLBACK, a full disk).
             self.rolled_back(connection)?;
         } else if undo {
-            let end =
-                if outcome.is_err() { "ROLLBACK TO rtc_create; RELEASE rtc_create" } else { "RELEASE rtc_create" };
+            let end = if outcome.is_err() { "ROLLBACK TO rtc_undo; RELEASE rtc_undo" } else { "RELEASE rtc_undo" };
             connection.execute_batch(end)?;
         }
         outcome
@@ -173,12 +177,19 @@ impl State {
         outcome
     }
 
-    /// A table that `exec` created becomes a synced one.
+    /// A table that `exec` created becomes a synced one. An index on a synced table must not refuse what others wrote.
     fn adopt(&mut self, connection: &Connection, facts: &Facts) -> Result<(), SqlError> {
         if let Some(name) = &facts.creates_table {
             self.adopt_table(connection, name)?;
         }
-        Ok(())
+        let synced = facts.indexes_table.as_ref().and_then(|name| self.tables.by_name(name));
+        match synced {
+            Some(table) if schema::has_unique_constraint(connection, &table.name)? => Err(refused(format!(
+                "a UNIQUE index on the synced table {} cannot be merged yet; leave UNIQUE out",
+                table.name
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn check_scope(&self, scope: Scope) -> Result<(), SqlError> {

@@ -3,6 +3,7 @@
 //! `rtc_*` is readable and not writable. What would change the file under the VFS (journal mode, page size, attached files) is refused.
 //! Schema changes that are not replicated yet are refused in `exec` with a word on what to do instead.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
@@ -10,6 +11,7 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization, TransactionOperati
 
 use super::query::Scope;
 use super::sql::is_internal;
+use super::table::Table;
 
 /// What a prepared statement will do, as far as it matters here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub(super) struct Facts {
     pub(super) writes_rows: bool,
     /// It creates this table in the main schema.
     pub(super) creates_table: Option<String>,
+    /// It makes an index on this table of the main schema, on this device only.
+    pub(super) indexes_table: Option<String>,
     /// It changes the schema.
     pub(super) changes_schema: bool,
     /// It must run outside of a transaction of ours (PRAGMA, ATTACH, DETACH).
@@ -43,6 +47,8 @@ struct State {
     /// `None`: our own statement, everything is allowed.
     scope: Option<Scope>,
     facts: Facts,
+    /// Names of the synced tables, in lower case.
+    synced: BTreeSet<String>,
 }
 
 /// The installed authorizer's end that we hold.
@@ -57,10 +63,19 @@ impl Guard {
             let mut state = hook_state.lock().unwrap_or_else(PoisonError::into_inner);
             match state.scope {
                 None => Authorization::Allow,
-                Some(scope) => state.facts.judge(scope, &context),
+                Some(scope) => {
+                    let State { facts, synced, .. } = &mut *state;
+                    facts.judge(scope, synced, &context)
+                }
             }
         }))?;
         Ok(Self(state))
+    }
+
+    /// Which tables are synced from now on.
+    pub(super) fn watch<'a>(&self, tables: impl IntoIterator<Item = &'a Arc<Table>>) {
+        let names = tables.into_iter().map(|table| table.name.to_ascii_lowercase()).collect();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).synced = names;
     }
 
     /// Prepares something as the user's: every statement that `prepare` compiles is judged.
@@ -83,7 +98,7 @@ impl Facts {
         Authorization::Deny
     }
 
-    fn judge(&mut self, scope: Scope, context: &AuthContext<'_>) -> Authorization {
+    fn judge(&mut self, scope: Scope, synced: &BTreeSet<String>, context: &AuthContext<'_>) -> Authorization {
         use AuthAction as A;
         let main = context.database_name.is_none_or(|name| name.eq_ignore_ascii_case("main"));
         match context.action {
@@ -123,7 +138,7 @@ impl Facts {
                 }
                 Authorization::Allow
             }
-            ref other => self.judge_schema_change(scope, main, other),
+            ref other => self.judge_schema_change(scope, synced, main, other),
         }
     }
 
@@ -151,7 +166,13 @@ impl Facts {
         self.allow_unwrapped()
     }
 
-    fn judge_schema_change(&mut self, scope: Scope, main: bool, action: &AuthAction<'_>) -> Authorization {
+    fn judge_schema_change(
+        &mut self,
+        scope: Scope,
+        synced: &BTreeSet<String>,
+        main: bool,
+        action: &AuthAction<'_>,
+    ) -> Authorization {
         use AuthAction as A;
         let (what, table, can_be_local) = match *action {
             A::AlterTable { database_name, table_name } if database_name.eq_ignore_ascii_case("main") => {
@@ -177,12 +198,18 @@ impl Facts {
         if is_internal(table) {
             return self.refuse(internal(table));
         }
+        let is_synced = synced.contains(&table.to_ascii_lowercase());
         match scope {
-            Scope::Local => Authorization::Allow,
-            Scope::Synced if can_be_local => {
-                self.refuse(format!("{what} is not replicated yet; make it on this device with execLocal"))
+            Scope::Local if can_be_local || !is_synced => {
+                if let A::CreateIndex { .. } = action {
+                    self.indexes_table = Some(table.to_owned());
+                }
+                Authorization::Allow
             }
-            Scope::Synced => self.refuse(format!("{what} is not replicated yet")),
+            Scope::Synced if can_be_local || !is_synced => {
+                self.refuse(format!("{what} is not replicated yet; do it on each device with execLocal"))
+            }
+            _ => self.refuse(format!("{what} on the synced table {table} is not replicated yet")),
         }
     }
 }

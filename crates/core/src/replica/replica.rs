@@ -75,6 +75,7 @@ impl Replica {
         let capture = Capture::install(&mut connection).map_err(StorageError::from)?;
         capture.watch(tables.iter());
         let guard = Guard::install(&mut connection).map_err(StorageError::from)?;
+        guard.watch(tables.iter());
         let state = State {
             node: identity.node,
             version: identity.version,
@@ -252,7 +253,7 @@ impl State {
         }
         match schema::adopt_created(connection, &mut self.tables, name) {
             Ok(()) => {
-                self.capture.watch(self.tables.iter());
+                self.watch_tables();
                 self.adopted = true;
                 Ok(())
             }
@@ -264,8 +265,14 @@ impl State {
     /// Reads again which tables are synced, after a rollback.
     pub(super) fn reload_tables(&mut self, connection: &Connection) -> Result<(), StorageError> {
         self.tables = Tables::load(connection)?;
-        self.capture.watch(self.tables.iter());
+        self.watch_tables();
         Ok(())
+    }
+
+    /// The set of synced tables has changed.
+    pub(super) fn watch_tables(&self) {
+        self.capture.watch(self.tables.iter());
+        self.guard.watch(self.tables.iter());
     }
 
     /// Reads the numbers of origins again, after a rollback: one given in the rolled-back transaction is not in the database.

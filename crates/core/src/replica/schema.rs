@@ -114,7 +114,8 @@ fn no_key(name: &str) -> String {
     )
 }
 
-fn has_unique_constraint(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+/// Whether something beside the primary key is UNIQUE.
+pub(super) fn has_unique_constraint(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
     let exists = "SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1, 'main') WHERE \"unique\" AND origin <> 'pk')";
     connection.query_row(exists, [name], |row| row.get(0))
 }
