@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rtc_battery_signal::Config;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -27,8 +28,14 @@ async fn everyone_is_told_that_the_server_restarts() {
 
 #[tokio::test]
 async fn nobody_can_hold_the_server_up() {
-    let server = Server::limited(|limits| limits.close_timeout = Duration::from_millis(100)).await;
-    // Clients that neither read nor answer, a request that never ends, and a connection kept alive between two requests.
+    let folder = tempfile::tempdir().unwrap();
+    // More than the sockets' buffers hold.
+    std::fs::write(folder.path().join("large"), vec![0; 50_000_000]).unwrap();
+    let mut config = Config { static_dir: Some(folder.path().into()), ..Config::default() };
+    config.limits.close_timeout = Duration::from_millis(100);
+    let server = Server::with(config).await;
+    // Clients that neither read nor answer, a request that never ends, a connection kept alive between two requests, and a file of which
+    // only the beginning is read.
     let _stuck = server.room(["a", "b"]).await;
     let mut half = TcpStream::connect(server.addr).await.unwrap();
     half.write_all(b"GET /healthz HTTP/1.1\r\nX: ").await.unwrap();
@@ -36,6 +43,10 @@ async fn nobody_can_hold_the_server_up() {
     kept.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut answer = [0; 12];
     kept.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let mut file = TcpStream::connect(server.addr).await.unwrap();
+    file.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    file.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
     within_reason(server.stop()).await.unwrap();
 }
