@@ -1,0 +1,132 @@
+//! An RTCPeerConnection without a network: descriptions, generations and a buffer, as strict as browsers are. What a browser would throw
+//! at, panics here: a candidate before its description or of another generation, an answer that nobody waits for.
+
+use std::collections::BTreeSet;
+
+use rtc_battery_core::node::{DescriptionKind, LinkState, SessionDescription};
+use rtc_battery_proto::PeerId;
+
+use super::Key;
+
+pub struct Connection {
+    pub peer: PeerId,
+    pub offers: bool,
+    pub session: u64,
+    version: u32,
+    /// User fragment, and the one of an offer that is not answered.
+    ufrag: String,
+    pending: Option<String>,
+    generation: u32,
+    pub remote: Option<Remote>,
+    pub has_candidate: bool,
+    /// The other end, once connected.
+    pub partner: Option<Key>,
+    pub state: LinkState,
+    /// Bytes in the channel's buffer, and those that left it.
+    pub buffered: u64,
+    pub sent: u64,
+    /// When the buffer is empty, and when the last frame arrives.
+    pub departed_ms: u64,
+    pub arrived_ms: u64,
+    /// When the last report of this connection reaches the node.
+    pub reported_ms: u64,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct Remote {
+    pub session: u64,
+    pub ufrag: String,
+}
+
+impl Connection {
+    pub fn new(peer: PeerId, offers: bool, session: u64) -> Self {
+        Self {
+            peer,
+            offers,
+            session,
+            version: 1,
+            ufrag: format!("u{session}g0"),
+            pending: None,
+            generation: 0,
+            remote: None,
+            has_candidate: false,
+            partner: None,
+            state: LinkState::New,
+            buffered: 0,
+            sent: 0,
+            departed_ms: 0,
+            arrived_ms: 0,
+            reported_ms: 0,
+        }
+    }
+
+    pub fn create_offer(&mut self, ice_restart: bool) -> SessionDescription {
+        let ufrag = if ice_restart { self.next_generation() } else { self.ufrag.clone() };
+        self.pending = Some(ufrag.clone());
+        self.describe(DescriptionKind::Offer, &ufrag)
+    }
+
+    /// The answer, if `description` is an offer.
+    pub fn set_remote(&mut self, description: &SessionDescription) -> Option<SessionDescription> {
+        let remote = read(&description.sdp);
+        let known = self.remote.as_ref();
+        assert!(known.is_none_or(|known| known.session == remote.session), "a description of another connection");
+        let restarts = known.is_some_and(|known| known.ufrag != remote.ufrag);
+        self.has_candidate &= !restarts;
+        self.remote = Some(remote);
+        if description.kind == DescriptionKind::Answer {
+            self.ufrag = self.pending.take().expect("an answer without an offer");
+            return None;
+        }
+        // Rolls back what was pending.
+        self.pending = None;
+        if restarts {
+            self.ufrag = self.next_generation();
+        }
+        Some(self.describe(DescriptionKind::Answer, &self.ufrag.clone()))
+    }
+
+    pub fn add_candidate(&mut self, json: &str) {
+        let candidate: serde_json::Value = serde_json::from_str(json).unwrap();
+        let remote = self.remote.as_ref().expect("a candidate before the remote description");
+        assert_eq!(candidate["usernameFragment"], remote.ufrag, "a candidate of another generation");
+        self.has_candidate = true;
+    }
+
+    /// The candidates of the description that was made last.
+    pub fn candidates(&self) -> Vec<String> {
+        let ufrag = self.pending.as_ref().unwrap_or(&self.ufrag);
+        let candidate = |line: &str| {
+            serde_json::json!({"candidate": line, "sdpMid": "0", "sdpMLineIndex": 0, "usernameFragment": ufrag})
+                .to_string()
+        };
+        vec![candidate(&format!("candidate:1 1 udp 1 127.0.0.1 9 typ host ufrag {ufrag}")), candidate("")]
+    }
+
+    /// Whether both ends speak of each other, in their present generations.
+    pub fn matches(&self, other: &Self) -> bool {
+        let knows = |a: &Self, b: &Self| {
+            a.remote.as_ref().is_some_and(|remote| remote.session == b.session && remote.ufrag == b.ufrag)
+        };
+        let complete = self.pending.is_none() && other.pending.is_none();
+        complete && knows(self, other) && knows(other, self) && (self.has_candidate || other.has_candidate)
+    }
+
+    fn next_generation(&mut self) -> String {
+        self.generation += 1;
+        format!("u{}g{}", self.session, self.generation)
+    }
+
+    fn describe(&mut self, kind: DescriptionKind, ufrag: &str) -> SessionDescription {
+        self.version += 1;
+        let (session, version) = (self.session, self.version);
+        let sdp = format!("v=0\r\no=- {session} {version} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-ufrag:{ufrag}\r\n");
+        SessionDescription { kind, sdp }
+    }
+}
+
+fn read(sdp: &str) -> Remote {
+    let session = sdp.lines().find_map(|line| line.strip_prefix("o=- ")?.split(' ').next()?.parse().ok());
+    let ufrags: BTreeSet<_> = sdp.lines().filter_map(|line| line.strip_prefix("a=ice-ufrag:")).collect();
+    Remote { session: session.unwrap(), ufrag: ufrags.first().unwrap().to_string() }
+}

@@ -1,0 +1,280 @@
+//! Rooms of nodes: who connects to whom, what happens to links that break, and what never happens.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod net;
+
+use net::Net;
+use rtc_battery_core::node::{ErrorCode, Event, Input, LinkId};
+
+#[test]
+fn a_newcomer_connects_to_everyone() {
+    for seed in 0..20 {
+        let mut net = Net::new(seed);
+        for _ in 0..4 {
+            let host = net.add();
+            net.connect(host);
+            net.pass(net.delays.signaling_ms.1 * 5);
+        }
+        net.until("everyone is connected", |net| net.is_full_mesh());
+        for host in &net.hosts {
+            assert_eq!(host.comings().len(), 3, "each came once: {:?}", host.events);
+            assert_eq!(host.errors(), []);
+        }
+    }
+}
+
+/// The newcomer's offer takes about as long as those present wait for it, so that both offer, in either order.
+#[test]
+fn crossing_first_offers_leave_one_link() {
+    let mut polite_first = [false; 2];
+    for seed in 0..100 {
+        let mut net = Net::new(seed);
+        net.delays.signaling_ms = (500, 3_500);
+        let (a, b) = (net.add(), net.add());
+        polite_first[usize::from(net.peer(a) < net.peer(b))] = true;
+        net.connect(a);
+        net.pass(8_000);
+        net.connect(b);
+        net.until("they are connected", |net| net.is_full_mesh());
+        net.pass(60_000);
+        assert!(net.is_full_mesh(), "seed {seed}: it stays");
+        assert_eq!(net.hosts[a].comings().len() + net.hosts[b].comings().len(), 2, "seed {seed}");
+    }
+    assert_eq!(polite_first, [true; 2]);
+}
+
+/// Both sides begin again in the same moment, with signaling from quick to as slow as the wait for the other's offer.
+#[test]
+fn both_sides_dial_again_at_once_and_make_one_link() {
+    for (seed, slowest_ms) in (0..100).map(|seed| (seed, [200, 4_000][seed as usize % 2])) {
+        let mut net = Net::room(seed, 2);
+        net.delays.signaling_ms = (0, slowest_ms);
+        net.break_links(0, 1);
+        net.until("the link is lost", |net| !net.is_full_mesh());
+        net.until("they are connected", |net| net.is_full_mesh());
+        net.pass(60_000);
+        assert!(net.is_full_mesh(), "seed {seed}: it stays");
+    }
+}
+
+#[test]
+fn a_server_that_comes_back_finds_everyone() {
+    for seed in 0..30 {
+        let mut net = Net::new(seed);
+        for _ in 0..3 {
+            net.add();
+        }
+        net.stop_server();
+        (0..3).for_each(|host| net.connect(host));
+        net.pass(20_000);
+        for host in &net.hosts {
+            assert_eq!(host.errors(), [ErrorCode::SignalingUnreachable], "told once");
+        }
+        net.start_server();
+        // Everyone is a newcomer, so offers may cross.
+        net.until("everyone is connected", |net| net.is_full_mesh());
+        net.pass(60_000);
+        assert!(net.is_full_mesh());
+    }
+}
+
+#[test]
+fn a_server_that_goes_while_links_are_being_made_loses_none() {
+    for seed in 0..60 {
+        let mut net = Net::new(seed);
+        for _ in 0..3 {
+            let host = net.add();
+            net.connect(host);
+        }
+        net.pass(seed * 15);
+        net.stop_server();
+        net.pass(1_000);
+        net.start_server();
+        net.until("everyone is connected", |net| net.is_full_mesh());
+    }
+}
+
+#[test]
+fn losing_the_server_is_not_losing_the_peers() {
+    let mut net = Net::room(1, 3);
+    net.stop_server();
+    net.pass(60_000);
+    assert!(net.is_full_mesh());
+    net.start_server();
+    net.pass(60_000);
+    assert!(net.is_full_mesh());
+    for host in &net.hosts {
+        assert_eq!((host.comings(), host.errors()), (vec![], vec![ErrorCode::SignalingUnreachable]));
+    }
+    // The server says that a peer left; its channel is open.
+    let text = format!(r#"{{"type":"peer-leave","peerId":"{}"}}"#, net.peer(1));
+    net.feed(0, Input::SignalingText { text });
+    net.pass(60_000);
+    assert!(net.is_full_mesh());
+}
+
+#[test]
+fn a_short_interruption_is_healed_by_restarting_ice() {
+    for seed in 0..20 {
+        let mut net = Net::room(seed, 2);
+        let links = [net.link(0, 1), net.link(1, 0)];
+        net.cut(0, 1);
+        net.pass(9_000);
+        net.exec(0, "INSERT INTO t VALUES ('while cut', 1, 2)");
+        net.mend(0, 1);
+        net.settle();
+        net.pass(60_000);
+        assert_eq!([net.link(0, 1), net.link(1, 0)], links, "seed {seed}: the same link");
+        assert!(net.hosts.iter().all(|host| host.comings().is_empty()));
+    }
+}
+
+#[test]
+fn a_long_interruption_is_healed_by_a_new_link() {
+    for seed in 0..20 {
+        let mut net = Net::room(seed, 3);
+        net.cut(0, 1);
+        net.pass(120_000);
+        assert!(!net.hosts[0].node.peers().contains(&net.peer(1)));
+        net.exec(0, "INSERT INTO t VALUES ('by way of 2', 1, 2)");
+        net.settle();
+        net.mend(0, 1);
+        net.until("they are connected", |net| net.is_full_mesh());
+    }
+}
+
+#[test]
+fn a_killed_peer_is_gone_and_is_not_dialled() {
+    let mut net = Net::room(5, 3);
+    let dead = net.peer(2);
+    net.kill(2);
+    net.until("it is gone for all", |net| net.is_full_mesh());
+    for host in 0..2 {
+        assert_eq!(net.hosts[host].comings(), [(false, dead.clone())]);
+    }
+    net.pass(120_000);
+    assert!(net.is_full_mesh() && net.hosts[0].links.len() == 1);
+}
+
+#[test]
+fn bye_is_said_and_answered() {
+    let mut net = Net::room(6, 3);
+    let (gone, started_ms) = (net.peer(0), net.now_ms);
+    net.disconnect(0);
+    assert!(net.hosts[0].node.peers().is_empty());
+    net.until("all is closed", |net| net.hosts[0].told(&Event::Closed));
+    assert!(net.now_ms - started_ms < 1_000, "nobody waited for a timeout");
+    assert!(net.hosts[0].links.is_empty() && net.hosts[0].socket.is_none());
+    assert_eq!(net.hosts[0].count("bye"), 2);
+    net.pass(60_000);
+    for host in 1..3 {
+        assert_eq!(net.hosts[host].comings(), [(false, gone.clone())]);
+        assert_eq!((net.hosts[host].count("bye"), net.hosts[host].links.len()), (1, 1));
+    }
+    // And back under the same name.
+    net.connect(0);
+    net.until("it is back", |net| net.is_full_mesh());
+}
+
+#[test]
+fn leaving_does_not_wait_for_those_who_cannot_answer() {
+    let mut net = Net::room(7, 2);
+    net.cut(0, 1);
+    net.disconnect(0);
+    let started_ms = net.now_ms;
+    net.until("all is closed", |net| net.hosts[0].told(&Event::Closed));
+    assert!(net.now_ms - started_ms <= 2_000);
+    // Nothing to leave.
+    let alone = net.add();
+    net.disconnect(alone);
+    assert_eq!(net.hosts[alone].events, [Event::Closed]);
+}
+
+#[test]
+fn late_word_of_an_old_link_does_not_touch_the_new_one() {
+    let mut net = Net::room(8, 2);
+    let old = net.link(0, 1);
+    net.break_links(0, 1);
+    net.until("the link is lost", |net| !net.is_full_mesh());
+    net.until("they are connected", |net| net.is_full_mesh());
+    assert_ne!(net.link(0, 1), old);
+    net.forget();
+    for link in [old, LinkId(99)] {
+        for input in [
+            Input::ChannelClosed { link },
+            Input::LinkFailed { link, reason: "late".into() },
+            Input::ChannelOpened { link, max_message_bytes: None },
+            Input::ChannelText { link, text: r#"{"type":"bye"}"#.into() },
+            Input::ChannelBinary { link, bytes: vec![9] },
+            Input::ChannelDrained { link, sent_bytes: 7 },
+            Input::LocalCandidate { link, candidate: "{}".into() },
+        ] {
+            net.feed(0, input);
+        }
+    }
+    net.pass(60_000);
+    assert!(net.is_full_mesh() && net.hosts[0].events.is_empty());
+}
+
+/// A page that lost its connection without the other side noticing dials again: the user sees no coming and going there.
+#[test]
+fn a_connection_that_is_replaced_is_not_a_peer_that_left() {
+    for seed in 0..20 {
+        let mut net = Net::room(seed, 2);
+        let link = net.link(0, 1);
+        net.cut(0, 1);
+        net.feed(0, Input::LinkFailed { link, reason: "only here".into() });
+        // The channel's end is lost on the way.
+        net.pass(100);
+        net.mend(0, 1);
+        net.until("they are connected", |net| net.is_full_mesh());
+        net.pass(60_000);
+        assert!(net.is_full_mesh());
+        assert_eq!(net.hosts[1].comings(), [], "seed {seed}");
+        net.exec(0, "INSERT INTO t VALUES ('after', 1, 2)");
+        net.settle();
+    }
+}
+
+#[test]
+fn a_sleep_is_no_silence() {
+    let mut net = Net::room(9, 2);
+    net.fall_asleep(0);
+    net.pass(12_000);
+    // Not long enough for the other side to notice; then its own clock jumps.
+    net.wall_ms += 3_600_000;
+    net.wake_up(0);
+    net.pass(60_000);
+    assert!(net.is_full_mesh());
+    assert!(net.hosts.iter().all(|host| host.comings().is_empty()));
+    // Long enough.
+    net.fall_asleep(0);
+    net.pass(120_000);
+    assert!(net.hosts[1].node.peers().is_empty());
+    net.wake_up(0);
+    net.until("they are connected", |net| net.is_full_mesh());
+}
+
+#[test]
+fn a_server_that_lies_is_borne() {
+    let mut net = Net::room(10, 2);
+    let me = net.peer(0);
+    let crowd: Vec<String> = (0..5_000).map(|n| format!("\"ghost{n}\"")).collect();
+    let offer = r#"{"type":"offer","sdp":"v=0\r\no=- 1 1 IN IP4 h\r\n"}"#;
+    for text in [
+        format!(r#"{{"type":"peers","peerIds":["{me}",{}]}}"#, crowd.join(",")),
+        format!(r#"{{"type":"offer","from":"{me}","sdp":{offer}}}"#),
+        format!(r#"{{"type":"answer","from":"ghost1","sdp":{offer}}}"#),
+        r#"{"type":"answer","from":"ghost1","sdp":{"type":"answer","sdp":""}}"#.into(),
+        r#"{"type":"ice","from":"ghost1","candidate":null}"#.into(),
+        r#"{"type":"ice","from":"stranger","candidate":{"candidate":"x","usernameFragment":"y"}}"#.into(),
+        r#"{"type":"offer","from":"ghost2","sdp":[]}"#.into(),
+    ] {
+        net.feed(0, Input::SignalingText { text });
+    }
+    assert!(net.hosts[0].links.len() <= 64, "{} links", net.hosts[0].links.len());
+    net.pass(300_000);
+    assert!(net.hosts[0].links.len() <= 64);
+    assert_eq!(net.hosts[0].node.peers(), [net.peer(1)]);
+    assert!(net.hosts[0].errors().iter().all(|code| matches!(code, ErrorCode::Link | ErrorCode::BadMessage)));
+}
