@@ -245,9 +245,9 @@ impl<'a> Merge<'a> {
             Ok(written) => written,
             Err(outcome) => return Ok(outcome),
         };
-        let key = match key(&table, operation, &written) {
+        let key = match key(self.connection, &table, operation, &written)? {
             Ok(key) => key,
-            Err(why) => return Ok(Outcome::Refused(why)),
+            Err(why) => return Ok(Outcome::Refused(why.to_owned())),
         };
         self.apply_to_row(&table, key, tx, index, operation, written)
     }
@@ -341,17 +341,26 @@ fn written(table: &Table, operation: &Operation) -> Result<Vec<(usize, SqlValue)
 }
 
 /// The canonical key that the operation names. Its written columns must not say another one.
-fn key(table: &Table, operation: &Operation, written: &[(usize, SqlValue)]) -> Result<String, String> {
+fn key(
+    connection: &Connection,
+    table: &Table,
+    operation: &Operation,
+    written: &[(usize, SqlValue)],
+) -> Result<Result<String, &'static str>, StorageError> {
     let named = |column: &usize| {
         let name = &table.columns[*column].name;
         let exact = operation.pk.get(name);
         exact
             .or_else(|| operation.pk.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value))
     };
-    let values = table.key.iter().map(named).collect::<Option<Vec<_>>>();
-    let values = values.ok_or("its pk lacks a column of the primary key")?;
-    let key = table.canonical_key(values.iter().copied()).ok_or("NULL in its pk")?;
-    let written = |(column, value)| written.iter().find(|(w, _)| w == column).map_or(value, |(_, written)| written);
-    let again = table.canonical_key(table.key.iter().zip(values).map(written));
-    if again.as_ref() == Some(&key) { Ok(key) } else { Err("its pk and its values name different rows".to_owned()) }
+    let Some(values) = table.key.iter().map(named).collect::<Option<Vec<_>>>() else {
+        return Ok(Err("its pk lacks a column of the primary key"));
+    };
+    let Some(key) = table.key_once_stored(connection, values.iter().copied())? else {
+        return Ok(Err("NULL in its pk"));
+    };
+    let spelled = |(column, value)| written.iter().find(|(w, _)| w == column).map_or(value, |(_, written)| written);
+    let respelled = table.key.iter().zip(values).map(spelled);
+    let same = table.key_once_stored(connection, respelled)?.as_ref() == Some(&key);
+    Ok(if same { Ok(key) } else { Err("its pk and its values name different rows") })
 }

@@ -4,8 +4,9 @@
 //! RTRIM trailing spaces do not count, and 1 = 1.0. The text is a JSON array, so that a person can read it in `rtc_operations`.
 
 use rtc_battery_proto::SqlValue;
+use rusqlite::Connection;
 
-use super::table::{Affinity, Table};
+use super::table::Table;
 
 /// SQLite's built-in collations; anything else cannot be registered by a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,15 +27,27 @@ impl Collation {
 }
 
 impl Table {
-    /// The canonical text of a key given by its values, in key order. `None` if one of them is NULL.
+    /// The canonical text of a key given by its values as stored, in key order. `None` if one of them is NULL.
     pub(super) fn canonical_key<'a>(&self, values: impl IntoIterator<Item = &'a SqlValue>) -> Option<String> {
         let columns = self.key.iter().map(|column| &self.columns[*column]);
         let values: Vec<SqlValue> =
-            columns.zip(values).map(|(column, value)| canonical(value, column.affinity, column.collation)).collect();
+            columns.zip(values).map(|(column, value)| canonical(value, column.collation)).collect();
         if values.len() != self.key.len() || values.contains(&SqlValue::Null) {
             return None;
         }
         serde_json::to_string(&values).ok()
+    }
+
+    /// The canonical key that values would have once stored: another program may write 1 where the column makes '1' of it.
+    pub(super) fn key_once_stored<'a>(
+        &self,
+        connection: &Connection,
+        values: impl IntoIterator<Item = &'a SqlValue>,
+    ) -> rusqlite::Result<Option<String>> {
+        let columns = self.key.iter().map(|column| &self.columns[*column]);
+        let stored = columns.zip(values).map(|(column, value)| column.affinity.stored(connection, value));
+        let stored = stored.collect::<rusqlite::Result<Vec<_>>>()?;
+        Ok(self.canonical_key(&stored))
     }
 
     /// The canonical key of a row given by all its stored columns.
@@ -48,7 +61,7 @@ impl Table {
     }
 }
 
-fn canonical(value: &SqlValue, affinity: Affinity, collation: Collation) -> SqlValue {
+fn canonical(value: &SqlValue, collation: Collation) -> SqlValue {
     match value {
         SqlValue::Text(bytes) => SqlValue::Text(match collation {
             Collation::Binary => bytes.clone(),
@@ -58,13 +71,7 @@ fn canonical(value: &SqlValue, affinity: Affinity, collation: Collation) -> SqlV
                 bytes[..end].to_vec()
             }
         }),
-        // What a TEXT column stores of an integer is text.
-        SqlValue::Integer(i) if affinity == Affinity::Text => SqlValue::text(&i.to_string()),
         SqlValue::Real(r) => integral(*r).map_or(SqlValue::Real(*r), SqlValue::Integer),
-        // What a REAL column stores of an integer may be another number.
-        SqlValue::Integer(i) if affinity == Affinity::Real => {
-            integral(*i as f64).map_or(SqlValue::Real(*i as f64), SqlValue::Integer)
-        }
         other => other.clone(),
     }
 }
@@ -77,15 +84,15 @@ fn integral(r: f64) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::Connection;
-
+    use super::super::table::Affinity;
     use super::*;
 
     fn key(declared: &str, value: SqlValue) -> Option<String> {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(&format!("CREATE TABLE t (k {declared} PRIMARY KEY, v)")).unwrap();
         let table = Table::describe(&connection, 1, "t").unwrap().unwrap();
-        table.canonical_key([&value])
+        Affinity::create_oracle(&connection).unwrap();
+        table.key_once_stored(&connection, [&value]).unwrap()
     }
 
     #[test]
@@ -100,6 +107,9 @@ mod tests {
             ("", SqlValue::Blob(vec![b'a']), SqlValue::text("a"), false),
             ("REAL", SqlValue::Integer(9_007_199_254_740_993), SqlValue::Real(9_007_199_254_740_992.0), true),
             ("TEXT", SqlValue::Integer(1), SqlValue::text("1"), true),
+            ("TEXT", SqlValue::Real(0.1), SqlValue::text("0.1"), true),
+            ("INT", SqlValue::text(" 1.0 "), SqlValue::Integer(1), true),
+            ("NUMERIC", SqlValue::text("1x"), SqlValue::Integer(1), false),
             ("", SqlValue::Real(0.0), SqlValue::Real(-0.0), true),
         ];
         for (declared, a, b, equal) in same {

@@ -19,6 +19,7 @@ use super::query::{Params, QueryResult, Scope, SqlError};
 use super::schema::{self, Adoption, Tables};
 use super::staging;
 use super::store::{self, Origins, TransactionNumbers};
+use super::table::Affinity;
 use crate::Now;
 
 /// Largest row, value or statement, in bytes: a constant of the protocol, enforced locally too, so that nobody writes what others refuse.
@@ -72,6 +73,7 @@ impl Replica {
         let numbers = TransactionNumbers::load(&connection)?;
         let tables = Tables::load(&connection)?;
         staging::create(&connection)?;
+        Affinity::create_oracle(&connection).map_err(StorageError::from)?;
         let capture = Capture::install(&mut connection).map_err(StorageError::from)?;
         capture.watch(tables.iter());
         let guard = Guard::install(&mut connection).map_err(StorageError::from)?;

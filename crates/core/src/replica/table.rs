@@ -3,8 +3,8 @@
 //! Columns are positions in the list of stored columns (generated ones are derived by SQLite, so they are nobody's operation).
 
 use rtc_battery_proto::SqlValue;
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::key::Collation;
 use super::sql::quoted;
@@ -79,10 +79,13 @@ pub(super) struct Statements {
 }
 
 impl Affinity {
-    pub(super) fn of_declared(declared: &str) -> Self {
+    /// The affinity of a declared type. In STRICT tables ANY has none; elsewhere it is a name like any other.
+    pub(super) fn of_declared(declared: &str, strict: bool) -> Self {
         let declared = declared.to_ascii_uppercase();
         let has = |part: &str| declared.contains(part);
-        if has("INT") {
+        if strict && declared == "ANY" {
+            Self::Blob
+        } else if has("INT") {
             Self::Integer
         } else if has("CHAR") || has("CLOB") || has("TEXT") {
             Self::Text
@@ -105,6 +108,29 @@ impl Affinity {
         }
     }
 
+    /// What a column of this affinity stores of a value. SQLite itself says it, through a table that is there for nothing else.
+    pub(super) fn stored(self, connection: &Connection, value: &SqlValue) -> rusqlite::Result<SqlValue> {
+        if self.keeps(value) {
+            return Ok(value.clone());
+        }
+        let column = match self {
+            Self::Integer | Self::Numeric => "numeric",
+            Self::Text => "text",
+            Self::Blob => return Ok(value.clone()),
+            Self::Real => "real",
+        };
+        let replace = format!("REPLACE INTO temp.rtc_affinity (one, {column}) VALUES (1, ?1) RETURNING {column}");
+        let mut replace = connection.prepare_cached(&replace)?;
+        replace.query_row([super::sql::Bind(value)], |row| Ok(super::sql::value(row.get_ref(0)?)))
+    }
+
+    /// The table that [`stored`](Self::stored) asks.
+    pub(super) fn create_oracle(connection: &Connection) -> rusqlite::Result<()> {
+        connection.execute_batch(
+            "CREATE TEMP TABLE rtc_affinity (one INTEGER PRIMARY KEY, numeric NUMERIC, text TEXT, real REAL)",
+        )
+    }
+
     /// What a NOT NULL column takes where nobody gave it a value.
     pub(super) fn zero(self) -> SqlValue {
         match self {
@@ -119,6 +145,9 @@ impl Table {
     /// Describes a table of the main schema. `None` if there is no table of this name or it has no primary key.
     pub(super) fn describe(connection: &Connection, id: i64, name: &str) -> rusqlite::Result<Option<Self>> {
         let (mut columns, mut key, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        let kind = "SELECT wr, strict FROM pragma_table_list(?1) WHERE schema = 'main'";
+        let kind = connection.query_row(kind, [name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let Some((without_rowid, strict)) = kind else { return Ok(None) };
         let mut info = connection.prepare(
             "SELECT name, cid, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?1, 'main') ORDER BY cid",
         )?;
@@ -136,7 +165,7 @@ impl Table {
             columns.push(Column {
                 name: column_name,
                 index: row.get(1)?,
-                affinity: Affinity::of_declared(&row.get::<_, String>(2)?),
+                affinity: Affinity::of_declared(&row.get::<_, String>(2)?, strict),
                 collation: Collation::Binary,
                 not_null: row.get(3)?,
                 default: Default::parse(connection, row.get::<_, Option<String>>(4)?.as_deref())?,
@@ -148,7 +177,7 @@ impl Table {
         key.sort_unstable();
         let key: Vec<usize> = key.into_iter().map(|(_, column)| column).collect();
         read_collations(connection, name, &mut columns)?;
-        let addressing = addressing(connection, name, &names)?;
+        let addressing = if without_rowid { Addressing::Key } else { addressing(&names) };
         let statements = Statements::new(name, &columns, &key, &addressing);
         Ok(Some(Self { id, name: name.to_owned(), columns, key, addressing, statements }))
     }
@@ -188,13 +217,10 @@ fn read_collations(connection: &Connection, name: &str, columns: &mut [Column]) 
     Ok(())
 }
 
-fn addressing(connection: &Connection, name: &str, columns: &[String]) -> rusqlite::Result<Addressing> {
-    let without_rowid = "SELECT wr FROM pragma_table_list(?1) WHERE schema = 'main'";
-    if connection.query_row(without_rowid, [name], |row| row.get(0))? {
-        return Ok(Addressing::Key);
-    }
+/// By the name of the rowid that no column has taken.
+fn addressing(columns: &[String]) -> Addressing {
     let free = ["rowid", "_rowid_", "oid"].into_iter().find(|rowid| !columns.iter().any(|column| column == rowid));
-    Ok(free.map_or(Addressing::Key, Addressing::Rowid))
+    free.map_or(Addressing::Key, Addressing::Rowid)
 }
 
 impl Statements {
