@@ -17,6 +17,6 @@ mod vector;
 pub use hlc::{Hlc, InvalidHlc, MAX_TS_MS, Tick};
 pub use id::{InvalidId, MAX_ID_BYTES, PeerId, ReplicaId};
 pub use message::{DecodeError, Hello, Message, PROTOCOL, SyncRequest, SyncResponse};
-pub use operation::{Columns, Dot, MAX_SEQ, Operation, OperationKind, TransactionExtent};
+pub use operation::{Adopted, Columns, Dot, MAX_SEQ, Operation, OperationKind, TransactionExtent};
 pub use value::{MAX_SAFE_INTEGER, SqlValue};
 pub use vector::{SeqRanges, VersionVector};

@@ -1,7 +1,8 @@
 //! One change of one row, in the specification's shape, and the transaction it belongs to.
 //!
-//! `seq` and `tx` are additive: a peer that speaks only the specification neither sends nor minds them. With them an operation knows its
-//! transaction's dot (`hlc.nodeId`, `seq`) and its place in it.
+//! `seq`, `tx` and `adopted` are additive: a peer that speaks only the specification neither sends nor minds them. With them an operation knows
+//! its transaction's dot (`hlc.nodeId`, `seq`) and its place in it. An operation that came without them, from such a peer or from a file, is
+//! **adopted** by who took it in: it keeps its clock value and travels in a transaction of the adopter.
 
 use std::collections::BTreeMap;
 
@@ -48,6 +49,18 @@ pub struct Operation {
     /// The whole transaction's extent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tx: Option<TransactionExtent>,
+    /// Whose transaction carries the operation, where that is not who wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Adopted>,
+}
+
+/// The place of an operation in the transaction of who adopted it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// The adopter: origin of the transaction's dot.
+    pub by: ReplicaId,
+    /// The operation's index in the transaction; its clock value does not tell it.
+    pub index: u32,
 }
 
 /// Where a transaction's operations stand on its writer's clock: `n` contiguous ticks from `first`.
@@ -77,9 +90,12 @@ impl Operation {
     pub fn place(&self) -> Option<(Dot, TransactionExtent, u32)> {
         let extent = self.tx?;
         let seq = self.seq.filter(|seq| (1..=MAX_SEQ).contains(seq))?;
-        let index = self.hlc.tick.steps_since(extent.first)?;
+        let (origin, index) = match &self.adopted {
+            Some(adopted) => (&adopted.by, u64::from(adopted.index)),
+            None => (&self.hlc.node, self.hlc.tick.steps_since(extent.first)?),
+        };
         let index = u32::try_from(index).ok().filter(|index| *index < extent.n)?;
-        Some((Dot { origin: self.hlc.node.clone(), seq }, extent, index))
+        Some((Dot { origin: origin.clone(), seq }, extent, index))
     }
 }
 
@@ -115,6 +131,17 @@ mod tests {
             break_it(&mut op);
             assert_eq!(op.place(), None, "{op:?}");
         }
+    }
+
+    #[test]
+    fn an_adopted_operation_is_placed_by_its_adopter() {
+        let mut op = update();
+        op.adopted = Some(Adopted { by: ReplicaId::new("m").unwrap(), index: 4 });
+        let again: Operation = serde_json::from_str(&serde_json::to_string(&op).unwrap()).unwrap();
+        let (dot, _, index) = again.place().unwrap();
+        assert_eq!((dot.origin.as_str(), dot.seq, index), ("m", 4, 4));
+        op.adopted = Some(Adopted { by: ReplicaId::new("m").unwrap(), index: 5 });
+        assert_eq!(op.place(), None);
     }
 
     #[test]

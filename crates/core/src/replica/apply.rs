@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rtc_battery_proto::{Dot, Operation, OperationKind, SqlValue, Tick, TransactionExtent, VersionVector};
+use rtc_battery_proto::{Adopted, Dot, Operation, OperationKind, SqlValue, Tick, TransactionExtent, VersionVector};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
@@ -31,6 +31,9 @@ pub struct Applied {
     pub refused: Vec<String>,
 }
 
+/// Most operations of a merged transaction that are kept at hand for other peers; larger ones are read from the log again.
+const AT_HAND_OPERATIONS: usize = 1000;
+
 /// Reasons that are told for one delta; a hostile one could have millions.
 const MAX_REASONS: usize = 16;
 
@@ -44,9 +47,11 @@ impl Applied {
     }
 }
 
-/// An operation that cannot be applied.
+/// What became of an operation.
 enum Outcome {
     Applied,
+    /// An adopted operation that changes nothing: it is known, or beaten.
+    Absorbed,
     /// Its table or one of its columns is not known yet.
     Waits,
     Refused(String),
@@ -68,28 +73,70 @@ impl State {
             return Ok(Applied::default());
         }
         let at_hand = whole_transaction(&operations, &news).then(|| operations.clone());
-        let merging = |state: &mut Self| {
-            let mut merge = Merge::new(connection, state);
-            merge.run(operations, &news)?;
-            let Merge { applied, .. } = merge;
-            state.save_news(connection, &news)?;
-            Ok(applied)
-        };
-        let before = (self.clock, self.version);
-        let outcome = in_merge_transaction(connection, || merging(self));
-        match outcome {
-            Ok(applied) => {
-                self.vector.merge(&news);
-                self.committed.push_back(Committed { version: self.version, covers: news, operations: at_hand });
-                Ok(applied)
-            }
-            Err(error) => {
-                (self.clock, self.version) = before;
-                self.reload_origins(connection)?;
-                self.reload_tables(connection)?;
-                Err(error)
-            }
+        let (applied, _) = self.merge(connection, operations, &news, |_| true)?;
+        self.note_merged(news, at_hand);
+        Ok(applied)
+    }
+
+    /// Adopts operations that came without a dot, as one transaction of this replica. They keep their clock values; those that change nothing are
+    /// dropped, and where all do, nothing is written.
+    pub(super) fn adopt(
+        &mut self,
+        connection: &Connection,
+        operations: Vec<Operation>,
+    ) -> Result<(Applied, VersionVector), StorageError> {
+        if !connection.is_autocommit() {
+            return Err(StorageError::InTransaction);
         }
+        let dot = self.next_dot();
+        // The transaction has no place on our clock: its operations have theirs on others'.
+        let extent =
+            TransactionExtent { first: Tick::default(), n: u32::try_from(operations.len()).unwrap_or(u32::MAX) };
+        let adopted = (0..extent.n).zip(operations).map(|(index, operation)| Operation {
+            seq: Some(dot.seq),
+            tx: Some(extent),
+            adopted: Some(Adopted { by: dot.origin.clone(), index }),
+            ..operation
+        });
+        let mut news = VersionVector::default();
+        news.insert(dot.clone());
+        let (applied, fresh) = self.merge(connection, adopted.collect(), &news, |applied| applied.operations > 0)?;
+        if applied.operations == 0 {
+            return Ok((applied, VersionVector::default()));
+        }
+        let at_hand = (fresh.len() <= AT_HAND_OPERATIONS).then_some(fresh);
+        self.note_merged(news.clone(), at_hand);
+        Ok((applied, news))
+    }
+
+    /// Merges operations in one SQLite transaction, which stands if `stands` says so. Gives the operations that were adopted, too.
+    fn merge(
+        &mut self,
+        connection: &Connection,
+        operations: Vec<Operation>,
+        news: &VersionVector,
+        stands: impl FnOnce(&Applied) -> bool,
+    ) -> Result<(Applied, Vec<Operation>), StorageError> {
+        let before = (self.clock, self.version);
+        let outcome = in_merge_transaction(connection, || {
+            let mut merge = Merge::new(connection, self);
+            merge.run(operations, news)?;
+            let Merge { applied, fresh, .. } = merge;
+            self.save_news(connection, news)?;
+            Ok((stands(&applied), (applied, fresh)))
+        });
+        if !matches!(outcome, Ok((true, _))) {
+            (self.clock, self.version) = before;
+            self.reload_origins(connection)?;
+            self.reload_tables(connection)?;
+        }
+        outcome.map(|(_, merged)| merged)
+    }
+
+    /// SQLite has committed a merge.
+    fn note_merged(&mut self, covers: VersionVector, operations: Option<Vec<Operation>>) {
+        self.vector.merge(&covers);
+        self.committed.push_back(Committed { version: self.version, covers, operations });
     }
 
     /// Applies what waited for tables that the user has created meanwhile.
@@ -98,8 +145,10 @@ impl State {
         in_merge_transaction(connection, || {
             let mut merge = Merge::new(connection, self);
             names.iter().try_for_each(|name| merge.release(name))?;
-            merge.forget_empty()
-        })
+            merge.forget_empty()?;
+            Ok((true, ()))
+        })?;
+        Ok(())
     }
 
     /// Stores vector, version and clock as they are with the new dots. The vector in memory follows after the COMMIT.
@@ -125,15 +174,15 @@ fn whole_transaction(operations: &[Operation], news: &VersionVector) -> bool {
     only.insert(dot.clone());
     *news == only
         && extent.n as usize == operations.len()
-        && operations.len() <= 1000
+        && operations.len() <= AT_HAND_OPERATIONS
         && places.all(|(other, _, _)| other == dot)
 }
 
-/// Runs a merge in one transaction, with the user's enforcement out of the way and back afterwards.
+/// Runs a merge in one transaction, with the user's enforcement out of the way and back afterwards. The merge says whether it stands.
 fn in_merge_transaction<T>(
     connection: &Connection,
-    merge: impl FnOnce() -> Result<T, StorageError>,
-) -> Result<T, StorageError> {
+    merge: impl FnOnce() -> Result<(bool, T), StorageError>,
+) -> Result<(bool, T), StorageError> {
     let foreign_keys = connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY)?;
     let enforce = |on: bool| -> Result<(), StorageError> {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, on && foreign_keys)?;
@@ -144,10 +193,12 @@ fn in_merge_transaction<T>(
     enforce(false)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let outcome = merge().and_then(|done| {
-        connection.execute_batch("COMMIT")?;
+        if done.0 {
+            connection.execute_batch("COMMIT")?;
+        }
         Ok(done)
     });
-    if outcome.is_err() && !connection.is_autocommit() {
+    if !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK")?;
     }
     enforce(true)?;
@@ -162,12 +213,14 @@ struct Merge<'a> {
     transactions: BTreeMap<Dot, (i64, TransactionExtent, BTreeSet<u32>)>,
     thinned: Thinned,
     applied: Applied,
+    /// Adopted operations that changed something or wait.
+    fresh: Vec<Operation>,
 }
 
 impl<'a> Merge<'a> {
     fn new(connection: &'a Connection, state: &'a mut State) -> Self {
-        let (transactions, thinned, applied) = Default::default();
-        Self { connection, state, transactions, thinned, applied }
+        let (transactions, thinned, applied, fresh) = Default::default();
+        Self { connection, state, transactions, thinned, applied, fresh }
     }
 
     fn run(&mut self, operations: Vec<Operation>, news: &VersionVector) -> Result<(), StorageError> {
@@ -207,22 +260,30 @@ impl<'a> Merge<'a> {
             self.applied.refuse(&operation, "it contradicts another operation of its transaction");
             return Ok(());
         };
-        self.observe(operation.hlc.tick);
-        match self.apply(tx, index, &operation)? {
-            Outcome::Applied => self.applied.operations += 1,
+        self.state.clock.advance(operation.hlc.tick);
+        let mut outcome = self.apply(tx, index, &operation)?;
+        if matches!(outcome, Outcome::Waits) && !self.wait(tx, index, &operation)? {
+            outcome = Outcome::Absorbed;
+        }
+        match outcome {
             Outcome::Refused(why) => self.applied.refuse(&operation, &why),
-            Outcome::Waits => {
+            Outcome::Absorbed => {}
+            Outcome::Applied | Outcome::Waits => {
                 self.applied.operations += 1;
-                let text = serde_json::to_string(&operation).map_err(|_| StorageError::Corrupt("an operation"))?;
-                let mut insert = self.connection.prepare_cached("INSERT INTO rtc_waiting VALUES (?1, ?2, ?3, ?4)")?;
-                insert.execute(params![tx, index, operation.table, text])?;
+                if operation.adopted.is_some() {
+                    self.fresh.push(operation);
+                }
             }
         }
         Ok(())
     }
 
-    fn observe(&mut self, tick: Tick) {
-        self.state.clock.advance(tick);
+    /// Keeps an operation until its table or column is known; `false` if it is waiting already.
+    fn wait(&mut self, tx: i64, index: u32, operation: &Operation) -> Result<bool, StorageError> {
+        let text = serde_json::to_string(&operation).map_err(|_| StorageError::Corrupt("an operation"))?;
+        let mut insert =
+            self.connection.prepare_cached("INSERT OR IGNORE INTO rtc_waiting VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        Ok(insert.execute(params![tx, index, operation.table, operation.hlc.to_string(), text])? > 0)
     }
 
     /// The transaction's number, once for each of its operations.
@@ -272,9 +333,23 @@ impl<'a> Merge<'a> {
         let mut state = rows::state(&entries, found.as_ref().map(|(_, image)| image.as_slice()))?;
         let was_there = state.exists();
         let Operation { hlc, kind, .. } = operation;
+        let adopted = operation.adopted.is_some();
+        let before = adopted.then(|| state.clone());
         state.apply(hlc, *kind, written);
+        if before.as_ref() == Some(&state) {
+            return Ok(Outcome::Absorbed);
+        }
         let columns = Default::default();
-        entries.push(Entry { tx, index, hlc: hlc.clone(), kind: *kind, columns, inline: None, stored_at: None });
+        entries.push(Entry {
+            tx,
+            index,
+            hlc: hlc.clone(),
+            adopted,
+            kind: *kind,
+            columns,
+            inline: None,
+            stored_at: None,
+        });
         let shown = show::show(connection, table, &by_key, &state, found, was_there.then_some(hlc))?;
         let (slot, image) = match &shown {
             Ok(Some((slot, image))) => (slot, Some(image.as_slice())),

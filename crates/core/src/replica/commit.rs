@@ -132,6 +132,7 @@ impl Change {
             prev: self.old.as_deref().filter(|_| update).map(|old| names(&written, old)),
             seq: Some(seq),
             tx: Some(extent),
+            adopted: None,
         }
     }
 
@@ -160,7 +161,8 @@ impl Change {
         if let Some((tx, index, hlc)) = operation {
             state.apply(&hlc, self.kind, self.written());
             let columns = Default::default();
-            entries.push(Entry { tx, index, hlc, kind: self.kind, columns, inline: None, stored_at: None });
+            let (kind, adopted) = (self.kind, false);
+            entries.push(Entry { tx, index, hlc, adopted, kind, columns, inline: None, stored_at: None });
         }
         let slot = if self.new.is_some() { &self.slot } else { &by_key };
         rows::write(connection, &self.table, slot, &entries, &state, self.new.as_deref(), thinned)

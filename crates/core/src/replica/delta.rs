@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use rtc_battery_proto::{
-    Columns, Dot, Hlc, Operation, OperationKind, SqlValue, Tick, TransactionExtent, VersionVector,
+    Adopted, Columns, Dot, Operation, OperationKind, SqlValue, Tick, TransactionExtent, VersionVector,
 };
 use rusqlite::{Connection, params};
 
@@ -146,8 +146,8 @@ impl State {
         max_bytes: usize,
     ) -> Result<bool, StorageError> {
         let mut select = connection.prepare_cached(
-            "SELECT idx, kind, tbl, row, cols, vals, NULL FROM rtc_operations WHERE tx = ?1 AND idx >= ?2
-             UNION ALL SELECT idx, NULL, NULL, NULL, NULL, NULL, operation FROM rtc_waiting WHERE tx = ?1 AND idx >= ?2
+            "SELECT idx, kind, tbl, row, cols, vals, hlc, NULL FROM rtc_operations WHERE tx = ?1 AND idx >= ?2
+             UNION ALL SELECT idx, NULL, NULL, NULL, NULL, NULL, NULL, operation FROM rtc_waiting WHERE tx = ?1 AND idx >= ?2
              ORDER BY 1",
         )?;
         let mut rows = select.query(params![stored.id, reader.next_index])?;
@@ -156,7 +156,7 @@ impl State {
                 return Ok(true);
             }
             let index: u32 = row.get(0)?;
-            let operation = match row.get::<_, Option<String>>(6)? {
+            let operation = match row.get::<_, Option<String>>(7)? {
                 Some(waiting) => {
                     serde_json::from_str(&waiting).map_err(|_| StorageError::Corrupt("rtc_waiting.operation"))?
                 }
@@ -182,13 +182,14 @@ impl State {
         let inline = rows::parse_values(row.get(5)?)?;
         let needs_image = matches!(slot, Slot::Rowid(_)) || (inline.is_none() && !columns.is_empty());
         let image = if needs_image { rows::read(connection, table, &slot)? } else { None };
-        let tick = stored.extent.first.checked_add(index.into());
-        let tick = tick.ok_or(StorageError::Corrupt("rtc_transactions.ts"))?;
+        let own: Option<String> = row.get(6)?;
+        let origin = &stored.dot.origin;
+        let adopted = own.is_some().then(|| Adopted { by: origin.clone(), index });
         let values = (kind != OperationKind::Delete)
             .then(|| values(table, &columns, inline.as_deref(), image.as_deref()))
             .transpose()?;
         Ok(Operation {
-            hlc: Hlc { tick, node: stored.dot.origin.clone() },
+            hlc: rows::hlc(own, stored.extent.first, index, origin)?,
             kind,
             table: table.name.clone(),
             pk: pk(table, &slot, image.as_deref())?,
@@ -196,6 +197,7 @@ impl State {
             prev: None,
             seq: Some(stored.dot.seq),
             tx: Some(stored.extent),
+            adopted,
         })
     }
 }

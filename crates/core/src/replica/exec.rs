@@ -172,15 +172,15 @@ impl State {
         if outcome.is_err() {
             self.capture.undo_since(before);
         }
-        let outcome = outcome.and_then(|()| self.adopt(connection, facts));
+        let outcome = outcome.and_then(|()| self.check_schema_change(connection, facts));
         self.capture.switch(false);
         outcome
     }
 
     /// A table that `exec` created becomes a synced one. An index on a synced table must not refuse what others wrote.
-    fn adopt(&mut self, connection: &Connection, facts: &Facts) -> Result<(), SqlError> {
+    fn check_schema_change(&mut self, connection: &Connection, facts: &Facts) -> Result<(), SqlError> {
         if let Some(name) = &facts.creates_table {
-            self.adopt_table(connection, name)?;
+            self.make_synced(connection, name)?;
         }
         let synced = facts.indexes_table.as_ref().and_then(|name| self.tables.by_name(name));
         match synced {

@@ -16,7 +16,7 @@ use super::error::{OpenError, StorageError};
 use super::exec::OpenTransaction;
 use super::guard::Guard;
 use super::query::{Params, QueryResult, Scope, SqlError};
-use super::schema::{self, Adoption, Tables};
+use super::schema::{self, NotSynced, Tables};
 use super::staging;
 use super::store::{self, Origins, TransactionNumbers};
 use super::table::Affinity;
@@ -46,7 +46,7 @@ pub(super) struct State {
     pub(super) guard: Guard,
     pub(super) open: OpenTransaction,
     /// Whether the user created a table that operations may be waiting for.
-    pub(super) adopted: bool,
+    pub(super) table_created: bool,
     pub(super) committed: VecDeque<Committed>,
 }
 
@@ -89,7 +89,7 @@ impl Replica {
             capture,
             guard,
             open: OpenTransaction::default(),
-            adopted: false,
+            table_created: false,
             committed: VecDeque::new(),
         };
         Ok(Self { connection, state })
@@ -125,7 +125,7 @@ impl Replica {
     /// [`SqlError`] of the first statement that fails.
     pub fn exec(&mut self, sql: &str, params: &Params, scope: Scope, now: Now) -> Result<QueryResult, SqlError> {
         let outcome = self.state.exec(&self.connection, sql, params, scope, now);
-        if self.connection.is_autocommit() && std::mem::take(&mut self.state.adopted) {
+        if self.connection.is_autocommit() && std::mem::take(&mut self.state.table_created) {
             self.state.release_waiting(&self.connection)?;
         }
         outcome
@@ -145,6 +145,15 @@ impl Replica {
     /// [`Applied`].
     pub fn apply(&mut self, operations: Vec<Operation>, covers: &VersionVector) -> Result<Applied, StorageError> {
         self.state.apply(&self.connection, operations, covers)
+    }
+
+    /// Adopts operations of a peer that speaks only the specification, or of a file: they have no dot, so they are applied as one transaction of this
+    /// replica, keeping their clock values. Gives its dot, or nothing where all of them were known or beaten.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn adopt(&mut self, operations: Vec<Operation>) -> Result<(Applied, VersionVector), StorageError> {
+        self.state.adopt(&self.connection, operations)
     }
 
     /// Keeps operations of a delta that comes in parts, under a key of the caller's choice, without applying them.
@@ -225,14 +234,19 @@ impl State {
             let message = "the clock is at its end; set this device's date".to_owned();
             CommitError::Sql(SqlError { message, code: ffi::SQLITE_FULL })
         })?;
-        let seq = self.vector.origin(&self.node).and_then(|have| have.last()).unwrap_or(0) + 1;
-        let dot = Dot { origin: self.node.clone(), seq };
+        let dot = self.next_dot();
         let sealed = commit::seal(connection, &mut self.origins, &mut self.numbers, dot, first, &changes)?;
         let mut vector = self.vector.clone();
         vector.insert(sealed.dot.clone());
         self.origins.save(connection, &vector, &self.node)?;
         store::save_progress(connection, self.version + 1, sealed.last)?;
         Ok(Some(sealed))
+    }
+
+    /// The dot of this replica's next transaction.
+    pub(super) fn next_dot(&self) -> Dot {
+        let seq = self.vector.origin(&self.node).and_then(|have| have.last()).unwrap_or(0) + 1;
+        Dot { origin: self.node.clone(), seq }
     }
 
     /// SQLite has committed.
@@ -248,19 +262,19 @@ impl State {
     }
 
     /// Makes a created table a synced one.
-    pub(super) fn adopt_table(&mut self, connection: &Connection, name: &str) -> Result<(), SqlError> {
+    pub(super) fn make_synced(&mut self, connection: &Connection, name: &str) -> Result<(), SqlError> {
         let known = self.tables.by_name(name).is_some();
         if known {
             return Ok(());
         }
-        match schema::adopt_created(connection, &mut self.tables, name) {
+        match schema::register_created(connection, &mut self.tables, name) {
             Ok(()) => {
                 self.watch_tables();
-                self.adopted = true;
+                self.table_created = true;
                 Ok(())
             }
-            Err(Adoption::Refused(message)) => Err(SqlError { message, code: ffi::SQLITE_AUTH }),
-            Err(Adoption::Storage(error)) => Err(error.into()),
+            Err(NotSynced::Refused(message)) => Err(SqlError { message, code: ffi::SQLITE_AUTH }),
+            Err(NotSynced::Storage(error)) => Err(error.into()),
         }
     }
 

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use rtc_battery_proto::{Hlc, OperationKind, SqlValue, Tick};
+use rtc_battery_proto::{Hlc, OperationKind, ReplicaId, SqlValue, Tick};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params};
 
@@ -25,6 +25,8 @@ pub(super) struct Entry {
     pub(super) tx: i64,
     pub(super) index: u32,
     pub(super) hlc: Hlc,
+    /// Whether its clock value is its writer's, not its transaction's.
+    pub(super) adopted: bool,
     pub(super) kind: OperationKind,
     pub(super) columns: ColumnSet,
     /// Values in order of `columns`, where the table does not show them.
@@ -84,18 +86,19 @@ pub(super) fn load(
     entries: &mut Vec<Entry>,
 ) -> Result<(), StorageError> {
     let mut select = connection.prepare_cached(
-        "SELECT o.tx, o.idx, o.kind, o.cols, o.vals, t.ts, t.counter, t.origin
+        "SELECT o.tx, o.idx, o.kind, o.cols, o.vals, o.hlc, t.ts, t.counter, t.origin
          FROM rtc_operations o JOIN rtc_transactions t ON t.id = o.tx WHERE o.tbl = ?1 AND o.row = ?2",
     )?;
     let mut rows = select.query(params![table.id, slot])?;
     while let Some(row) = rows.next()? {
         let index: u32 = row.get(1)?;
-        let first = Tick { ts: row.get(5)?, counter: row.get(6)? };
-        let tick = first.checked_add(index.into()).ok_or(StorageError::Corrupt("rtc_transactions.ts"))?;
+        let first = Tick { ts: row.get(6)?, counter: row.get(7)? };
+        let adopted: Option<String> = row.get(5)?;
         entries.push(Entry {
             tx: row.get(0)?,
             index,
-            hlc: Hlc { tick, node: origins.node(row.get(7)?)?.clone() },
+            adopted: adopted.is_some(),
+            hlc: hlc(adopted, first, index, origins.node(row.get(8)?)?)?,
             kind: kind_of_number(row.get(2)?)?,
             columns: row.get(3)?,
             inline: parse_values(row.get(4)?)?,
@@ -103,6 +106,15 @@ pub(super) fn load(
         });
     }
     Ok(())
+}
+
+/// An operation's clock value: its own, if it was adopted, or its transaction's.
+pub(super) fn hlc(own: Option<String>, first: Tick, index: u32, origin: &ReplicaId) -> Result<Hlc, StorageError> {
+    if let Some(own) = own {
+        return own.parse().map_err(|_| StorageError::Corrupt("rtc_operations.hlc"));
+    }
+    let tick = first.checked_add(index.into()).ok_or(StorageError::Corrupt("rtc_transactions.ts"))?;
+    Ok(Hlc { tick, node: origin.clone() })
 }
 
 /// The state that stored operations make, `image` being what the table shows of the row.
@@ -170,8 +182,10 @@ fn save(
     let to_text = |values| serde_json::to_string(&values).map_err(|_| StorageError::Corrupt("a value"));
     let text = inline.map(to_text).transpose()?;
     if entry.stored_at.is_none() {
-        let mut insert = connection.prepare_cached("INSERT INTO rtc_operations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
-        insert.execute(params![entry.tx, entry.index, kind_number(entry.kind), table.id, slot, columns, text])?;
+        let mut insert =
+            connection.prepare_cached("INSERT INTO rtc_operations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+        let hlc = entry.adopted.then(|| entry.hlc.to_string());
+        insert.execute(params![entry.tx, entry.index, kind_number(entry.kind), table.id, slot, columns, text, hlc])?;
     } else if entry.stored_at.as_ref() != Some(slot)
         || entry.columns != *columns
         || entry.inline.is_some()

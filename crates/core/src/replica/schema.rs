@@ -73,13 +73,13 @@ impl Tables {
     }
 }
 
-/// After the user's CREATE TABLE ran: makes it a synced table by a row in `rtc_schema`. [`Adoption::Refused`] says why it cannot be one.
-pub(super) fn adopt_created(connection: &Connection, tables: &mut Tables, name: &str) -> Result<(), Adoption> {
+/// After the user's CREATE TABLE ran: makes it a synced table by a row in `rtc_schema`. [`NotSynced::Refused`] says why it cannot be one.
+pub(super) fn register_created(connection: &Connection, tables: &mut Tables, name: &str) -> Result<(), NotSynced> {
     let id = table_id(connection, name)?;
     let table = Table::describe(connection, id, name).map_err(StorageError::from)?;
-    let table = table.ok_or_else(|| Adoption::Refused(no_key(name)))?;
+    let table = table.ok_or_else(|| NotSynced::Refused(no_key(name)))?;
     if has_unique_constraint(connection, name).map_err(StorageError::from)? {
-        return Err(Adoption::Refused(format!(
+        return Err(NotSynced::Refused(format!(
             "table {name} has a UNIQUE constraint beside its primary key, which cannot be replicated yet; leave it out"
         )));
     }
@@ -96,12 +96,12 @@ pub(super) fn adopt_created(connection: &Connection, tables: &mut Tables, name: 
 
 /// Why a created table is not synced.
 #[derive(Debug)]
-pub(super) enum Adoption {
+pub(super) enum NotSynced {
     Refused(String),
     Storage(StorageError),
 }
 
-impl From<StorageError> for Adoption {
+impl From<StorageError> for NotSynced {
     fn from(error: StorageError) -> Self {
         Self::Storage(error)
     }

@@ -45,6 +45,7 @@ CREATE TABLE rtc_operations (
   row NOT NULL,
   cols NOT NULL,
   vals TEXT,
+  hlc TEXT,
   PRIMARY KEY (tx, idx)
 ) WITHOUT ROWID;
 CREATE INDEX rtc_operations_of_row ON rtc_operations (tbl, row);
@@ -52,10 +53,11 @@ CREATE TABLE rtc_waiting (
   tx INTEGER NOT NULL,
   idx INTEGER NOT NULL,
   tbl TEXT NOT NULL COLLATE NOCASE,
+  hlc TEXT NOT NULL,
   operation TEXT NOT NULL,
   PRIMARY KEY (tx, idx)
 ) WITHOUT ROWID;
-CREATE INDEX rtc_waiting_for_table ON rtc_waiting (tbl);
+CREATE UNIQUE INDEX rtc_waiting_for_table ON rtc_waiting (tbl, hlc);
 CREATE TABLE rtc_schema (id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, sql TEXT NOT NULL) WITHOUT ROWID;
 INSERT INTO rtc_tables (id, name) VALUES (1, 'rtc_schema');
 ";
