@@ -120,7 +120,47 @@ fn check(module: &[u8]) -> Result<()> {
             bail!("`{name}` has no function type");
         };
         let wide = signature.params().iter().chain(signature.results()).any(|ty| *ty == ValType::I64);
-        ensure!(!wide, "`{name}` passes a 64-bit integer between WebAssembly and JavaScript; pass an f64 or bytes");
+        ensure!(
+            !wide,
+            "`{name}` passes a 64-bit integer between WebAssembly and JavaScript (see it in js/pkg/rtc_battery.js); pass an f64 or bytes"
+        );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    /// A module with one exported function: its parameter type and its body in WebAssembly's binary format.
+    fn module(parameter: u8, body: &[u8]) -> Vec<u8> {
+        let length = body.len() as u8;
+        let sections: [&[u8]; 5] = [
+            &[0x01, 0x05, 0x01, 0x60, 0x01, parameter, 0x00],
+            &[0x03, 0x02, 0x01, 0x00],
+            &[0x07, 0x05, 0x01, 0x01, b'f', 0x00, 0x00],
+            &[0x0a, length + 4, 0x01, length + 2, 0x00],
+            &[body, &[0x0b]].concat(),
+        ];
+        [b"\0asm\x01\0\0\0", sections.concat().as_slice()].concat()
+    }
+
+    const I32: u8 = 0x7f;
+    const I64: u8 = 0x7e;
+
+    #[test]
+    fn a_module_of_the_first_version_passes() {
+        check(&module(I32, &[])).unwrap();
+    }
+
+    #[test]
+    fn a_64_bit_integer_at_the_border_does_not() {
+        assert!(check(&module(I64, &[])).unwrap_err().to_string().contains("`f` passes a 64-bit integer"));
+    }
+
+    #[test]
+    fn later_instructions_do_not() {
+        let sign_extension = [0x41, 0x00, 0xc0, 0x1a];
+        assert!(check(&module(I32, &sign_extension)).unwrap_err().to_string().contains("later than the first version"));
+    }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask build`: the npm package in `js/dist`, the static site in `demo/dist`.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -23,6 +24,14 @@ pub(crate) fn everything(project: &Project) -> Result<()> {
     step("wasm: bind and optimize", || bindings::generate(project, &linked))?;
     step("js: npm package", || js::build(project))?;
     step("demo: static site", || site(project))
+}
+
+/// Builds the signaling server in a profile; returns where it is.
+pub(crate) fn server(project: &Project, profile: &str) -> Result<PathBuf> {
+    let package = ["--package", "rtc-battery-signal"];
+    project.cargo().args(["build", "--quiet", "--locked", "--profile", profile]).args(package).run()?;
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(project.target_dir().join(folder).join("rtc-battery-signal"))
 }
 
 fn site(project: &Project) -> Result<()> {

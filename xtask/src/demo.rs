@@ -11,14 +11,8 @@ use crate::{build, setup};
 pub(crate) fn run(project: &Project, listen: SocketAddr) -> Result<()> {
     setup::run(project, setup::BUILD)?;
     build::everything(project)?;
-    step("server: compile", || {
-        Ok(project
-            .cargo()
-            .args(["build", "--quiet", "--locked", "--release", "--package", "rtc-battery-signal"])
-            .run()?)
-    })?;
+    let server = step("server: compile", || build::server(project, "release"))?;
     println!("\nOpen http://{listen}/ here, and the link it shows there in another browser. Ctrl-C ends it.\n");
-    let server = project.target_dir().join("release/rtc-battery-signal");
     let listen = listen.to_string();
     Ok(project.shell.cmd(server).args(["--listen", &listen, "--static"]).arg(project.path("demo/dist")).run()?)
 }
