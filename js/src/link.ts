@@ -72,7 +72,10 @@ export class Link {
   /** Takes the peer's description; answers an offer, and reports the answer. */
   accept(description: SessionDescription): void {
     this.step(async () => {
-      if (description.type === 'offer' && this.connection.signalingState === 'have-local-offer') await this.rollBack();
+      // Explicitly: the implicit rollback came with Chrome 86 and Safari 15.4.
+      if (description.type === 'offer' && this.connection.signalingState === 'have-local-offer') {
+        await this.connection.setLocalDescription({ type: 'rollback' });
+      }
       await this.connection.setRemoteDescription(description);
       if (description.type === 'answer') return;
       await this.connection.setLocalDescription(await this.connection.createAnswer());
@@ -143,15 +146,6 @@ export class Link {
     };
     // Some browsers announce an incoming channel when it is open already.
     if (channel.readyState === 'open') this.reportOpened();
-  }
-
-  /** Gives our pending offer up. A channel that only it announced is given up with it, for the one that the peer's offer announces. */
-  private async rollBack(): Promise<void> {
-    await this.connection.setLocalDescription({ type: 'rollback' });
-    if (this.channel?.readyState !== 'connecting') return;
-    this.channel.onclose = null;
-    this.channel.close();
-    this.channel = undefined;
   }
 
   /** Steps of negotiation must not overlap; one that fails is reported, and the next is tried. */

@@ -13,6 +13,9 @@ export type LinkEffect = Extract<Effect, { link: LinkId }>;
 /** What the page reports of links. */
 export type LinkInput = Extract<Input, { link: LinkId }>;
 
+/** What the user may want to know. That the node has left its room is answered as a call is. */
+export type UserEvent = Exclude<Event, { kind: 'closed' }>;
+
 /** What the page asks the worker to do, and what comes back. */
 export interface Calls {
   /** Opens the database and joins the room. The first call. */
@@ -41,7 +44,7 @@ export type FromWorker =
   | { kind: 'refusal'; id: number; failure: Failure }
   /** To be performed in this order. */
   | { kind: 'effects'; effects: LinkEffect[] }
-  | { kind: 'event'; event: Event }
+  | { kind: 'event'; event: UserEvent }
   /** Sent before any reply or event that a change of these goes with. */
   | { kind: 'status'; version: number; peers: string[] }
   /** Saving fails and is tried again. */

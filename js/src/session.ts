@@ -4,8 +4,8 @@ import { assertNever } from './assert-never';
 import type { Settings } from './config';
 import { RTCBatteryError, toError } from './errors';
 import type { Listeners } from './events';
-import type { Event } from './generated/Event';
 import { Links } from './links';
+import type { UserEvent } from './messages';
 import type { QueryResult, SqlParams } from './values';
 import { type Notice, WorkerClient } from './worker-client';
 
@@ -84,7 +84,7 @@ export class Session {
     }
   }
 
-  private emit(event: Event): void {
+  private emit(event: UserEvent): void {
     switch (event.kind) {
       case 'peerJoin':
         this.listeners.emit('peer-join', event.peer);

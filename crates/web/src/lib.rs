@@ -4,14 +4,18 @@
 //! one (Chrome 80 and Safari 14.0 cannot pass them): versions and generations are numbers, SQL's integers are numbers or
 //! `bigint`s made from text. `xtask` checks the module for that.
 
-mod database;
+mod border;
 mod failure;
+mod node;
+mod params;
+mod room;
 mod storage;
 mod values;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
-pub use database::Database;
+pub use node::BatteryNode;
+pub use room::room_of;
 pub use storage::Storage;
 
 #[wasm_bindgen]

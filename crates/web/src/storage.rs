@@ -1,11 +1,12 @@
 //! The database's pages on their way from and to the shell, which keeps them in IndexedDB.
 
-use js_sys::{Array, Object, Reflect, Uint8Array};
+use js_sys::{Array, Uint8Array};
 use rtc_battery_vfs::{Batch, PageStore};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsError, JsValue};
 
 use crate::failure::failure;
+use crate::values::object;
 
 /// SQLite's page size here, and so the size of a record in IndexedDB: measured fastest among those under 64 KiB.
 const PAGE_SIZE: u32 = 8192;
@@ -91,16 +92,10 @@ impl Storage {
 fn batch_to_js(batch: &Batch) -> JsValue {
     let pages: Array =
         batch.pages.iter().map(|(number, page)| Array::of2(&(*number).into(), &Uint8Array::from(&page[..]))).collect();
-    let object = Object::new();
-    let fields: [(&str, JsValue); 4] = [
+    object(&[
         ("generation", (batch.generation as f64).into()),
         ("commit", (batch.commit as f64).into()),
         ("pageCount", batch.page_count.into()),
         ("pages", pages.into()),
-    ];
-    for (name, value) in fields {
-        // Setting a property of a new object does not fail.
-        let _ = Reflect::set(&object, &name.into(), &value);
-    }
-    object.into()
+    ])
 }

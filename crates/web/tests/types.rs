@@ -2,42 +2,46 @@
 //! what the types make now; with `RTC_BATTERY_WRITE_TYPES=1` in the environment it writes them.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fs;
 use std::path::Path;
 
 use rtc_battery_core::Now;
 use rtc_battery_core::node::{Input, Output};
-use ts_rs::{Config, TS};
+use ts_rs::{Config, ExportError, TS};
 
-fn generate(folder: &Path) {
+fn generate(folder: &Path) -> Result<(), ExportError> {
     let config = Config::new().with_out_dir(folder);
-    Input::export_all(&config).unwrap();
-    Output::export_all(&config).unwrap();
-    Now::export_all(&config).unwrap();
+    Input::export_all(&config)?;
+    Output::export_all(&config)?;
+    Now::export_all(&config)
 }
 
-fn files(folder: &Path) -> BTreeMap<String, String> {
-    let read = |entry: fs::DirEntry| {
-        (entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap())
-    };
-    fs::read_dir(folder).unwrap().map(|entry| read(entry.unwrap())).collect()
+fn files(folder: &Path) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        files.insert(entry.file_name().to_string_lossy().into_owned(), fs::read_to_string(entry.path())?);
+    }
+    Ok(files)
 }
 
 #[test]
-fn the_committed_declarations_are_current() {
+fn the_committed_declarations_are_current() -> Result<(), Box<dyn Error>> {
     let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../js/src/generated");
     if std::env::var_os("RTC_BATTERY_WRITE_TYPES").is_some() {
-        fs::remove_dir_all(&committed).unwrap();
-        return generate(&committed);
+        fs::remove_dir_all(&committed)?;
+        return Ok(generate(&committed)?);
     }
     let current = Path::new(env!("CARGO_TARGET_TMPDIR")).join("types");
     if current.exists() {
-        fs::remove_dir_all(&current).unwrap();
+        fs::remove_dir_all(&current)?;
     }
-    generate(&current);
+    generate(&current)?;
     assert_eq!(
-        files(&committed),
-        files(&current),
+        files(&committed)?,
+        files(&current)?,
         "write them: RTC_BATTERY_WRITE_TYPES=1 cargo test --package rtc-battery-web --test types"
     );
+    Ok(())
 }

@@ -21,7 +21,7 @@ peer: PeerId,
 /**
  * How many operations were new to us.
  */
-operations: number, } | { "kind": "error", 
+operations: number, } | { "kind": "closed" } | { "kind": "error", 
 /**
  * A stable word to act on.
  */

@@ -7,8 +7,8 @@ export type Now = {
 /**
  * Wall clock, in milliseconds since 1970. May jump.
  */
-wall_ms: number, 
+wallMs: number, 
 /**
  * Monotonic clock, in milliseconds from any start. Timeouts are measured on it.
  */
-mono_ms: number, };
+monoMs: number, };

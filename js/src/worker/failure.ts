@@ -16,7 +16,9 @@ export class Refusal extends Error {
 export function toFailure(error: unknown): Failure {
   const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
   const text = typeof message === 'string' && message !== '' ? message : String(error);
-  if (typeof code === 'number' && !(error instanceof DOMException)) return { message: text, code };
+  // The browser's own errors reach us from its storage and from its locks only.
+  if (error instanceof DOMException) return { message: `the browser's storage failed: ${error.name} ${text}`, code: 'storage' };
+  if (typeof code === 'number') return { message: text, code };
   if (typeof code === 'string') return { message: text, code: code as RTCBatteryErrorCode };
   return { message: text, code: 'internal' };
 }

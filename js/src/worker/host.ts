@@ -6,7 +6,7 @@ import type { Failure } from '../errors';
 import type { Effect } from '../generated/Effect';
 import type { Event } from '../generated/Event';
 import type { Input } from '../generated/Input';
-import type { Calls, LinkEffect } from '../messages';
+import type { Calls, LinkEffect, UserEvent } from '../messages';
 import type { QueryResult } from '../values';
 import { Alarm, now } from './clock';
 import { Refusal, toFailure } from './failure';
@@ -16,11 +16,12 @@ import { Saver } from './saver';
 import { SignalingSocket } from './socket';
 
 const SEED_BYTES = 32;
+const REPLICA_ID_BYTES = 16;
 
 /** The page, as the host sees it. */
 export interface Page {
   perform(effects: LinkEffect[]): void;
-  tell(event: Event): void;
+  tell(event: UserEvent): void;
   status(version: number, peers: string[]): void;
   trouble(failure: Failure): void;
   failed(failure: Failure): void;
@@ -34,6 +35,7 @@ export class Host {
   private linkEffects: LinkEffect[] = [];
   private toldStatus = '';
   private broken = false;
+  private left: () => void = () => undefined;
 
   private constructor(
     private readonly page: Page,
@@ -59,8 +61,8 @@ export class Host {
     const pages = await PageDatabase.open(name, (reason) => host?.fail(new Refusal('storage', reason)));
     const storage = new Storage();
     await pages.load((firstPage, bytes) => storage.load(firstPage, bytes));
-    const seed = crypto.getRandomValues(new Uint8Array(SEED_BYTES));
-    const node = new BatteryNode(storage, { signalingUrl, token, room, seed }, now());
+    const [seed, replicaId] = [random(SEED_BYTES), random(REPLICA_ID_BYTES)];
+    const node = new BatteryNode(storage, { signalingUrl, token, room, seed, replicaId }, now());
     host = new Host(page, node, storage, pages);
     host.step(() => node.connect(now()));
     return host;
@@ -87,7 +89,11 @@ export class Host {
 
   /** Says goodbye to the room, saves everything and closes the database. */
   async close(): Promise<void> {
+    const left = new Promise<void>((resolve) => {
+      this.left = resolve;
+    });
     this.step(() => this.node.disconnect(now()));
+    await left;
     await this.saver.saved();
     this.alarm.set(null);
     this.pages.close();
@@ -146,6 +152,10 @@ export class Host {
   }
 
   private tell(event: Event): void {
+    if (event.kind === 'closed') {
+      this.left();
+      return;
+    }
     this.tellStatus();
     this.page.tell(event);
   }
@@ -172,4 +182,8 @@ export class Host {
     this.alarm.set(null);
     this.page.failed(toFailure(error));
   }
+}
+
+function random(bytes: number): Uint8Array {
+  return crypto.getRandomValues(new Uint8Array(bytes));
 }

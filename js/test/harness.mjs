@@ -1,0 +1,247 @@
+// Real servers, real browsers, and a peer to drive: a bare page with the built library in it.
+
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+import puppeteer from 'puppeteer-core';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target');
+const SERVER = process.env.RTC_BATTERY_SIGNAL ?? join(TARGET, 'debug/rtc-battery-signal');
+
+/** How long anything may take before it counts as broken. */
+export const WATCHDOG_MS = 60_000;
+
+const CHROMIUM_FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+
+const PAGE = `<!doctype html><meta charset="utf-8"><title>peer</title><link rel="icon" href="data:,">
+<script type="module">
+  import * as library from './package/rtc-battery.js';
+  window.library = library;
+  window.loaded?.();
+</script>`;
+
+/** The real signaling server. It keeps its port when it is started again. */
+export class Server {
+  #folder;
+  #process;
+  address = '127.0.0.1:0';
+
+  /** Starts one, with a folder to serve if one is given. */
+  static async start(folder) {
+    const server = new Server();
+    server.#folder = folder;
+    await server.start();
+    return server;
+  }
+
+  /** A server that has a port and is not started. */
+  static async down() {
+    const server = new Server();
+    const probe = createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => probe.once('listening', resolve));
+    server.address = `127.0.0.1:${probe.address().port}`;
+    await new Promise((resolve) => probe.close(resolve));
+    return server;
+  }
+
+  async start() {
+    const folder = this.#folder === undefined ? [] : ['--static', this.#folder];
+    const child = spawn(SERVER, ['--listen', this.address, '--log', 'error', ...folder], { stdio: ['ignore', 'pipe', 'inherit'] });
+    this.#process = child;
+    this.address = await new Promise((resolve, reject) => {
+      child.once('error', reject);
+      child.once('exit', (code) => reject(new Error(`${SERVER} ended with ${code}`)));
+      createInterface(child.stdout).once('line', (line) => resolve(new URL(line.split(' ').pop()).host));
+    });
+  }
+
+  /** Kills it, as a crash would. */
+  async stop() {
+    const child = this.#process;
+    this.#process = undefined;
+    if (child === undefined) return;
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    child.kill('SIGKILL');
+    await ended;
+  }
+
+  get url() {
+    return `http://${this.address}`;
+  }
+
+  get signal() {
+    return `ws://${this.address}/signal`;
+  }
+}
+
+/** A folder with the bare page at `/`, the npm package as it is at `/package/`, and the demo at `/demo/`. */
+export function makeSite() {
+  const folder = mkdtempSync(join(tmpdir(), 'rtc-battery-site-'));
+  writeFileSync(join(folder, 'index.html'), PAGE);
+  symlinkSync(join(ROOT, 'js/dist'), join(folder, 'package'));
+  symlinkSync(join(ROOT, 'demo/dist'), join(folder, 'demo'));
+  return { folder, remove: () => rmSync(folder, { recursive: true }) };
+}
+
+/** Chromium; each `page()` is in a profile of its own, as on another machine. */
+export async function startChromium() {
+  const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: CHROMIUM_FLAGS });
+  return {
+    page: async (options) => watched(await (await browser.newContext(options)).newPage()),
+    close: () => browser.close(),
+  };
+}
+
+/** Firefox; each `page()` is in a container of its own. */
+export async function startFirefox() {
+  const browser = await puppeteer.launch({ browser: 'firefox', executablePath: '/usr/bin/firefox-esr', headless: true });
+  return {
+    page: async () => watched(await (await browser.createBrowserContext()).newPage()),
+    close: () => browser.close(),
+  };
+}
+
+/** What a page complains of is seen in the test's output. */
+function watched(page) {
+  page.on('pageerror', (error) => console.error('page error:', error));
+  page.on('console', (message) => message.type() === 'error' && console.error('page console:', message.text()));
+  return page;
+}
+
+let rooms = 0;
+
+/** A token that no other test uses. */
+export function newToken() {
+  rooms += 1;
+  return `room ${process.pid}/${rooms}`;
+}
+
+/** One user with the bare page open. */
+export class Peer {
+  constructor(page, url) {
+    this.page = page;
+    this.url = url;
+  }
+
+  /** Opens the page and, if a config is given, a database. */
+  static async open(page, url, config) {
+    const peer = new Peer(page, url);
+    await page.goto(url);
+    await peer.#prepare();
+    if (config !== undefined) await peer.connect(config);
+    return peer;
+  }
+
+  /** Loads the page again and connects as before. */
+  async reload() {
+    await this.page.reload();
+    await this.#prepare();
+    await this.connect(this.config);
+  }
+
+  async connect(config) {
+    this.config = config;
+    await this.page.evaluate(async (config) => {
+      const battery = new library.RTCBattery(config);
+      for (const event of ['sync', 'peer-join', 'peer-leave', 'error']) {
+        battery.on(event, (...values) => {
+          events.push([event, ...values.map((value) => (value instanceof Error ? { code: value.code, message: value.message } : value))]);
+          stirred();
+        });
+      }
+      window.battery = battery;
+      await battery.connect();
+    }, config);
+  }
+
+  /** Functions that tests use inside the page. */
+  async #prepare() {
+    await this.page.evaluate(async (watchdogMs) => {
+      if (window.library === undefined) await new Promise((resolve) => (window.loaded = resolve));
+      window.events = [];
+      window.stirred = () => undefined;
+      // Waits until `look` returns something true; looks again whenever anything happened, and a few times a second.
+      window.until = async (what, look) => {
+        const giveUp = Date.now() + watchdogMs;
+        for (let found; ; ) {
+          const stir = new Promise((resolve) => {
+            window.stirred = resolve;
+            setTimeout(resolve, 100);
+          });
+          if ((found = await look())) return found;
+          if (Date.now() > giveUp) throw new Error(`waited in vain for ${what}; events: ${JSON.stringify(events.slice(-20))}`);
+          await stir;
+        }
+      };
+      // All that a table holds, exactly: the type and the literal of every value.
+      window.dump = async (table) => {
+        const columns = (await battery.exec('SELECT name, pk FROM pragma_table_info(?)', [table])).values;
+        if (columns.length === 0) return undefined;
+        const values = columns.map(([name]) => `typeof("${name}") || ' ' || quote("${name}")`).join(', ');
+        const key = columns.filter(([, pk]) => pk > 0).map(([name]) => `"${name}"`).join(', ');
+        return (await battery.exec(`SELECT ${values} FROM "${table}" ORDER BY ${key}`)).values.map((row) => row.join(' | '));
+      };
+    }, WATCHDOG_MS);
+  }
+
+  exec(sql, params) {
+    return this.page.evaluate(([sql, params]) => battery.exec(sql, params), [sql, params]);
+  }
+
+  /** The rows of a query. */
+  async rows(sql, params) {
+    return (await this.exec(sql, params)).values;
+  }
+
+  dump(table) {
+    return this.page.evaluate((table) => dump(table), table);
+  }
+
+  /** Waits until a query gives these rows. */
+  async sees(sql, rows) {
+    await this.page.evaluate(
+      ([sql, expected]) =>
+        until(`${sql} to give ${expected}`, async () => {
+          // Until CREATE TABLE has come there is no such table.
+          const result = await battery.exec(sql).catch((error) => error);
+          return JSON.stringify(result.values) === expected;
+        }),
+      [sql, JSON.stringify(rows)],
+    );
+  }
+
+  /** Waits until there are this many peers. */
+  async meets(count) {
+    await this.page.evaluate((count) => until(`${count} peers`, () => battery.getPeers().length === count), count);
+  }
+
+  /** Waits for an event. */
+  async hears(event, code) {
+    return this.page.evaluate(
+      ([event, code]) => until(`${event} ${code ?? ''}`, () => events.find(([name, value]) => name === event && (code === undefined || value.code === code))),
+      [event, code],
+    );
+  }
+
+  async close() {
+    await this.page.close();
+  }
+}
+
+/** Waits until all peers hold the same in these tables; returns it. */
+export async function agree(peers, tables) {
+  const giveUp = Date.now() + WATCHDOG_MS;
+  for (;;) {
+    const dumps = await Promise.all(peers.map((peer) => Promise.all(tables.map((table) => peer.dump(table)))));
+    const complete = dumps[0].every((dump) => dump !== undefined && dump !== null);
+    const [reference, ...rest] = dumps.map((dump) => JSON.stringify(dump));
+    if (complete && rest.every((dump) => dump === reference)) return dumps[0];
+    if (Date.now() > giveUp) throw new Error(`the peers do not agree:\n${dumps.map((dump) => JSON.stringify(dump)).join('\n')}`);
+  }
+}
