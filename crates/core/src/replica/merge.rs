@@ -4,7 +4,7 @@
 //! associative and idempotent, and two replicas with the same operations show the same row. No SQLite, no storage, no clock here.
 //! The rules are those of the specification, section 2, as `design.md` makes them precise.
 
-use rtc_battery_proto::{Hlc, OperationKind, SqlValue};
+use rtc_battery_proto::{Hlc, OperationKind, SqlValue, Tick};
 
 /// A column's newest write. Ordered by clock, then by content: under one clock value with two contents the larger one stands everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +40,7 @@ impl RowState {
         };
         match kind {
             OperationKind::Delete => return newest(&mut self.deleted),
-            OperationKind::Insert if self.born.as_ref().is_none_or(|old| hlc < old) => self.born = Some(hlc.clone()),
+            OperationKind::Insert if self.is_born_by(hlc) => self.born = Some(hlc.clone()),
             OperationKind::Insert | OperationKind::Update => {}
         }
         newest(&mut self.live);
@@ -53,6 +53,11 @@ impl RowState {
                 self.cells[column] = cell;
             }
         }
+    }
+
+    /// Rows of imported files enter at time 0: nobody knows when they were born.
+    fn is_born_by(&self, hlc: &Hlc) -> bool {
+        hlc.tick != Tick::default() && self.born.as_ref().is_none_or(|old| hlc < old)
     }
 
     /// Whether the row is there: a later operation wins over a DELETE, an equal or earlier one does not.

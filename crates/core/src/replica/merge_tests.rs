@@ -1,7 +1,7 @@
 //! Each merge rule of the specification's section 2 as a property, against an independent naive fold.
 
 use proptest::prelude::*;
-use rtc_battery_proto::{ReplicaId, Tick};
+use rtc_battery_proto::ReplicaId;
 
 use super::*;
 

@@ -14,6 +14,7 @@ use super::commit::{self, CommitError, Sealed};
 use super::delta::{DeltaChunk, DeltaReader};
 use super::error::{OpenError, StorageError};
 use super::exec::OpenTransaction;
+use super::file::{self, ImportError};
 use super::guard::Guard;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::schema::{self, NotSynced, Tables};
@@ -154,6 +155,45 @@ impl Replica {
     /// As [`apply`](Self::apply).
     pub fn adopt(&mut self, operations: Vec<Operation>) -> Result<(Applied, VersionVector), StorageError> {
         self.state.adopt(&self.connection, operations)
+    }
+
+    /// The database as a plain SQLite file, without our tables.
+    ///
+    /// # Errors
+    /// [`StorageError`], also while a transaction is open.
+    pub fn export(&self) -> Result<Vec<u8>, StorageError> {
+        file::export(&self.connection)
+    }
+
+    /// Takes in a plain SQLite file: creates the tables that are missing and fills gaps; what is here already stands. Gives the dot that the rows
+    /// travel under, if any was new.
+    ///
+    /// # Errors
+    /// [`ImportError`] where the file is no sound SQLite file, or storage failed, or a transaction is open. Tables that cannot be synced are left
+    /// out and told in [`Applied`].
+    pub fn import(&mut self, bytes: &[u8], now: Now) -> Result<(Applied, VersionVector), ImportError> {
+        if self.in_transaction() {
+            return Err(ImportError(StorageError::InTransaction.to_string()));
+        }
+        let (tables, mut left_out) = file::read(bytes)?;
+        let mut operations = Vec::new();
+        for table in tables {
+            let known = self.state.tables.by_name(&table.name).is_some();
+            match if known { Ok(()) } else { self.create_imported(&table.sql, now) } {
+                Ok(()) => operations.extend(table.operations),
+                Err(error) => left_out.push(format!("table {}: {error}", table.name)),
+            }
+        }
+        let adopted = self.adopt(operations).map_err(|error| ImportError(error.to_string()))?;
+        let (mut applied, covers) = adopted;
+        applied.refused.append(&mut left_out);
+        Ok((applied, covers))
+    }
+
+    /// A table that a file brings is created as the user would, once its text has shown that it does nothing else.
+    fn create_imported(&mut self, sql: &str, now: Now) -> Result<(), SqlError> {
+        schema::check_one_create_table(sql).map_err(|message| SqlError { message, code: ffi::SQLITE_AUTH })?;
+        self.exec(sql, &Params::None, Scope::Synced, now).map(|_| ())
     }
 
     /// Keeps operations of a delta that comes in parts, under a key of the caller's choice, without applying them.

@@ -146,22 +146,13 @@ pub(super) fn create_received(
     Ok(Ok(()))
 }
 
-/// Lets SQLite, in a database apart, say whether a text is one CREATE TABLE of this name and identity and nothing else.
+/// Lets SQLite say whether a text is one CREATE TABLE of this name and identity and nothing else.
 fn validate(identity: &str, name: &str, sql: &str) -> Result<(), String> {
     if is_internal(name) {
         return Err("rtc_* is reserved".to_owned());
     }
-    let mut apart = Connection::open_in_memory().map_err(|error| error.to_string())?;
-    let own_name = name.to_owned();
-    let only_create_table = move |context: AuthContext<'_>| judge_received(&own_name, &context);
-    apart.authorizer(Some(only_create_table)).map_err(|error| error.to_string())?;
-    run_one_statement(&apart, sql)?;
-    apart.authorizer(None::<fn(AuthContext<'_>) -> Authorization>).map_err(|error| error.to_string())?;
-    let tables = "SELECT count(*) FROM sqlite_schema WHERE type <> 'index'";
-    let tables: i64 = apart.query_row(tables, [], |row| row.get(0)).map_err(|error| error.to_string())?;
-    let table = Table::describe(&apart, 0, name).map_err(|error| error.to_string())?;
-    match table {
-        _ if tables != 1 => Err("it is not one table".to_owned()),
+    let apart = create_apart(sql)?;
+    match Table::describe(&apart, 0, name).map_err(|error| error.to_string())? {
         None => Err("it has no primary key, or another name".to_owned()),
         Some(table) if table.identity() != identity => Err("its key is not what its id says".to_owned()),
         Some(_) if has_unique_constraint(&apart, name).map_err(|error| error.to_string())? => {
@@ -169,6 +160,22 @@ fn validate(identity: &str, name: &str, sql: &str) -> Result<(), String> {
         }
         Some(_) => Ok(()),
     }
+}
+
+/// Whether a text is one CREATE TABLE and nothing else.
+pub(super) fn check_one_create_table(sql: &str) -> Result<(), String> {
+    create_apart(sql).map(|_| ())
+}
+
+/// Runs a text in a database apart, under an authorizer that knows nothing but CREATE TABLE.
+fn create_apart(sql: &str) -> Result<Connection, String> {
+    let mut apart = Connection::open_in_memory().map_err(|error| error.to_string())?;
+    apart.authorizer(Some(only_create_table)).map_err(|error| error.to_string())?;
+    run_one_statement(&apart, sql)?;
+    apart.authorizer(None::<fn(AuthContext<'_>) -> Authorization>).map_err(|error| error.to_string())?;
+    let objects = "SELECT count(*) FROM sqlite_schema WHERE type <> 'index'";
+    let objects: i64 = apart.query_row(objects, [], |row| row.get(0)).map_err(|error| error.to_string())?;
+    if objects == 1 { Ok(apart) } else { Err("it is not one table".to_owned()) }
 }
 
 fn run_one_statement(connection: &Connection, sql: &str) -> Result<(), String> {
@@ -185,19 +192,16 @@ fn run_one_statement(connection: &Connection, sql: &str) -> Result<(), String> {
     }
 }
 
-fn judge_received(name: &str, context: &AuthContext<'_>) -> Authorization {
+fn only_create_table(context: AuthContext<'_>) -> Authorization {
     match context.action {
+        // A column is read where CHECK or a generated column names it, and no other table exists there.
         AuthAction::CreateTable { .. }
         | AuthAction::CreateIndex { .. }
         | AuthAction::Reindex { .. }
+        | AuthAction::Read { .. }
         | AuthAction::Function { .. } => Authorization::Allow,
         AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. }
             if table_name.starts_with("sqlite_") =>
-        {
-            Authorization::Allow
-        }
-        AuthAction::Read { table_name, .. }
-            if table_name.starts_with("sqlite_") || table_name.eq_ignore_ascii_case(name) =>
         {
             Authorization::Allow
         }
