@@ -29,7 +29,7 @@ pub(super) struct Asking {
 impl Node {
     /// Storage holds everything up to `version`: now it may be told.
     pub(super) fn handle_saved(&mut self, version: u64) {
-        self.saved.version = self.saved.version.max(version);
+        self.saved.version = self.saved.version.max(version.min(self.replica.version()));
         for committed in self.replica.take_committed(self.saved.version) {
             let covers = committed.covers.clone();
             self.saved.vector.merge(&covers);

@@ -171,22 +171,27 @@ impl Session {
 
     /// What the peer has and we lack, as far as it is worth asking for.
     pub(super) fn offers(&self, ours: &VersionVector) -> VersionVector {
-        if self.is_ready() { self.said.minus(ours).minus(&self.unmet) } else { VersionVector::default() }
+        if !self.is_ready() || self.ask_due {
+            return VersionVector::default();
+        }
+        self.said.minus(ours).minus(&self.unmet)
     }
 
     pub(super) fn ask(&mut self) {
         self.ask_due = true;
     }
 
-    /// The answer to our request has ended: what it did not give is not asked for again.
+    /// The answer to our request has ended, or is not waited for: what it did not give is not asked for again. A request that is still not
+    /// out stays due.
     pub(super) fn note_unmet(&mut self, asked_for: &VersionVector, ours: &VersionVector) {
-        self.ask_due = false;
-        self.unmet = asked_for.minus(ours);
+        if !self.ask_due {
+            self.unmet = asked_for.minus(ours);
+        }
     }
 
     /// The peer has what of `covers` is ours: it gave it, or asked from there on.
     pub(super) fn note_shared(&mut self, covers: &VersionVector, ours: &VersionVector) {
-        self.shared.merge(&ours.minus(&ours.minus(covers)));
+        self.shared.merge(&covers.minus(&covers.minus(ours)));
     }
 
     /// The next thing to say, now that the link takes one.

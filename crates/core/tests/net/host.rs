@@ -24,6 +24,10 @@ pub struct Host {
     /// What it said to peers, in order.
     pub said: Vec<Said>,
     pub most_buffered: u64,
+    /// How many connections it made.
+    pub opened: usize,
+    /// How many signaling sockets it opened.
+    pub sockets: usize,
     reassembly: BTreeMap<LinkId, Reassembly>,
 }
 
@@ -50,6 +54,8 @@ impl Host {
             events: Vec::new(),
             said: Vec::new(),
             most_buffered: 0,
+            opened: 0,
+            sockets: 0,
             reassembly: BTreeMap::new(),
         }
     }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rtc_battery_core::Now;
 use rtc_battery_core::node::{Config, Event, Input, LinkId, Node, Output};
 use rtc_battery_core::replica::{Params, QueryResult, Replica, Scope};
-use rtc_battery_proto::{PeerId, ReplicaId};
+use rtc_battery_proto::{PeerId, ReplicaId, SqlValue};
 
 pub use self::host::{Frame, Host};
 use self::server::Server;
@@ -183,9 +183,8 @@ impl Net {
     }
 
     /// Rows of `t`, with their types.
-    pub fn rows(&mut self, host: usize) -> Vec<String> {
-        let result = self.exec(host, "SELECT id, v, w FROM t ORDER BY id");
-        result.values.iter().map(|row| format!("{row:?}")).collect()
+    pub fn rows(&mut self, host: usize) -> Vec<Vec<SqlValue>> {
+        self.exec(host, "SELECT id, v, w FROM t ORDER BY id").values
     }
 
     pub fn peer(&self, host: usize) -> PeerId {
@@ -237,7 +236,7 @@ impl Net {
         assert!(self.is_converged());
         let rows: Vec<_> = (0..self.hosts.len()).filter(|host| !self.hosts[*host].dead).collect();
         let rows: BTreeSet<_> = rows.into_iter().map(|host| self.rows(host)).collect();
-        assert_eq!(rows.len(), 1, "seed {}: equal vectors, different rows: {rows:?}", self.seed);
+        assert_eq!(rows.len(), 1, "seed {}: equal vectors, different rows", self.seed);
     }
 
     pub fn is_converged(&self) -> bool {
@@ -294,11 +293,11 @@ impl Net {
         self.hosts[host].asleep = Some(Vec::new());
     }
 
+    /// Timers may come before what arrived meanwhile.
     pub fn wake_up(&mut self, host: usize) {
-        for input in self.hosts[host].asleep.take().into_iter().flatten() {
-            self.feed(host, input);
-        }
+        let waiting = self.hosts[host].asleep.take().unwrap_or_default();
         self.poll(host);
+        waiting.into_iter().for_each(|input| self.feed(host, input));
     }
 
     /// Lets a peer say something to another that its node would not.

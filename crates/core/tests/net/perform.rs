@@ -90,6 +90,7 @@ impl Net {
             Effect::OpenLink { link, peer, offers } => {
                 let session = self.next_session;
                 self.next_session += 1;
+                self.hosts[host].opened += 1;
                 let old = self.hosts[host].links.insert(link, Connection::new(peer, offers, session));
                 assert!(old.is_none(), "link id used twice");
             }
@@ -120,6 +121,7 @@ impl Net {
     fn open_socket(&mut self, host: usize) {
         let socket = self.next_socket;
         self.next_socket += 1;
+        self.hosts[host].sockets += 1;
         assert!(self.hosts[host].socket.replace(socket).is_none(), "two sockets at a time");
         let delay_ms = self.between(self.delays.signaling_ms);
         self.at(self.now_ms + delay_ms, Happening::SocketOpens { host, socket });
