@@ -10,6 +10,7 @@ use rusqlite::{Batch, Connection, Statement, ffi};
 use super::capture::Moment;
 use super::error::StorageError;
 use super::guard::{Control, Facts};
+use super::limits::within_user_limit;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::replica::State;
 use super::schema;
@@ -318,13 +319,17 @@ fn step(
     result: &mut QueryResult,
 ) -> Result<(), SqlError> {
     let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
-    let mut rows = statement.raw_query();
-    let mut values = Vec::new();
-    while let Some(row) = rows.next()? {
-        let row = (0..columns.len()).map(|column| Ok(value(row.get_ref(column)?)));
-        values.push(row.collect::<rusqlite::Result<Vec<_>>>()?);
-    }
-    drop(rows);
+    let mut rows = || {
+        let mut rows = statement.raw_query();
+        let mut values = Vec::new();
+        while let Some(row) = rows.next()? {
+            let row = (0..columns.len()).map(|column| Ok(value(row.get_ref(column)?)));
+            values.push(row.collect::<rusqlite::Result<Vec<_>>>()?);
+        }
+        Ok::<_, rusqlite::Error>(values)
+    };
+    // What is only read may be longer: the literal of a large blob, for example.
+    let values = if facts.writes_rows { within_user_limit(connection, rows)? } else { rows()? };
     if !columns.is_empty() {
         (result.columns, result.values) = (columns, values);
     }

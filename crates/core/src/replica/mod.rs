@@ -17,6 +17,7 @@ mod exec;
 mod file;
 mod guard;
 mod key;
+mod limits;
 mod merge;
 mod query;
 #[allow(clippy::module_inception, reason = "the rooms of the replica, and the replica they make")]
@@ -33,5 +34,6 @@ pub use apply::Applied;
 pub use delta::{DeltaChunk, DeltaEnd, DeltaReader};
 pub use error::{OpenError, StorageError};
 pub use file::ImportError;
+pub use limits::MAX_ROW_BYTES;
 pub use query::{Params, QueryResult, Scope, SqlError};
-pub use replica::{Committed, MAX_ROW_BYTES, Replica};
+pub use replica::{Committed, Replica};

@@ -16,15 +16,13 @@ use super::error::{OpenError, StorageError};
 use super::exec::OpenTransaction;
 use super::file::{self, ImportError};
 use super::guard::Guard;
+use super::limits;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::schema::{self, NotSynced, Tables};
 use super::staging;
 use super::store::{self, Origins, TransactionNumbers};
 use super::table::Affinity;
 use crate::Now;
-
-/// Largest row, value or statement, in bytes: a constant of the protocol, enforced locally too, so that nobody writes what others refuse.
-pub const MAX_ROW_BYTES: i32 = 16_000_000;
 
 /// A replicated SQLite database.
 #[derive(Debug)]
@@ -242,7 +240,7 @@ impl Replica {
 /// One behaviour on every host, whatever the build's defaults are.
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(128);
-    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, limits::OUR_ROW_BYTES)?;
     // Double-quoted strings stay allowed: what sql.js runs, runs.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;

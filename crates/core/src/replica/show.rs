@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use super::capture::Slot;
 use super::error::StorageError;
+use super::limits::within_user_limit;
 use super::merge::RowState;
 use super::rows;
 use super::sql::{Bind, quoted};
@@ -34,7 +35,7 @@ pub(super) fn show(
         }
         (true, None) => {
             let row = target(connection, table, key, state)?;
-            match insert(connection, table, key, &row) {
+            match within_user_limit(connection, || insert(connection, table, key, &row)) {
                 Ok(slot) => reread(connection, table, slot, row).map(|shown| Ok(Some(shown))),
                 Err(error) => refusal(error).map(Err),
             }
@@ -49,7 +50,7 @@ pub(super) fn show(
             for column in &columns {
                 shown[*column] = row[*column].clone();
             }
-            match update(connection, table, &slot, &columns, &shown) {
+            match within_user_limit(connection, || update(connection, table, &slot, &columns, &shown)) {
                 Ok(()) => reread(connection, table, slot, shown).map(|shown| Ok(Some(shown))),
                 Err(error) => {
                     let why = refusal(error)?;

@@ -1,0 +1,74 @@
+//! Large rows: what a user may write arrives, however it is written down on the way; what is larger is the writer's error and nobody else's.
+
+mod common;
+
+use common::{Peer, peer};
+use rtc_battery_core::replica::MAX_ROW_BYTES;
+use rtc_battery_proto::VersionVector;
+
+/// The same rows, without printing them.
+fn assert_equal(a: &mut Peer, b: &mut Peer) {
+    assert_eq!(a.replica.vector(), b.replica.vector());
+    assert!(a.exec("SELECT * FROM t").values == b.exec("SELECT * FROM t").values, "the rows differ");
+}
+
+/// A row of this many bytes, its key and the record's header not counted.
+const LARGE: i32 = MAX_ROW_BYTES - 100;
+
+#[test]
+fn a_row_as_large_as_may_be_travels_staged_and_survives_its_deletion() {
+    // As JSON these are 4/3 and 6 times as long.
+    for value in [format!("randomblob({LARGE})"), format!("replace(hex(zeroblob({} / 2)), '0', char(1))", LARGE)] {
+        let (mut a, mut b) = (peer("a"), peer("b"));
+        a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, v, w)");
+        a.exec(&format!("INSERT INTO t (id, v) VALUES (1, {value})"));
+        let (operations, covers) = a.delta(&VersionVector::default());
+        b.replica.stage(7, &operations).unwrap();
+        assert_eq!(b.replica.apply_staged(7, &covers).unwrap().refused.len(), 0);
+        assert_equal(&mut a, &mut b);
+
+        a.at(2000, "DELETE FROM t");
+        b.at(3000, "UPDATE t SET w = 1");
+        a.pull(&b);
+        b.pull(&a);
+        assert_eq!(a.rows("SELECT length(v), w FROM t"), [format!("{LARGE}|1")]);
+        assert_equal(&mut a, &mut b);
+    }
+}
+
+#[test]
+fn a_large_row_of_a_table_that_is_not_known_yet_waits() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec(&format!("CREATE TABLE t (id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, randomblob({LARGE}))"));
+    let (operations, covers) = a.delta(&VersionVector::default());
+    let (schema, rows): (Vec<_>, Vec<_>) = operations.into_iter().partition(|op| op.table == "rtc_schema");
+    let mut rows_only = VersionVector::default();
+    rows.iter().for_each(|operation| rows_only.insert(operation.place().unwrap().0));
+    b.replica.apply(rows, &rows_only).unwrap();
+    b.replica.apply(schema, &covers).unwrap();
+    assert_eq!(b.rows("SELECT length(v) FROM t"), [LARGE.to_string()]);
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn a_larger_row_is_refused_where_it_is_written() {
+    let mut a = peer("a");
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, v, w)");
+    let error = a.try_exec(&format!("INSERT INTO t VALUES (1, zeroblob({LARGE}), zeroblob(200))")).unwrap_err();
+    assert_eq!(error.code, rusqlite::ffi::SQLITE_TOOBIG);
+    assert_eq!(a.rows("SELECT count(*) FROM t"), ["0"]);
+}
+
+#[test]
+fn two_writes_that_together_are_too_large_do_not_stop_anybody() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, v, w); INSERT INTO t (id) VALUES (1)");
+    b.pull(&a);
+    a.at(2000, "UPDATE t SET v = randomblob(9000000)");
+    b.at(3000, "UPDATE t SET w = randomblob(9000000)");
+    a.pull(&b);
+    b.pull(&a);
+    a.at(4000, "INSERT INTO t VALUES (2, 'still', 'here')");
+    b.pull(&a);
+    assert_equal(&mut a, &mut b);
+}
