@@ -10,6 +10,8 @@ export interface RTCBatteryEvents {
   'peer-join': (peerId: string) => void;
   /** A peer is gone. */
   'peer-leave': (peerId: string) => void;
+  /** The signaling server was reached, for the first time or again: new peers can be met. That it cannot be is an `error`. */
+  online: () => void;
   /** Something went wrong; the session goes on unless the code is `storage`, `database-busy` or `internal`. */
   error: (error: RTCBatteryError) => void;
 }
@@ -20,6 +22,7 @@ export class Listeners {
     sync: new Set(),
     'peer-join': new Set(),
     'peer-leave': new Set(),
+    online: new Set(),
     error: new Set(),
   };
 

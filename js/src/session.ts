@@ -86,6 +86,9 @@ export class Session {
 
   private emit(event: UserEvent): void {
     switch (event.kind) {
+      case 'online':
+        this.listeners.emit('online');
+        break;
       case 'peerJoin':
         this.listeners.emit('peer-join', event.peer);
         break;

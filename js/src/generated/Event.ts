@@ -5,7 +5,7 @@ import type { PeerId } from "./PeerId";
 /**
  * Something the user may want to know.
  */
-export type Event = { "kind": "peerJoin", 
+export type Event = { "kind": "online" } | { "kind": "peerJoin", 
 /**
  * Who.
  */

@@ -217,6 +217,9 @@ pub enum Effect {
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[cfg_attr(feature = "ts", derive(ts_rs::TS))]
 pub enum Event {
+    /// The signaling server has taken us in, for the first time or again: whoever is in the room can be met now. (That it cannot be reached
+    /// is an [`Error`](Event::Error).)
+    Online,
     /// A peer can be talked to.
     PeerJoin {
         /// Who.

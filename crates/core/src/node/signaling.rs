@@ -6,7 +6,7 @@
 use rtc_battery_proto::PeerId;
 use rtc_battery_proto::signaling::{ClientMessage, DecodeError, ServerMessage, code};
 
-use super::io::{Effect, ErrorCode};
+use super::io::{Effect, ErrorCode, Event};
 use super::outputs::{Outputs, excerpt};
 use super::random::{Backoff, Random};
 
@@ -99,6 +99,7 @@ impl Signaling {
                 if matches!(message, ServerMessage::Peers { .. }) && joined_at_ms.is_none() {
                     self.state = State::Open { joined_at_ms: Some(now_ms) };
                     self.outage_told = false;
+                    outputs.event(Event::Online);
                 }
                 Some(message)
             }
@@ -215,7 +216,7 @@ fn room_url(base_url: &str, token: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::io::{Event, Output};
+    use super::super::io::Output;
     use super::*;
 
     struct Bench {
