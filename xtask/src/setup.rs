@@ -189,20 +189,21 @@ fn installed(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
-/// Whether bindgen will find libclang by itself in a usual place.
+/// Whether bindgen will find libclang by itself: in the library directories, or in a version's own below /usr/lib.
 fn libclang_found() -> bool {
-    let mut directories: Vec<PathBuf> =
-        ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"]
-            .iter()
-            .map(PathBuf::from)
-            .collect();
-    directories.extend(fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path().join("lib")));
-    directories.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten().any(|entry| {
-        entry.file_name().to_str().is_some_and(|name| {
-            name.strip_prefix("libclang")
-                .is_some_and(|rest| rest.starts_with(".so") || (rest.starts_with('-') && rest.contains(".so")))
-        })
-    })
+    let mut directories: Vec<PathBuf> = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from).into();
+    for below in fs::read_dir("/usr/lib").into_iter().flatten().flatten() {
+        directories.extend([below.path(), below.path().join("lib")]);
+    }
+    let mut files = directories.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
+    files.any(|file| file.file_name().to_str().is_some_and(is_libclang))
+}
+
+/// libclang.so, libclang-19.so, libclang.so.1, libclang-19.so.19; not libclang-cpp.so.19, which is another library.
+fn is_libclang(file: &str) -> bool {
+    let Some((name, _)) = file.split_once(".so") else { return false };
+    let version = name.strip_prefix("libclang").map(|rest| rest.trim_start_matches('-'));
+    version.is_some_and(|version| version.chars().all(|c| c.is_ascii_digit() || c == '.'))
 }
 
 /// Written after `npm ci`, inside what it makes: gone when that is.
@@ -212,4 +213,19 @@ fn npm_stamp(project: &Project) -> PathBuf {
 
 fn lock_hash(project: &Project) -> Result<String> {
     Ok(format!("{:x}", Sha256::digest(fs::read(project.path("js/package-lock.json"))?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_libclang;
+
+    #[test]
+    fn libclang_is_known_by_its_name() {
+        for file in ["libclang.so", "libclang.so.1", "libclang-19.so.19", "libclang-19.1.7.so"] {
+            assert!(is_libclang(file), "{file}");
+        }
+        for file in ["libclang-cpp.so.19.1", "libclang_rt.so", "libclangAST.a", "libLLVM.so"] {
+            assert!(!is_libclang(file), "{file}");
+        }
+    }
 }
