@@ -1,0 +1,58 @@
+// Pictures of the demo with two peers in sync, in the sizes and colours that people have: docs/demo.png for the README, the others to look at.
+// Needs a build: `cargo xtask build` and `cargo build --package rtc-battery-signal`. Run: node js/scripts/screenshots.mjs [folder for the others]
+
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { makeSite, Server, startChromium } from '../test/harness.mjs';
+
+const README_PICTURE = fileURLToPath(new URL('../../docs/demo.png', import.meta.url));
+const folder = process.argv[2];
+
+const site = makeSite();
+const server = await Server.start(site.folder);
+const browser = await startChromium();
+
+async function visit(url, options) {
+  const page = await browser.page(options);
+  page.setDefaultTimeout(60_000);
+  await page.goto(url);
+  return page;
+}
+
+async function run(page, sql) {
+  await page.getByLabel('SQL', { exact: true }).fill(sql);
+  await page.getByRole('button', { name: 'Run Query' }).and(page.locator(':enabled')).click();
+}
+
+const token = '4f1c09a2be77d3588e61a4b0c25d9f13';
+const desktop = { viewport: { width: 1180, height: 830 }, colorScheme: 'light' };
+const ada = await visit(`${server.url}/demo/#${token}`, desktop);
+const bob = await visit(ada.url(), { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, colorScheme: 'light' });
+await ada.getByText('1 peer connected').waitFor();
+const note = (id, content, time) => `INSERT INTO notes VALUES ('${id}', '${content}', '2026-11-22 ${time}')`;
+await run(ada, note('7c2e', 'Bring the tent and the big pan', '09:30:00'));
+await run(bob, note('b41d', 'Train leaves at 10:42, platform 3', '09:41:12'));
+await run(ada, note('03fa', 'Who has the map?', '10:00:05'));
+await ada.getByRole('cell', { name: /platform 3/ }).waitFor();
+await bob.getByRole('cell', { name: /the map/ }).waitFor();
+await run(ada, 'SELECT * FROM notes ORDER BY created_at DESC;');
+await run(bob, "UPDATE notes SET content = 'Who has the map? I do!' WHERE id = '03fa'");
+await ada.getByRole('cell', { name: /I do!/ }).waitFor();
+await ada.mouse.move(0, 0);
+mkdirSync(join(README_PICTURE, '..'), { recursive: true });
+await ada.screenshot({ path: README_PICTURE, animations: 'disabled' });
+
+if (folder !== undefined) {
+  mkdirSync(folder, { recursive: true });
+  for (const [name, page] of [['desktop', ada], ['phone', bob]]) {
+    for (const colorScheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme });
+      await page.screenshot({ path: join(folder, `${name}-${colorScheme}.png`), fullPage: true, animations: 'disabled' });
+    }
+  }
+}
+
+await browser.close();
+await server.stop();
+site.remove();
