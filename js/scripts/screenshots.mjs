@@ -25,10 +25,22 @@ async function run(page, sql) {
   await page.getByRole('button', { name: 'Run Query' }).and(page.locator(':enabled')).click();
 }
 
+/** One picture of several pages at the same height. */
+async function sideBySide(pages, path) {
+  const sheet = await browser.page({ viewport: { width: 1400, height: 760 } });
+  const shots = await Promise.all(pages.map((page) => page.screenshot({ animations: 'disabled' })));
+  const images = shots.map((shot) => `<img src="data:image/png;base64,${shot.toString('base64')}">`).join('');
+  await sheet.setContent(`<style>
+    body { margin: 0; padding: 24px; display: inline-flex; gap: 24px; background: #8fa39a }
+    img { height: 640px; border-radius: 12px; box-shadow: 0 4px 16px rgb(0 0 0 / 30%) }
+  </style>${images}`);
+  await sheet.evaluate(() => Promise.all([...document.images].map((image) => image.decode())));
+  await sheet.locator('body').screenshot({ path });
+}
+
 const token = '4f1c09a2be77d3588e61a4b0c25d9f13';
-const desktop = { viewport: { width: 1180, height: 830 }, colorScheme: 'light' };
-const ada = await visit(`${server.url}/demo/#${token}`, desktop);
-const bob = await visit(ada.url(), { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, colorScheme: 'light' });
+const ada = await visit(`${server.url}/demo/#${token}`, { viewport: { width: 1000, height: 744 }, colorScheme: 'light' });
+const bob = await visit(ada.url(), { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, colorScheme: 'dark' });
 await ada.getByText('1 peer connected').waitFor();
 const note = (id, content, time) => `INSERT INTO notes VALUES ('${id}', '${content}', '2026-11-22 ${time}')`;
 await run(ada, note('7c2e', 'Bring the tent and the big pan', '09:30:00'));
@@ -37,11 +49,11 @@ await run(ada, note('03fa', 'Who has the map?', '10:00:05'));
 await ada.getByRole('cell', { name: /platform 3/ }).waitFor();
 await bob.getByRole('cell', { name: /the map/ }).waitFor();
 await run(ada, 'SELECT * FROM notes ORDER BY created_at DESC;');
-await run(bob, "UPDATE notes SET content = 'Who has the map? I do!' WHERE id = '03fa'");
+await run(bob, "UPDATE notes SET content = 'Who has the map? I do!'\nWHERE id = '03fa'");
 await ada.getByRole('cell', { name: /I do!/ }).waitFor();
 await ada.mouse.move(0, 0);
 mkdirSync(join(README_PICTURE, '..'), { recursive: true });
-await ada.screenshot({ path: README_PICTURE, animations: 'disabled' });
+await sideBySide([ada, bob], README_PICTURE);
 
 if (folder !== undefined) {
   mkdirSync(folder, { recursive: true });
