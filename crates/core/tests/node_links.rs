@@ -221,6 +221,25 @@ fn late_word_of_an_old_link_does_not_touch_the_new_one() {
     assert!(net.is_full_mesh() && net.hosts[0].events.is_empty());
 }
 
+/// The old link waits for its end while the peer is back already on a new one.
+#[test]
+fn a_link_that_is_being_left_does_not_take_its_successor_along() {
+    let mut net = Net::room(8, 2);
+    let peer = net.peer(0);
+    net.disconnect(0);
+    net.until("bye was said", |net| net.hosts[1].told(&Event::PeerLeave { peer: peer.clone() }));
+    net.cut(0, 1);
+    net.connect(0);
+    net.pass(100);
+    net.mend(0, 1);
+    net.until("it is back", |net| net.hosts[1].told(&Event::PeerJoin { peer: peer.clone() }));
+    assert_eq!(net.hosts[1].links.len(), 2, "the old one is still being left");
+    net.until("the old one is closed", |net| net.is_full_mesh());
+    net.kill(0);
+    net.until("it is gone", |net| net.hosts[1].node.peers().is_empty());
+    assert_eq!(net.hosts[1].comings(), [(false, peer.clone()), (true, peer.clone()), (false, peer)]);
+}
+
 /// A page that lost its connection without the other side noticing dials again: the user sees no coming and going there.
 #[test]
 fn a_connection_that_is_replaced_is_not_a_peer_that_left() {
