@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { makeSite, newToken, Peer, Server, startChromium } from './harness.mjs';
+import { beforeWorker, makeSite, newToken, Peer, Server, startChromium } from './harness.mjs';
 
 const site = makeSite();
 let server;
@@ -246,15 +246,11 @@ test('a database that another tab has open is busy, and free when that tab is go
 });
 
 test('without Web Locks the newer tab takes over, and the older one is told and writes no more', async (t) => {
-  const config = { signalingUrl: server.signal, token: newToken(), workerUrl: 'no-locks.js' };
+  const config = { signalingUrl: server.signal, token: newToken(), workerUrl: 'other-worker.js' };
   const pages = [await context.newPage(), await context.newPage()];
   t.after(() => Promise.all(pages.map((page) => page.close())));
   for (const page of pages) {
-    await page.route('**/no-locks.js', async (route) => {
-      const worker = await route.fetch({ url: `${server.url}/package/worker.js` });
-      const body = `Object.defineProperty(navigator, 'locks', { value: undefined });\n${await worker.text()}`;
-      await route.fulfill({ response: worker, body });
-    });
+    await beforeWorker(page, server.url, "Object.defineProperty(navigator, 'locks', { value: undefined });");
   }
   const first = await Peer.open(pages[0], server.url, config);
   await first.exec('CREATE TABLE f (id INTEGER PRIMARY KEY); INSERT INTO f VALUES (1)');
@@ -265,6 +261,64 @@ test('without Web Locks the newer tab takes over, and the older one is told and 
   await first.hears('error', 'database-busy');
   await second.reload();
   assert.deepEqual(await second.rows('SELECT * FROM f'), [[1], [2]]);
+});
+
+test('on a full disk exec rejects, reading goes on, nothing is saved in part, and saving is tried again', async (t) => {
+  const page = await context.newPage();
+  t.after(() => page.close());
+  await beforeWorker(
+    page,
+    server.url,
+    `const { put } = IDBObjectStore.prototype;
+    let room = 1e9;
+    const disk = new BroadcastChannel('disk');
+    disk.onmessage = ({ data }) => {
+      room = data;
+      disk.postMessage('so be it');
+    };
+    IDBObjectStore.prototype.put = function (...values) {
+      if (room-- <= 0) throw new DOMException('no space left', 'QuotaExceededError');
+      return put.apply(this, values);
+    };`,
+  );
+  const writer = await Peer.open(page, server.url, { signalingUrl: server.signal, token: newToken(), workerUrl: 'other-worker.js' });
+  const setDisk = () =>
+    page.evaluate(() => {
+      const disk = new BroadcastChannel('disk');
+      window.leaveRoom = (pages) =>
+        new Promise((resolve) => {
+          disk.onmessage = resolve;
+          disk.postMessage(pages);
+        });
+    });
+  await setDisk();
+  await writer.exec('CREATE TABLE d (id INTEGER PRIMARY KEY, body)');
+  const outcome = await page.evaluate(async () => {
+    // For some of the pages, and not for all.
+    await leaveRoom(3);
+    const refused = await battery.exec('INSERT INTO d VALUES (1, randomblob(100000))').catch((error) => error);
+    const { values } = await battery.exec('SELECT id, length(body) FROM d');
+    return [refused.code, refused.message, values];
+  });
+  assert.deepEqual([outcome[0], outcome[2]], ['storage', [[1, 100000]]]);
+  assert.match(outcome[1], /QuotaExceededError/);
+  await writer.hears('error', 'storage');
+
+  await writer.reload();
+  assert.deepEqual(await writer.rows('SELECT id FROM d'), []);
+
+  await setDisk();
+  const ids = await page.evaluate(async () => {
+    await leaveRoom(0);
+    await battery.exec('INSERT INTO d VALUES (2, 0)').catch((error) => error);
+    await leaveRoom(1e9);
+    await battery.exec('INSERT INTO d VALUES (3, 0)');
+    const { values } = await battery.exec('SELECT id FROM d');
+    return values;
+  });
+  await writer.reload();
+  assert.deepEqual(await writer.rows('SELECT id FROM d'), ids);
+  assert.deepEqual(ids, [[2], [3]]);
 });
 
 test('two rooms on one origin are two databases; a database of another room is refused', async () => {

@@ -40,7 +40,14 @@ for (const [first, second] of [['Chromium', 'Firefox'], ['Firefox', 'Chromium']]
 
     await bob.reload();
     assert.deepEqual(await bob.dump('t'), rows);
-    await Promise.all([ada.meets(1), bob.meets(1)]);
+    await bob.meets(1);
+    const order = await ada.page.evaluate(async () => {
+      const peers = () => events.map(([event]) => event).filter((event) => event.startsWith('peer-'));
+      await until('the peer to be back', () => peers().length === 3);
+      return peers();
+    });
+    // A page that goes away says so: it has left before it is back.
+    assert.deepEqual(order, ['peer-join', 'peer-leave', 'peer-join']);
     await bob.exec('INSERT INTO t VALUES (4, 4, 4)');
     await ada.sees('SELECT a FROM t WHERE id = 4', [[4]]);
     await bob.page.evaluate(() => battery.disconnect());

@@ -89,9 +89,10 @@ export function makeSite() {
   return { folder, remove: () => rmSync(folder, { recursive: true }) };
 }
 
-/** Chromium; each `page()` is in a profile of its own, as on another machine. */
-export async function startChromium() {
-  const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: CHROMIUM_FLAGS });
+/** Chromium; each `page()` is in a profile of its own, as on another machine. The back/forward cache hides loads from the driver. */
+export async function startChromium({ backForwardCache = false } = {}) {
+  const ignoreDefaultArgs = backForwardCache ? ['--disable-back-forward-cache'] : [];
+  const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: CHROMIUM_FLAGS, ignoreDefaultArgs });
   return {
     page: async (options) => watched(await (await browser.newContext(options)).newPage()),
     close: () => browser.close(),
@@ -112,6 +113,14 @@ function watched(page) {
   page.on('pageerror', (error) => console.error('page error:', error));
   page.on('console', (message) => message.type() === 'error' && console.error('page console:', message.text()));
   return page;
+}
+
+/** Has the worker of a page run some code first: `workerUrl: 'other-worker.js'` is then the worker with that before it. */
+export async function beforeWorker(page, url, code) {
+  await page.route('**/other-worker.js', async (route) => {
+    const response = await route.fetch({ url: `${url}/package/worker.js` });
+    await route.fulfill({ response, body: `${code}\n${await response.text()}` });
+  });
 }
 
 let rooms = 0;

@@ -171,9 +171,9 @@ export class Host {
 
   private saveFailed(error: unknown): void {
     const failure = toFailure(error);
-    // Shut out by the fence: what is in memory here is not what is stored any more.
-    if (failure.code === 'database-busy') this.fail(error);
-    else this.page.trouble(failure);
+    // A full disk may have room again. Shut out by the fence, what is in memory here is not what is stored any more.
+    if (failure.code === 'storage') this.page.trouble(failure);
+    else this.fail(error);
   }
 
   private fail(error: unknown): void {

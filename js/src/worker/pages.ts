@@ -75,16 +75,24 @@ export class PageDatabase {
     const generation = this.generation + 1;
     // A power cut may take the newest transactions; a crash of the browser does not. Browsers that do not know the option ignore it.
     const transaction = this.database.transaction(['meta', 'pages'], 'readwrite', { durability: 'relaxed' });
-    const meta = transaction.objectStore('meta');
-    const fence: Fence = { pageCount };
-    meta.add(fence, [this.epoch, generation]);
-    meta.delete([this.epoch, generation - 1]);
-    const store = transaction.objectStore('pages');
-    for (const [pageNo, bytes] of pages) store.put(bytes, pageNo);
-    if (pageCount < this.pageCount) store.delete(IDBKeyRange.lowerBound(pageCount, true));
-    // Without waiting for this thread again: what is issued is saved even if the worker is ended now. Safari 14 does not have it.
-    transaction.commit?.();
-    await completion(transaction);
+    const completed = completion(transaction);
+    try {
+      const meta = transaction.objectStore('meta');
+      const fence: Fence = { pageCount };
+      meta.add(fence, [this.epoch, generation]);
+      meta.delete([this.epoch, generation - 1]);
+      const store = transaction.objectStore('pages');
+      for (const [pageNo, bytes] of pages) store.put(bytes, pageNo);
+      if (pageCount < this.pageCount) store.delete(IDBKeyRange.lowerBound(pageCount, true));
+      // Without waiting for this thread again: what is issued is saved even if the worker is ended now. Safari 14 does not have it.
+      transaction.commit?.();
+    } catch (error) {
+      // What could not be issued as a whole must not be saved in part.
+      transaction.abort();
+      await completed.catch(() => undefined);
+      throw error;
+    }
+    await completed;
     this.generation = generation;
     this.pageCount = pageCount;
   }

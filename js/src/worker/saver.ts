@@ -56,22 +56,29 @@ export class Saver {
     clearTimeout(this.retry);
     this.inFlight = true;
     const version = this.version();
-    this.pages.save(batch).then(
-      () => {
-        this.inFlight = this.failing = false;
-        this.storage.batchSaved(batch.generation);
-        for (const { resolve } of waiters) resolve();
-        this.events.saved(version);
-        this.flush();
-      },
-      (error: unknown) => {
-        this.inFlight = false;
-        this.storage.batchFailed(batch.generation);
-        for (const { reject } of waiters) reject(error);
-        this.retry = setTimeout(() => this.flush(), RETRY_MS);
-        if (!this.failing) this.events.failed(error);
-        this.failing = true;
-      },
-    );
+    this.pages
+      .save(batch)
+      .then(
+        () => this.succeed(batch.generation, waiters, version),
+        (error: unknown) => this.fail(batch.generation, waiters, error),
+      )
+      .catch((error: unknown) => this.events.failed(error));
+  }
+
+  private succeed(generation: number, waiters: readonly Waiter[], version: number): void {
+    this.inFlight = this.failing = false;
+    this.storage.batchSaved(generation);
+    for (const { resolve } of waiters) resolve();
+    this.events.saved(version);
+    this.flush();
+  }
+
+  private fail(generation: number, waiters: readonly Waiter[], error: unknown): void {
+    this.inFlight = false;
+    this.storage.batchFailed(generation);
+    for (const { reject } of waiters) reject(error);
+    this.retry = setTimeout(() => this.flush(), RETRY_MS);
+    if (!this.failing) this.events.failed(error);
+    this.failing = true;
   }
 }

@@ -1,0 +1,55 @@
+// Pages that go away and come back: with the back/forward cache on, a page that was left is frozen, worker and all, and may be thawed.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { makeSite, newToken, Peer, Server, startChromium } from './harness.mjs';
+
+const site = makeSite();
+let server;
+let browser;
+
+before(async () => {
+  server = await Server.start(site.folder);
+  browser = await startChromium({ backForwardCache: true });
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+  site.remove();
+});
+
+async function join(t, config) {
+  const peer = await Peer.open(await browser.page(), server.url, config);
+  t.after(() => peer.page.context().close());
+  return peer;
+}
+
+const elsewhere = () => `${server.url}/demo/style.css`;
+
+test('a page that was left is gone for its peers, and back in the room when it is gone back to', async (t) => {
+  const config = { signalingUrl: server.signal, token: newToken() };
+  const [ada, bob] = [await join(t, config), await join(t, config)];
+  await ada.exec('CREATE TABLE t (id INTEGER PRIMARY KEY)');
+  await bob.sees('SELECT count(*) FROM t', [[0]]);
+  await bob.page.evaluate(() => {
+    window.shown = new Promise((resolve) => addEventListener('pageshow', ({ persisted }) => resolve(persisted)));
+  });
+  await bob.page.goto(elsewhere());
+  await ada.meets(0);
+  await ada.exec('INSERT INTO t VALUES (1)');
+  await bob.page.goBack({ waitUntil: 'commit' });
+  assert.equal(await bob.page.evaluate(() => shown), true);
+  await bob.sees('SELECT id FROM t', [[1]]);
+  await bob.exec('INSERT INTO t VALUES (2)');
+  await ada.sees('SELECT id FROM t', [[1], [2]]);
+});
+
+test('a page that was left does not keep its database from the next one', async (t) => {
+  const config = { signalingUrl: server.signal, token: newToken() };
+  const ada = await join(t, config);
+  await ada.exec('CREATE TABLE t (id INTEGER PRIMARY KEY)');
+  await ada.page.goto(elsewhere());
+  const again = await Peer.open(ada.page, server.url, config);
+  assert.deepEqual(await again.rows('SELECT count(*) FROM t'), [[0]]);
+});
