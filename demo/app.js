@@ -262,7 +262,7 @@ function log(line, kind = '') {
   const now = new Date();
   const time = element('time', { dateTime: now.toISOString() }, now.toLocaleTimeString('en-GB'));
   const atEnd = ui.log.scrollTop + ui.log.clientHeight >= ui.log.scrollHeight - 8;
-  ui.log.append(element('li', { className: kind }, time, element('span', {}, line)));
+  ui.log.append(element('p', { className: kind }, time, element('span', {}, line)));
   if (ui.log.children.length > LOG_LINES) ui.log.firstElementChild.remove();
   if (atEnd) ui.log.scrollTop = ui.log.scrollHeight;
 }
