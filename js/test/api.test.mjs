@@ -1,27 +1,16 @@
 // The library's contract with those who call it, from a plain module script on the package's own files.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { beforeWorker, makeSite, newToken, Peer, Server, startChromium } from './harness.mjs';
+import { test } from 'node:test';
+import { beforeWorker, newToken, Peer, Server, stage, startChromium } from './harness.mjs';
 
-const site = makeSite();
-let server;
-let browser;
 let context;
 let peer;
 
-before(async () => {
-  server = await Server.start(site.folder);
-  browser = await startChromium();
-  const page = await browser.page();
+const my = stage({ chromium: startChromium }, async ({ chromium, server }) => {
+  const page = await chromium.page();
   context = page.context();
   peer = await Peer.open(page, server.url, { signalingUrl: server.signal, token: newToken() });
-});
-
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-  site.remove();
 });
 
 /** Runs in the page; `refused(promise)` tells how a promise was rejected. */
@@ -40,7 +29,7 @@ function inPage(body, argument) {
 }
 
 test('exec before connect and after disconnect is refused clearly', async () => {
-  const config = { signalingUrl: server.signal, token: newToken() };
+  const config = { signalingUrl: my.server.signal, token: newToken() };
   const [before, connecting, twice, after, again] = await inPage(async (refused, config) => {
     const battery = new library.RTCBattery(config);
     const before = await refused(battery.exec('SELECT 1'));
@@ -66,7 +55,7 @@ test('exec before connect and after disconnect is refused clearly', async () => 
 });
 
 test('disconnect waits until everything is saved', async () => {
-  const config = { signalingUrl: server.signal, token: newToken() };
+  const config = { signalingUrl: my.server.signal, token: newToken() };
   const values = await inPage(async (refused, config) => {
     const battery = new library.RTCBattery(config);
     await battery.connect();
@@ -208,7 +197,7 @@ test('connect() with no server in reach resolves, and tells of it', async () => 
 });
 
 test('on() gives back the way to stop', async (t) => {
-  const friend = await Peer.open(await browser.page(), server.url, peer.config);
+  const friend = await Peer.open(await my.chromium.page(), my.server.url, peer.config);
   t.after(() => friend.page.context().close());
   const heard = await peer.page.evaluate(async () => {
     await until('a friend', () => battery.getPeers().length === 1);
@@ -229,10 +218,10 @@ test('on() gives back the way to stop', async (t) => {
 });
 
 test('a database that another tab has open is busy, and free when that tab is gone', async (t) => {
-  const config = { signalingUrl: server.signal, token: newToken() };
-  const first = await Peer.open(await context.newPage(), server.url, config);
+  const config = { signalingUrl: my.server.signal, token: newToken() };
+  const first = await Peer.open(await context.newPage(), my.server.url, config);
   await first.exec('CREATE TABLE b (id INTEGER PRIMARY KEY)');
-  const second = await Peer.open(await context.newPage(), server.url);
+  const second = await Peer.open(await context.newPage(), my.server.url);
   t.after(() => second.close());
   const busy = await second.page.evaluate(async (config) => {
     const error = await new library.RTCBattery(config).connect().catch((error) => error);
@@ -246,15 +235,15 @@ test('a database that another tab has open is busy, and free when that tab is go
 });
 
 test('without Web Locks the newer tab takes over, and the older one is told and writes no more', async (t) => {
-  const config = { signalingUrl: server.signal, token: newToken(), workerUrl: 'other-worker.js' };
+  const config = { signalingUrl: my.server.signal, token: newToken(), workerUrl: 'other-worker.js' };
   const pages = [await context.newPage(), await context.newPage()];
   t.after(() => Promise.all(pages.map((page) => page.close())));
   for (const page of pages) {
-    await beforeWorker(page, server.url, "Object.defineProperty(navigator, 'locks', { value: undefined });");
+    await beforeWorker(page, my.server.url, "Object.defineProperty(navigator, 'locks', { value: undefined });");
   }
-  const first = await Peer.open(pages[0], server.url, config);
+  const first = await Peer.open(pages[0], my.server.url, config);
   await first.exec('CREATE TABLE f (id INTEGER PRIMARY KEY); INSERT INTO f VALUES (1)');
-  const second = await Peer.open(pages[1], server.url, config);
+  const second = await Peer.open(pages[1], my.server.url, config);
   await second.exec('INSERT INTO f VALUES (2)');
   const code = await first.page.evaluate(() => battery.exec('INSERT INTO f VALUES (3)').catch((error) => error.code));
   assert.equal(code, 'database-busy');
@@ -268,7 +257,7 @@ test('on a full disk exec rejects, reading goes on, nothing is saved in part, an
   t.after(() => page.close());
   await beforeWorker(
     page,
-    server.url,
+    my.server.url,
     `const { put } = IDBObjectStore.prototype;
     let room = 1e9;
     const disk = new BroadcastChannel('disk');
@@ -281,7 +270,7 @@ test('on a full disk exec rejects, reading goes on, nothing is saved in part, an
       return put.apply(this, values);
     };`,
   );
-  const writer = await Peer.open(page, server.url, { signalingUrl: server.signal, token: newToken(), workerUrl: 'other-worker.js' });
+  const writer = await Peer.open(page, my.server.url, { signalingUrl: my.server.signal, token: newToken(), workerUrl: 'other-worker.js' });
   const setDisk = () =>
     page.evaluate(() => {
       const disk = new BroadcastChannel('disk');
@@ -339,14 +328,14 @@ test('two rooms on one origin are two databases; a database of another room is r
       const refusal = await refused(open({ ...other, dbName: 'named' }));
       return [separate, refusal];
     },
-    [1, 2].map(() => ({ signalingUrl: server.signal, token: newToken() })),
+    [1, 2].map(() => ({ signalingUrl: my.server.signal, token: newToken() })),
   );
   assert.match(separate.message, /no such table: mine/);
   assert.deepEqual([refusal.class, refusal.code], ['RTCBatteryError', 'other-room']);
 });
 
 test('a config that is none, and files that are not there, are refused clearly', async () => {
-  const config = { signalingUrl: server.signal, token: newToken() };
+  const config = { signalingUrl: my.server.signal, token: newToken() };
   const [noUrl, noToken, noWorker, noWasm] = await inPage(async (refused, config) => {
     const made = async (config) => {
       const battery = new library.RTCBattery(config);

@@ -1,27 +1,14 @@
 // The demo, driven as a person would: what is typed, pressed, read.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { makeSite, newToken, Server, startChromium } from './harness.mjs';
+import { test } from 'node:test';
+import { newToken, Server, stage, startChromium } from './harness.mjs';
 
-const site = makeSite();
-let server;
-let browser;
-
-before(async () => {
-  server = await Server.start(site.folder);
-  browser = await startChromium();
-});
-
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-  site.remove();
-});
+const my = stage({ chromium: startChromium });
 
 /** Opens the demo in a profile of its own and waits until it is ready for SQL. */
-async function visit(t, url = `${server.url}/demo/`, options) {
-  const page = await browser.page(options);
+async function visit(t, url = `${my.server.url}/demo/`, options) {
+  const page = await my.chromium.page(options);
   page.setDefaultTimeout(60_000);
   t.after(() => page.context().close());
   await page.goto(url);
@@ -115,7 +102,7 @@ test('another hash is another room, and the way back leads back', async (t) => {
 });
 
 test('with the server gone it says so, goes on working, and finds back', async (t) => {
-  const other = await Server.start(site.folder);
+  const other = await Server.start(my.folder);
   t.after(() => other.stop());
   const page = await visit(t, `${other.url}/demo/#${encodeURIComponent(newToken())}`);
   await other.stop();

@@ -1,30 +1,16 @@
 // Chromium and Firefox in one room: the short path.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { agree, makeSite, newToken, Peer, Server, startChromium, startFirefox } from './harness.mjs';
+import { test } from 'node:test';
+import { agree, newToken, Peer, stage, startChromium, startFirefox } from './harness.mjs';
 
-const site = makeSite();
-let server;
-let chromium;
-let firefox;
-
-before(async () => {
-  server = await Server.start(site.folder);
-  [chromium, firefox] = await Promise.all([startChromium(), startFirefox()]);
-});
-
-after(async () => {
-  await Promise.all([chromium?.close(), firefox?.close()]);
-  await server?.stop();
-  site.remove();
-});
+const my = stage({ Chromium: startChromium, Firefox: startFirefox });
 
 for (const [first, second] of [['Chromium', 'Firefox'], ['Firefox', 'Chromium']]) {
   test(`${first}, then ${second}`, async (t) => {
-    const config = { signalingUrl: server.signal, token: newToken() };
+    const config = { signalingUrl: my.server.signal, token: newToken() };
     const open = async (name) => {
-      const peer = await Peer.open(await (name === 'Firefox' ? firefox : chromium).page(), server.url, config);
+      const peer = await Peer.open(await my[name].page(), my.server.url, config);
       t.after(() => peer.close());
       return peer;
     };

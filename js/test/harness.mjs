@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { after, before } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 import puppeteer from 'puppeteer-core';
@@ -87,6 +88,26 @@ export function makeSite() {
   symlinkSync(join(ROOT, 'js/dist'), join(folder, 'package'));
   symlinkSync(join(ROOT, 'demo/dist'), join(folder, 'demo'));
   return { folder, remove: () => rmSync(folder, { recursive: true }) };
+}
+
+/**
+ * What a test file needs, from before its first test until after its last: a server with the site, and browsers.
+ * Its fields are there once the tests run; `ready` is called with them before that.
+ */
+export function stage(starts, ready) {
+  const site = makeSite();
+  const stage = { folder: site.folder };
+  before(async () => {
+    stage.server = await Server.start(site.folder);
+    for (const [name, start] of Object.entries(starts)) stage[name] = await start();
+    await ready?.(stage);
+  });
+  after(async () => {
+    for (const name of Object.keys(starts)) await stage[name]?.close();
+    await stage.server?.stop();
+    site.remove();
+  });
+  return stage;
 }
 
 /** Chromium; each `page()` is in a profile of its own, as on another machine. The back/forward cache hides loads from the driver. */

@@ -1,34 +1,21 @@
 // Pages that go away and come back: with the back/forward cache on, a page that was left is frozen, worker and all, and may be thawed.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { makeSite, newToken, Peer, Server, startChromium } from './harness.mjs';
+import { test } from 'node:test';
+import { newToken, Peer, stage, startChromium } from './harness.mjs';
 
-const site = makeSite();
-let server;
-let browser;
-
-before(async () => {
-  server = await Server.start(site.folder);
-  browser = await startChromium({ backForwardCache: true });
-});
-
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-  site.remove();
-});
+const my = stage({ chromium: () => startChromium({ backForwardCache: true }) });
 
 async function join(t, config) {
-  const peer = await Peer.open(await browser.page(), server.url, config);
+  const peer = await Peer.open(await my.chromium.page(), my.server.url, config);
   t.after(() => peer.page.context().close());
   return peer;
 }
 
-const elsewhere = () => `${server.url}/demo/style.css`;
+const elsewhere = () => `${my.server.url}/demo/style.css`;
 
 test('a page that was left is gone for its peers, and back in the room when it is gone back to', async (t) => {
-  const config = { signalingUrl: server.signal, token: newToken() };
+  const config = { signalingUrl: my.server.signal, token: newToken() };
   const [ada, bob] = [await join(t, config), await join(t, config)];
   await ada.exec('CREATE TABLE t (id INTEGER PRIMARY KEY)');
   await bob.sees('SELECT count(*) FROM t', [[0]]);
@@ -46,10 +33,10 @@ test('a page that was left is gone for its peers, and back in the room when it i
 });
 
 test('a page that was left does not keep its database from the next one', async (t) => {
-  const config = { signalingUrl: server.signal, token: newToken() };
+  const config = { signalingUrl: my.server.signal, token: newToken() };
   const ada = await join(t, config);
   await ada.exec('CREATE TABLE t (id INTEGER PRIMARY KEY)');
   await ada.page.goto(elsewhere());
-  const again = await Peer.open(ada.page, server.url, config);
+  const again = await Peer.open(ada.page, my.server.url, config);
   assert.deepEqual(await again.rows('SELECT count(*) FROM t'), [[0]]);
 });

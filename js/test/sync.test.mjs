@@ -1,25 +1,12 @@
 // Two browsers, one database: what the library is for. Both are Chromium profiles of their own; the server is the real one.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { agree, makeSite, newToken, Peer, Server, startChromium } from './harness.mjs';
+import { test } from 'node:test';
+import { agree, newToken, Peer, Server, stage, startChromium } from './harness.mjs';
 
 const NOTES = 'CREATE TABLE IF NOT EXISTS notes (id TEXT PRIMARY KEY, content TEXT, stars INTEGER)';
 
-const site = makeSite();
-let files;
-let browser;
-
-before(async () => {
-  files = await Server.start(site.folder);
-  browser = await startChromium();
-});
-
-after(async () => {
-  await browser?.close();
-  await files?.stop();
-  site.remove();
-});
+const my = stage({ chromium: startChromium });
 
 /** Peers in one room with a server of their own, which may be down. */
 async function room(t, count, { down = false } = {}) {
@@ -28,7 +15,7 @@ async function room(t, count, { down = false } = {}) {
   const config = { signalingUrl: server.signal, token: newToken() };
   const peers = [];
   for (let i = 0; i < count; i++) {
-    const peer = await Peer.open(await browser.page(), files.url, config);
+    const peer = await Peer.open(await my.chromium.page(), my.server.url, config);
     t.after(() => peer.page.context().close());
     peers.push(peer);
   }
@@ -141,7 +128,7 @@ test('the server goes away and comes back while edits flow', async (t) => {
     });
   }
   await server.start();
-  const cleo = await Peer.open(await browser.page(), files.url, config);
+  const cleo = await Peer.open(await my.chromium.page(), my.server.url, config);
   t.after(() => cleo.page.context().close());
   await cleo.meets(2);
   await Promise.all([ada, bob].map((peer) => peer.page.evaluate(() => (window.writing = false))));
@@ -159,7 +146,7 @@ test('20 MB reach a newcomer', async (t) => {
   await ada.exec('INSERT INTO files VALUES (2000, randomblob(12500000))');
   assert.deepEqual(await ada.rows('SELECT sum(length(body)) FROM files'), [[500 * 5000 + 500 * 10000 + 12500000]]);
 
-  const bob = await Peer.open(await browser.page(), files.url, { ...config, signalingUrl: server.signal });
+  const bob = await Peer.open(await my.chromium.page(), my.server.url, { ...config, signalingUrl: server.signal });
   t.after(() => bob.page.context().close());
   await bob.sees('SELECT count(*), sum(length(body)) FROM files', [[1001, 20000000]]);
   const digest = async () => {
