@@ -125,15 +125,17 @@ fn a_plain_peer_is_kept() {
     net.kill(plain);
     net.hosts[ours].links.get_mut(&link).unwrap().partner = Some((plain, LinkId(0)));
     net.feed(ours, Input::ChannelOpened { link, max_message_bytes: Some(65_536) });
-    // Nothing but hello until it speaks; then what the specification knows.
-    net.pass(4_999);
+    // Nothing but hello for two seconds; then what the specification knows.
+    net.pass(1_999);
     let kinds = |net: &Net| net.hosts[ours].said.iter().map(|said| said.kind).collect::<Vec<_>>();
     assert_eq!(kinds(&net), ["hello"]);
     assert!(net.hosts[ours].node.peers().is_empty());
     net.pass(1);
-    assert_eq!(kinds(&net), ["hello", "ping"]);
-    net.feed(ours, Input::ChannelText { link, text: r#"{"type":"sync-request","fromVersion":0}"#.into() });
     assert!(net.hosts[ours].told(&Event::PeerJoin { peer }));
+    assert_eq!(kinds(&net), ["hello", "sync-request"]);
+    net.pass(3_000);
+    assert_eq!(kinds(&net), ["hello", "sync-request", "ping"]);
+    net.feed(ours, Input::ChannelText { link, text: r#"{"type":"sync-request","fromVersion":0}"#.into() });
     net.exec(ours, "CREATE TABLE t (id TEXT PRIMARY KEY)");
     for _ in 0..20 {
         net.pass(4_000);

@@ -3,6 +3,8 @@
 //! Whatever comes, the session goes on: what is no message or no valid operation is dropped and told, seldom, with the peer's name. Only
 //! broken framing and more than fits close a link. Unknown types are ignored: they are what later versions add.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use rtc_battery_proto::{DecodeError, Dot, Hello, Message, Operation, PROTOCOL, PeerId, SyncResponse, VersionVector};
 
 use super::inbox::Work;
@@ -76,8 +78,8 @@ impl Node {
             }
             Some(Message::Bye) => self.handle_bye(id, &peer, now_ms),
             Some(message) if ours => self.handle_ours(id, &peer, message, text.len(), now_ms),
-            // A peer that speaks only the specification; or nothing for us.
-            Some(_) | None => {}
+            Some(message) => self.handle_plain(id, &peer, message, text.len(), now_ms),
+            None => {}
         }
     }
 
@@ -102,6 +104,27 @@ impl Node {
         }
     }
 
+    /// What a peer says that speaks only the specification.
+    fn handle_plain(&mut self, id: LinkId, peer: &PeerId, message: Message, size_bytes: usize, now_ms: u64) {
+        let work = match message {
+            Message::Op { payload } => Work::Adopt(vec![payload]),
+            Message::SyncResponse(response) => Work::Adopt(response.operations),
+            Message::SyncFull { database } => match BASE64.decode(database) {
+                Ok(file) => Work::Import(file),
+                Err(_) => return self.complain(peer, "it sent a sync-full that is no base64", now_ms),
+            },
+            Message::SyncRequest(request) => {
+                let ours = self.replica.vector();
+                if let Some(channel) = self.links.get_mut(&id).and_then(|link| link.channel.as_mut()) {
+                    channel.session.handle_request(request, ours);
+                }
+                return;
+            }
+            Message::Hello(_) | Message::Vector { .. } | Message::Ping | Message::Pong | Message::Bye => return,
+        };
+        self.take_in(id, peer, work, size_bytes, now_ms);
+    }
+
     fn handle_hello(&mut self, id: LinkId, peer: &PeerId, hello: Hello, now_ms: u64) {
         let Some(channel) = self.links.get_mut(&id).and_then(|link| link.channel.as_mut()) else { return };
         channel.session.handle_hello(hello.vector, &self.saved);
@@ -121,7 +144,7 @@ impl Node {
     }
 
     /// The peer has spoken: it can be talked to.
-    fn welcome(&mut self, id: LinkId, peer: &PeerId) {
+    pub(super) fn welcome(&mut self, id: LinkId, peer: &PeerId) {
         let current = self.peers.find_mut(peer).filter(|entry| entry.link == Some(id) && !entry.joined);
         if let Some(entry) = current {
             entry.joined = true;

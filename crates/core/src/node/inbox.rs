@@ -23,6 +23,10 @@ pub(super) enum Work {
     Apply(Vec<Operation>, VersionVector),
     /// The end of a series: applied with the parts before it.
     ApplyStaged(Vec<Operation>, VersionVector),
+    /// Operations of a peer that speaks only the specification.
+    Adopt(Vec<Operation>),
+    /// A whole SQLite file of such a peer.
+    Import(Vec<u8>),
     /// The rest of a series will not come.
     DropStaged,
 }
@@ -87,6 +91,8 @@ mod tests {
             Work::Stage(_) => "stage",
             Work::Apply(..) => "apply",
             Work::ApplyStaged(..) => "end",
+            Work::Adopt(_) => "adopt",
+            Work::Import(_) => "import",
             Work::DropStaged => "drop",
         };
         std::iter::from_fn(|| inbox.pop()).map(|item| (item.link.0, name(&item.work))).collect()

@@ -263,6 +263,8 @@ pub enum ErrorCode {
     Link,
     /// A peer sent something that is no message, or no valid operation; it was dropped.
     BadMessage,
+    /// Something is larger than a peer takes; it does not have it now.
+    TooLarge,
     /// A peer speaks a newer protocol; upgrade this page.
     NewerProtocol,
 }

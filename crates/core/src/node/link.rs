@@ -80,6 +80,11 @@ impl Link {
         self.channel.is_some()
     }
 
+    /// What is known of the peer's language, once the channel is open.
+    pub(super) fn session_kind(&self) -> Option<Kind> {
+        self.channel.as_ref().map(|channel| channel.session.kind())
+    }
+
     /// Whether the connection came about, so that it no longer depends on signaling.
     pub(super) fn is_settled(&self) -> bool {
         self.connected || self.is_open()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rtc_battery_proto::{Columns, Message, Operation, SyncResponse, VersionVector};
 
-use super::PART_BYTES;
+use super::{PART_BYTES, plain};
 use crate::replica::Committed;
 
 /// Most bytes that wait for one peer, a single transaction larger than this excepted.
@@ -19,20 +19,23 @@ const MAX_QUEUED_BYTES: usize = 256 * 1024;
 pub(super) struct Live {
     pub(super) covers: VersionVector,
     messages: Vec<String>,
+    /// The same for peers that speak only the specification; empty where there is none.
+    pub(super) plain: Vec<Arc<str>>,
     size_bytes: usize,
 }
 
 impl Live {
     /// `None` where the operations are not at hand: peers are told our vector instead.
-    pub(super) fn of(committed: Committed) -> Option<Self> {
+    pub(super) fn of(committed: Committed, for_plain: bool) -> Option<Self> {
         let operations = committed.operations?;
+        let plain = if for_plain { plain::messages(&operations) } else { Vec::new() };
         let messages = match <[Operation; 1]>::try_from(operations) {
             Ok([payload]) if is_whole(&payload, &committed.covers) => vec![Message::Op { payload }.encode()],
             Ok(operations) => series(operations.into(), &committed.covers),
             Err(operations) => series(operations, &committed.covers),
         };
         let size_bytes = messages.iter().map(String::len).sum();
-        Some(Self { covers: committed.covers, messages, size_bytes })
+        Some(Self { covers: committed.covers, messages, plain, size_bytes })
     }
 }
 
@@ -152,7 +155,7 @@ mod tests {
     }
 
     fn live(covers: &str, operations: Vec<Operation>) -> Live {
-        Live::of(Committed { version: 1, covers: vector(covers), operations: Some(operations) }).unwrap()
+        Live::of(Committed { version: 1, covers: vector(covers), operations: Some(operations) }, false).unwrap()
     }
 
     #[test]

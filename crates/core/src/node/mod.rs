@@ -5,7 +5,7 @@
 //!
 //! The rooms, each knowing as little as it can: `signaling` (the socket session), `peers` (who is here, when to dial), `negotiation` (offers,
 //! answers, candidates of one connection), `link` (its timers), `keepalive`, `outbox` (credit and frames), `session` (sync with one peer),
-//! `live` and `inbox` (what waits to be told and to be applied), `sleep`, `random`, `description`. `node` owns them; what runs between
+//! `plain` (with one that speaks only the specification), `live` and `inbox` (what waits to be told and to be applied), `sleep`, `random`, `description`. `node` owns them; what runs between
 //! them is in `rendezvous` (signaling to links), `conversation` (links to messages) and `replication` (messages to the replica and back).
 
 mod conversation;
@@ -21,6 +21,7 @@ mod node;
 mod outbox;
 mod outputs;
 mod peers;
+mod plain;
 mod random;
 mod rendezvous;
 mod replication;

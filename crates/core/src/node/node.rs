@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rtc_battery_proto::PeerId;
 
 use super::inbox::Inbox;
-use super::io::{Effect, Event, Input, LinkId, Output};
+use super::io::{Effect, ErrorCode, Event, Input, LinkId, Output};
 use super::link::{Due, Link};
 use super::outbox::Frame;
 use super::outputs::Outputs;
@@ -13,7 +13,7 @@ use super::peers::Peers;
 use super::random::Random;
 use super::rendezvous::Ending;
 use super::replication::Asking;
-use super::session::Saved;
+use super::session::{Kind, Saved};
 use super::signaling::Signaling;
 use super::sleep::SleepWatch;
 use crate::replica::{Params, QueryResult, Scope, SqlError, StorageError};
@@ -279,8 +279,15 @@ impl Node {
 
     fn handle_link_timeout(&mut self, id: LinkId, now_ms: u64) {
         let Some(link) = self.links.get_mut(&id) else { return };
+        let (peer, was) = (link.peer.clone(), link.session_kind());
         let present = self.peers.find(&link.peer).is_some_and(|peer| peer.present);
-        match link.handle_timeout(now_ms, present && self.signaling.is_joined()) {
+        let due = link.handle_timeout(now_ms, present && self.signaling.is_joined());
+        if was != link.session_kind() {
+            // It said nothing so far; it can be talked to all the same.
+            self.welcome(id, &peer);
+        }
+        let Some(link) = self.links.get_mut(&id) else { return };
+        match due {
             None => {}
             Some(Due::GiveUp) => self.lose(id, "no connection came about", now_ms),
             Some(Due::Gone) => self.lose(id, "the peer is silent", now_ms),
@@ -305,10 +312,18 @@ impl Node {
         let mut any = false;
         for (&link, state) in &mut self.links {
             let Some(channel) = &mut state.channel else { continue };
+            let max_message_bytes = channel.outbox.max_message_bytes();
             if channel.outbox.wants_message()
-                && let Some(message) = channel.session.next_message(&self.replica, &self.saved)?
+                && let Some(message) = channel.session.next_message(&self.replica, &self.saved, max_message_bytes)?
             {
-                channel.outbox.push(message);
+                channel.outbox.push(message, channel.session.kind() != Kind::Plain);
+            }
+            let skipped = channel.session.take_skipped();
+            if skipped > 0 {
+                let message = format!(
+                    "Left out {skipped} operations larger than the {max_message_bytes} bytes that a peer takes."
+                );
+                self.outputs.error(ErrorCode::TooLarge, message, Some(&state.peer));
             }
             while let Some(frame) = channel.outbox.pop() {
                 any = true;

@@ -33,6 +33,8 @@ impl Frame {
 
 #[derive(Debug)]
 pub(super) struct Outbox {
+    /// What the peer takes in one message.
+    max_message_bytes: usize,
     max_text_bytes: usize,
     frames: VecDeque<Frame>,
     handed_bytes: u64,
@@ -42,8 +44,9 @@ pub(super) struct Outbox {
 impl Outbox {
     pub(super) fn new(max_message_bytes: Option<u32>) -> Self {
         let max = max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES);
-        let max_text_bytes = usize::try_from(max).map_or(frame::FRAME_BYTES, |max| max.min(frame::FRAME_BYTES));
-        Self { max_text_bytes, frames: VecDeque::new(), handed_bytes: 0, sent_bytes: 0 }
+        let max_message_bytes = usize::try_from(max).unwrap_or(usize::MAX);
+        let max_text_bytes = max_message_bytes.min(frame::FRAME_BYTES);
+        Self { max_message_bytes, max_text_bytes, frames: VecDeque::new(), handed_bytes: 0, sent_bytes: 0 }
     }
 
     /// Whether the next message can go out now.
@@ -51,8 +54,14 @@ impl Outbox {
         self.frames.is_empty() && self.has_credit()
     }
 
-    pub(super) fn push(&mut self, message: String) {
-        if message.len() <= self.max_text_bytes {
+    /// What the peer takes in one message, in bytes.
+    pub(super) fn max_message_bytes(&self) -> usize {
+        self.max_message_bytes
+    }
+
+    /// Takes a message; `framed` says whether the peer puts frames together.
+    pub(super) fn push(&mut self, message: String, framed: bool) {
+        if !framed || message.len() <= self.max_text_bytes {
             self.frames.push_back(Frame::Text(message));
         } else {
             self.frames.extend(frame::split(&message).map(Frame::Binary));
@@ -86,7 +95,7 @@ mod tests {
     #[test]
     fn a_channel_never_holds_much_more_than_the_high_water() {
         let mut outbox = Outbox::new(Some(262_144));
-        outbox.push("x".repeat(3_000_000));
+        outbox.push("x".repeat(3_000_000), true);
         let (mut frames, mut drains) = (0, 0);
         loop {
             while let Some(frame) = outbox.pop() {
@@ -108,7 +117,7 @@ mod tests {
     #[test]
     fn false_reports_do_not_open_the_gates() {
         let mut outbox = Outbox::new(None);
-        outbox.push("a".into());
+        outbox.push("a".into(), true);
         assert_eq!(outbox.pop(), Some(Frame::Text("a".into())));
         outbox.handle_drained(u64::MAX);
         outbox.handle_drained(0);
@@ -118,8 +127,8 @@ mod tests {
     #[test]
     fn what_fits_goes_as_text() {
         let mut outbox = Outbox::new(Some(10));
-        outbox.push("0123456789".into());
-        outbox.push("0123456789a".into());
+        outbox.push("0123456789".into(), true);
+        outbox.push("0123456789a".into(), true);
         assert!(matches!(outbox.pop(), Some(Frame::Text(_))));
         assert!(matches!(outbox.pop(), Some(Frame::Binary(_))));
     }

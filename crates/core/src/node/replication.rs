@@ -12,6 +12,7 @@ use super::io::{Event, LinkId};
 use super::link::{Channel, Link};
 use super::live::Live;
 use super::node::Node;
+use super::session::Kind;
 use crate::Now;
 use crate::replica::{Applied, StorageError};
 
@@ -36,7 +37,8 @@ impl Node {
             if !self.links.values().any(Link::is_open) {
                 continue;
             }
-            let live = Live::of(committed).map(Arc::new);
+            let for_plain = self.channels().any(|channel| channel.session.kind() == Kind::Plain);
+            let live = Live::of(committed, for_plain).map(Arc::new);
             self.channels().for_each(|channel| channel.session.tell(&covers, live.as_ref()));
         }
     }
@@ -63,6 +65,14 @@ impl Node {
                 let applied = self.replica.apply(operations, &covers)?;
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
             }
+            Work::Adopt(operations) => {
+                let (applied, covers) = self.replica.adopt(operations)?;
+                self.note_applied(link, &peer, &covers, applied, now.mono_ms);
+            }
+            Work::Import(file) => match self.replica.import(&file, now) {
+                Ok((applied, covers)) => self.note_applied(link, &peer, &covers, applied, now.mono_ms),
+                Err(error) => self.complain(&peer, &error.to_string(), now.mono_ms),
+            },
             Work::ApplyStaged(operations, covers) => {
                 self.replica.stage(link.0, &operations)?;
                 let applied = self.replica.apply_staged(link.0, &covers)?;

@@ -13,6 +13,7 @@ use rtc_battery_proto::{Hello, Message, PROTOCOL, SyncRequest, VersionVector};
 
 use super::PART_BYTES;
 use super::live::{Live, LiveQueue, encode_end, encode_part};
+use super::plain::Plain;
 use crate::Replica;
 use crate::replica::{DeltaEnd, DeltaReader, StorageError};
 
@@ -76,6 +77,7 @@ pub(super) struct Session {
     requested: Option<VersionVector>,
     answer: Option<Answer>,
     live: LiveQueue,
+    plain: Plain,
 }
 
 impl Session {
@@ -95,6 +97,7 @@ impl Session {
             requested: None,
             answer: None,
             live: LiveQueue::default(),
+            plain: Plain::default(),
         }
     }
 
@@ -126,6 +129,9 @@ impl Session {
     }
 
     pub(super) fn handle_request(&mut self, request: SyncRequest, ours: &VersionVector) {
+        if self.kind == Kind::Plain {
+            return self.plain.handle_request();
+        }
         let theirs = request.vector.unwrap_or_default();
         self.note_shared(&theirs, ours);
         self.requested = Some(theirs);
@@ -153,6 +159,12 @@ impl Session {
 
     /// Tells what was just saved; `None` where it is not at hand.
     pub(super) fn tell(&mut self, covers: &VersionVector, live: Option<&Arc<Live>>) {
+        if self.kind == Kind::Plain {
+            if self.bye == Bye::No && !self.has(covers) {
+                self.plain.tell(live.map(|live| live.plain.as_slice()));
+            }
+            return;
+        }
         // Our hello and our announcement tell what is saved at the time they go out.
         if !self.is_ready() || self.hello_due || self.announce_due || self.has(covers) {
             return;
@@ -198,7 +210,12 @@ impl Session {
     ///
     /// # Errors
     /// [`StorageError`].
-    pub(super) fn next_message(&mut self, replica: &Replica, saved: &Saved) -> Result<Option<String>, StorageError> {
+    pub(super) fn next_message(
+        &mut self,
+        replica: &Replica,
+        saved: &Saved,
+        max_message_bytes: usize,
+    ) -> Result<Option<String>, StorageError> {
         if std::mem::take(&mut self.hello_due) {
             self.told = saved.vector.clone();
             let (protocol, node_id) = (PROTOCOL, replica.id().clone());
@@ -212,6 +229,9 @@ impl Session {
         }
         if std::mem::take(&mut self.ping_due) {
             return Ok(Some(Message::Ping.encode()));
+        }
+        if self.kind == Kind::Plain && self.bye == Bye::No {
+            return self.plain.next_message(replica, saved, max_message_bytes);
         }
         if std::mem::take(&mut self.ask_due) {
             let vector = Some(replica.vector().clone());
@@ -229,6 +249,11 @@ impl Session {
             return Ok(Some(Message::Vector { vector: self.told.clone() }.encode()));
         }
         self.next_of_answer(replica, saved)
+    }
+
+    /// How many operations the peer could not be sent because they are too large for it, since last asked.
+    pub(super) fn take_skipped(&mut self) -> u32 {
+        self.plain.take_skipped()
     }
 
     fn has(&self, covers: &VersionVector) -> bool {

@@ -37,3 +37,4 @@ pub use file::ImportError;
 pub use limits::MAX_ROW_BYTES;
 pub use query::{Params, QueryResult, Scope, SqlError};
 pub use replica::{Committed, Replica};
+pub(crate) use schema::SCHEMA;

@@ -24,7 +24,7 @@ pub(super) struct Tables {
 }
 
 /// The reserved table's name.
-pub(super) const SCHEMA: &str = "rtc_schema";
+pub(crate) const SCHEMA: &str = "rtc_schema";
 
 impl Tables {
     /// Reads which of the main schema's tables are synced.

@@ -1,0 +1,188 @@
+//! Peers that speak only the specification, message by message: what they are told, and what becomes of what they say.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::collections::VecDeque;
+
+use rtc_battery_core::Now;
+use rtc_battery_core::node::{Config, Effect, ErrorCode, Event, Input, LinkId, Node, Output};
+use rtc_battery_core::replica::{Params, Replica, Scope};
+use rtc_battery_proto::ReplicaId;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+/// One of ours, and what it does.
+struct Ours {
+    node: Node,
+    now: Now,
+    events: Vec<Event>,
+    said: VecDeque<(LinkId, Value)>,
+    opened: Option<LinkId>,
+}
+
+impl Ours {
+    fn new() -> Self {
+        let replica =
+            Replica::open(Connection::open_in_memory().unwrap(), "room", &ReplicaId::new("ours").unwrap()).unwrap();
+        let config = Config { signaling_url: "ws://x/signal".into(), token: "room".into(), seed: [7; 32] };
+        let now = Now { wall_ms: 1_700_000_000_000, mono_ms: 1000 };
+        let mut ours =
+            Self { node: Node::new(config, replica, now), now, events: vec![], said: VecDeque::new(), opened: None };
+        ours.node.connect(now);
+        ours.input(Input::SignalingOpened);
+        ours.input(Input::SignalingText { text: json!({"type": "peers", "peerIds": []}).to_string() });
+        ours.exec("CREATE TABLE t (id TEXT PRIMARY KEY, x)");
+        ours
+    }
+
+    /// A plain peer that came later and does not offer, so it is offered to; its channel takes messages of `max` bytes.
+    fn meet(&mut self, name: &str, max: u32) -> LinkId {
+        self.input(Input::SignalingText { text: json!({"type": "peer-join", "peerId": name}).to_string() });
+        self.pass(3_000);
+        let link = self.opened.take().unwrap();
+        self.input(Input::ChannelOpened { link, max_message_bytes: Some(max) });
+        assert_eq!(self.hear_all().pop().unwrap()["type"], "hello");
+        link
+    }
+
+    fn input(&mut self, input: Input) {
+        self.node.handle_input(input, self.now).unwrap();
+        self.poll();
+    }
+
+    fn say(&mut self, link: LinkId, message: &Value) {
+        self.input(Input::ChannelText { link, text: message.to_string() });
+    }
+
+    fn exec(&mut self, sql: &str) -> Vec<Vec<String>> {
+        let result = self.node.exec(sql, &Params::None, Scope::Synced, self.now).unwrap();
+        self.input(Input::Saved { version: self.node.replica().version() });
+        result.values.iter().map(|row| row.iter().map(|value| format!("{value:?}")).collect()).collect()
+    }
+
+    fn save(&mut self) {
+        self.input(Input::Saved { version: self.node.replica().version() });
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now.mono_ms += ms;
+        self.now.wall_ms += ms;
+        self.poll();
+    }
+
+    fn poll(&mut self) {
+        loop {
+            match self.node.poll_output(self.now).unwrap() {
+                Output::Effect(Effect::SendText { link, text }) => {
+                    self.said.push_back((link, serde_json::from_str(&text).unwrap()));
+                }
+                Output::Effect(Effect::SendBinary { .. }) => panic!("a frame to a plain peer"),
+                Output::Effect(Effect::OpenLink { link, .. }) => self.opened = Some(link),
+                Output::Effect(_) => {}
+                Output::Event(event) => self.events.push(event),
+                Output::Idle(_) => return,
+            }
+        }
+    }
+
+    fn hear(&mut self) -> Value {
+        self.said.pop_front().expect("something is said").1
+    }
+
+    fn hear_all(&mut self) -> Vec<Value> {
+        self.said.drain(..).map(|(_, value)| value).collect()
+    }
+}
+
+fn op(ts: u64, id: &str, x: i64) -> Value {
+    json!({"hlc": {"ts": ts, "counter": 0, "nodeId": "stranger"}, "type": "INSERT", "table": "t", "pk": {"id": id}, "values": {"id": id, "x": x}})
+}
+
+#[test]
+fn it_is_asked_for_everything_and_what_it_gives_is_kept_and_passed_on() {
+    let mut ours = Ours::new();
+    let (one, two) = (ours.meet("one", 262_144), ours.meet("two", 262_144));
+    ours.say(two, &json!({"type": "pong"}));
+    assert_eq!(ours.hear_all(), [json!({"type": "sync-request", "fromVersion": 0})]);
+    assert_eq!(ours.node.peers().len(), 2);
+    ours.say(one, &json!({"type": "sync-response", "operations": [op(1, "a", 1), op(2, "b", 2)]}));
+    ours.say(one, &json!({"type": "op", "payload": op(3, "c", 3)}));
+    assert!(ours.said.is_empty(), "nothing is told before it is saved");
+    ours.save();
+    let told: Vec<_> = ours.said.drain(..).collect();
+    assert!(told.iter().all(|(link, value)| *link == two && value["type"] == "op"), "no echo: {told:?}");
+    let clocks: Vec<_> = told.iter().map(|(_, value)| value["payload"]["hlc"].clone()).collect();
+    assert_eq!(clocks, [1, 2, 3].map(|ts| json!({"ts": ts, "counter": 0, "nodeId": "stranger"})));
+    assert_eq!(ours.exec("SELECT id, x FROM t").len(), 3);
+    // The other one passes it back: known, and nobody is told again.
+    ours.say(two, &json!({"type": "op", "payload": op(3, "c", 3)}));
+    ours.save();
+    assert_eq!(ours.hear_all(), Vec::<Value>::new());
+}
+
+#[test]
+fn whatever_version_it_names_it_is_sent_everything_in_messages_that_it_takes() {
+    let mut ours = Ours::new();
+    for n in 0..50 {
+        ours.exec(&format!("INSERT INTO t VALUES ('{n}', '{}')", "y".repeat(200)));
+    }
+    ours.exec(&format!("INSERT INTO t VALUES ('large', '{}')", "z".repeat(5000)));
+    let link = ours.meet("one", 4000);
+    ours.say(link, &json!({"type": "sync-request", "fromVersion": 40}));
+    let said = ours.hear_all();
+    let responses: Vec<_> = said.iter().filter(|message| message["type"] == "sync-response").collect();
+    assert!(responses.len() > 4 && responses.iter().all(|message| message.to_string().len() <= 4000));
+    let operations: Vec<&Value> = responses.iter().flat_map(|r| r["operations"].as_array().unwrap()).collect();
+    assert_eq!(operations.len(), 50, "all but the one that does not fit, and no schema of ours");
+    assert!(operations.iter().all(|operation| operation["table"] == "t"));
+    let told = |event: &Event| matches!(event, Event::Error { code: ErrorCode::TooLarge, peer: Some(_), .. });
+    assert_eq!(ours.events.iter().filter(|event| told(event)).count(), 1);
+    // An empty answer is one too.
+    ours.exec("DELETE FROM t");
+    ours.hear_all();
+    ours.say(link, &json!({"type": "sync-request", "fromVersion": 0}));
+    assert_eq!(ours.hear()["type"], "sync-response");
+}
+
+#[test]
+fn live_operations_go_one_by_one_and_pings_are_answered() {
+    let mut ours = Ours::new();
+    let link = ours.meet("one", 262_144);
+    ours.say(link, &json!({"type": "ping"}));
+    let types = |said: Vec<Value>| said.iter().map(|m| m["type"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(types(ours.hear_all()), ["pong", "sync-request"]);
+    ours.exec("INSERT INTO t VALUES ('a', 1), ('b', 2)");
+    let said = ours.hear_all();
+    assert_eq!(types(said.clone()), ["op", "op"]);
+    assert_eq!(said[1]["payload"]["values"], json!({"id": "b", "x": 2}));
+    ours.say(link, &json!({"type": "something-later", "x": 1}));
+    assert_eq!((ours.hear_all(), ours.node.peers().len()), (vec![], 1));
+}
+
+#[test]
+fn a_silent_peer_is_taken_for_a_plain_one_after_two_seconds() {
+    let mut ours = Ours::new();
+    ours.meet("one", 262_144);
+    assert_eq!(ours.node.peers().len(), 0);
+    ours.pass(2_000);
+    assert_eq!(ours.hear()["type"], "sync-request");
+    assert_eq!(ours.node.peers().len(), 1);
+}
+
+#[test]
+fn a_whole_file_fills_gaps_and_a_bad_one_is_told() {
+    use base64::Engine as _;
+    let mut file = Connection::open_in_memory().unwrap();
+    file.execute_batch("CREATE TABLE t (id TEXT PRIMARY KEY, x); INSERT INTO t VALUES ('a', 'theirs'), ('b', 2)")
+        .unwrap();
+    let bytes = file.serialize("main").unwrap().to_vec();
+    let mut ours = Ours::new();
+    ours.exec("INSERT INTO t VALUES ('a', 'ours')");
+    let link = ours.meet("one", 262_144);
+    let full = |bytes: &[u8]| json!({"type": "sync-full", "database": base64::engine::general_purpose::STANDARD.encode(bytes)});
+    ours.say(link, &full(&bytes));
+    assert_eq!(ours.exec("SELECT x FROM t ORDER BY id"), [[r#""ours""#], ["2"]]);
+    ours.say(link, &full(b"not a database, but long enough to look like one"));
+    let blamed = |event: &Event| matches!(event, Event::Error { code: ErrorCode::BadMessage, peer: Some(_), .. });
+    assert_eq!(ours.events.iter().filter(|event| blamed(event)).count(), 1);
+    assert_eq!(ours.exec("SELECT count(*) FROM t"), [["2"]]);
+}
