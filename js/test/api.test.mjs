@@ -311,7 +311,8 @@ test('on a full disk exec rejects, reading goes on, nothing is saved in part, an
 });
 
 test('two rooms on one origin are two databases; a database of another room is refused', async () => {
-  const [separate, refusal] = await inPage(
+  const configs = [1, 2].map(() => ({ signalingUrl: my.server.signal, token: newToken() }));
+  const [separate, refusal, names] = await inPage(
     async (refused, [one, other]) => {
       const open = async (config) => {
         const battery = new library.RTCBattery(config);
@@ -326,12 +327,15 @@ test('two rooms on one origin are two databases; a database of another room is r
       const named = await open({ ...one, dbName: 'named' });
       await named.disconnect();
       const refusal = await refused(open({ ...other, dbName: 'named' }));
-      return [separate, refusal];
+      return [separate, refusal, (await indexedDB.databases()).map(({ name }) => name)];
     },
-    [1, 2].map(() => ({ signalingUrl: my.server.signal, token: newToken() })),
+    configs,
   );
   assert.match(separate.message, /no such table: mine/);
   assert.deepEqual([refusal.class, refusal.code], ['RTCBatteryError', 'other-room']);
+  // The token is a secret: whoever lists the databases does not learn it.
+  assert.ok(names.filter((name) => /^rtc-battery-[0-9a-f]{32}$/.test(name)).length >= 2);
+  for (const { token } of configs) assert.ok(names.every((name) => !name.includes(token)));
 });
 
 test('a config that is none, and files that are not there, are refused clearly', async () => {
