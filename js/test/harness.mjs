@@ -55,6 +55,7 @@ export class Server {
     const folder = this.#folder === undefined ? [] : ['--static', this.#folder];
     const child = spawn(SERVER, ['--listen', this.address, '--log', 'error', ...folder], { stdio: ['ignore', 'pipe', 'inherit'] });
     this.#process = child;
+    process.once('exit', () => child.kill('SIGKILL'));
     this.address = await new Promise((resolve, reject) => {
       child.once('error', reject);
       child.once('exit', (code) => reject(new Error(`${SERVER} ended with ${code}`)));
