@@ -27,6 +27,10 @@ const PAGE = `<!doctype html><meta charset="utf-8"><title>peer</title><link rel=
   window.loaded?.();
 </script>`;
 
+/** Servers that a test run which breaks off must not leave behind. */
+const running = new Set();
+process.once('exit', () => running.forEach((child) => child.kill('SIGKILL')));
+
 /** The real signaling server. It keeps its port when it is started again. */
 export class Server {
   #folder;
@@ -55,7 +59,7 @@ export class Server {
     const folder = this.#folder === undefined ? [] : ['--static', this.#folder];
     const child = spawn(SERVER, ['--listen', this.address, '--log', 'error', ...folder], { stdio: ['ignore', 'pipe', 'inherit'] });
     this.#process = child;
-    process.once('exit', () => child.kill('SIGKILL'));
+    running.add(child);
     this.address = await new Promise((resolve, reject) => {
       child.once('error', reject);
       child.once('exit', (code) => reject(new Error(`${SERVER} ended with ${code}`)));
@@ -71,6 +75,7 @@ export class Server {
     const ended = new Promise((resolve) => child.once('exit', resolve));
     child.kill('SIGKILL');
     await ended;
+    running.delete(child);
   }
 
   get url() {
