@@ -80,6 +80,22 @@ export class RTCBattery {
     return this.run(sql, params, true);
   }
 
+  /** The whole database as a plain SQLite file, which sql.js, the sqlite3 shell and any other SQLite open. */
+  exportDatabase(): Promise<Uint8Array> {
+    return this.inSession((session) => session.export());
+  }
+
+  /**
+   * Takes in a plain SQLite file, from `exportDatabase` or any other SQLite: creates the tables that are missing and adds the rows that are
+   * missing. A row that is here, or was deleted here, stays as it is: the file does not say when its rows were written. Resolves, when saved,
+   * with what had to be left out and why.
+   *
+   * Rejects with an {@link RTCBatteryError} of code `bad-file` where the file is no sound SQLite file; nothing is changed then.
+   */
+  importDatabase(file: Uint8Array): Promise<string[]> {
+    return this.inSession((session) => session.import(file));
+  }
+
   /** Listens to an event. Call what it returns to stop. */
   on<E extends keyof RTCBatteryEvents>(event: E, callback: RTCBatteryEvents[E]): () => void {
     return this.listeners.add(event, callback);
@@ -118,7 +134,11 @@ export class RTCBattery {
   }
 
   private run(sql: string, params: SqlParams | undefined, local: boolean): Promise<QueryResult> {
-    if (this.state.kind === 'connected') return this.state.session.exec(sql, params, local);
+    return this.inSession((session) => session.exec(sql, params, local));
+  }
+
+  private inSession<T>(act: (session: Session) => Promise<T>): Promise<T> {
+    if (this.state.kind === 'connected') return act(this.state.session);
     const message =
       this.state.kind === 'connecting' ? 'still connecting: await connect() first' : 'not connected: call connect() first';
     return Promise.reject(new RTCBatteryError(message, 'not-connected'));

@@ -28,6 +28,8 @@ export type RTCBatteryErrorCode =
   | 'newer-format'
   /** A parameter is of a type that SQL does not know. */
   | 'bad-parameter'
+  /** What was given to `importDatabase` is no sound SQLite file. */
+  | 'bad-file'
   /** The browser's storage failed. */
   | 'storage'
   /** `worker.js` or `rtc_battery.wasm` could not be loaded. */

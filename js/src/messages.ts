@@ -28,6 +28,10 @@ export interface Calls {
     argument: { sql: string; params: SqlParams | undefined; local: boolean };
     result: QueryResult;
   };
+  /** Makes a plain SQLite file of the database. */
+  export: { argument: undefined; result: Uint8Array };
+  /** Takes in a plain SQLite file; answered with what was left out when the rest is saved. */
+  import: { argument: { file: Uint8Array }; result: string[] };
   /** Says goodbye to the room; answered when everything is saved. The last call. */
   close: { argument: undefined; result: void };
 }

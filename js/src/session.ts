@@ -51,6 +51,14 @@ export class Session {
     return this.worker.call('exec', { sql, params, local });
   }
 
+  export(): Promise<Uint8Array> {
+    return this.worker.call('export', undefined);
+  }
+
+  import(file: Uint8Array): Promise<string[]> {
+    return this.worker.call('import', { file });
+  }
+
   /** Says goodbye to the peers and waits until everything is saved. */
   async close(): Promise<void> {
     try {

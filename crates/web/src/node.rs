@@ -65,6 +65,25 @@ impl BatteryNode {
         Ok(border::write_result(&result))
     }
 
+    /// The database as a plain SQLite file.
+    ///
+    /// # Errors
+    /// A failure with the code `storage`, also while a transaction is open.
+    #[wasm_bindgen(js_name = exportFile)]
+    pub fn export_file(&self) -> Result<Vec<u8>, JsValue> {
+        self.node.export().map_err(|error| storage_failure(&error))
+    }
+
+    /// Takes in a plain SQLite file. Gives what was left out of it and why.
+    ///
+    /// # Errors
+    /// A failure with the code `bad-file`.
+    #[wasm_bindgen(js_name = importFile)]
+    pub fn import_file(&mut self, file: &[u8], now: &JsNow) -> Result<Vec<String>, JsValue> {
+        let applied = self.node.import(file, read_now(now));
+        applied.map(|applied| applied.refused).map_err(|error| failure("bad-file", &error.to_string()))
+    }
+
     /// Whether a transaction of the user is open.
     #[wasm_bindgen(js_name = inTransaction)]
     pub fn in_transaction(&self) -> bool {

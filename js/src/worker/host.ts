@@ -69,11 +69,26 @@ export class Host {
   }
 
   /** Runs SQL; resolves when what it committed is saved. */
-  async exec({ sql, params, local }: Calls['exec']['argument']): Promise<QueryResult> {
+  exec({ sql, params, local }: Calls['exec']['argument']): Promise<QueryResult> {
+    return this.write(() => this.node.exec(sql, params, local, now()));
+  }
+
+  /** The database as a plain SQLite file. */
+  export(): Uint8Array {
+    return this.node.exportFile();
+  }
+
+  /** Takes in a plain SQLite file; resolves when what it brought is saved. */
+  import({ file }: Calls['import']['argument']): Promise<string[]> {
+    return this.write(() => this.node.importFile(file, now()));
+  }
+
+  /** Does what may commit; resolves when what it committed is saved. */
+  private async write<T>(act: () => T): Promise<T> {
     const committed = this.storage.commits();
-    let result: QueryResult;
+    let result: T;
     try {
-      result = this.node.exec(sql, params, local, now());
+      result = act();
     } finally {
       // Also after a failure: statements before the one that failed may have committed.
       this.step(() => undefined);

@@ -50,6 +50,10 @@ async function answer(call: Call) {
   switch (call.name) {
     case 'exec':
       return host.exec(call.argument);
+    case 'export':
+      return host.export();
+    case 'import':
+      return host.import(call.argument);
     case 'close':
       return host.close();
     default:

@@ -16,7 +16,7 @@ use super::replication::Asking;
 use super::session::{Kind, Saved};
 use super::signaling::Signaling;
 use super::sleep::SleepWatch;
-use crate::replica::{Params, QueryResult, Scope, SqlError, StorageError};
+use crate::replica::{Applied, ImportError, Params, QueryResult, Scope, SqlError, StorageError};
 use crate::{Now, Replica};
 
 /// A signaling socket that slept this long is made anew: it may be dead without a word. In milliseconds.
@@ -119,6 +119,22 @@ impl Node {
     /// [`SqlError`] of the first statement that fails.
     pub fn exec(&mut self, sql: &str, params: &Params, scope: Scope, now: Now) -> Result<QueryResult, SqlError> {
         self.replica.exec(sql, params, scope, now)
+    }
+
+    /// The database as a plain SQLite file.
+    ///
+    /// # Errors
+    /// As [`Replica::export`].
+    pub fn export(&self) -> Result<Vec<u8>, StorageError> {
+        self.replica.export()
+    }
+
+    /// Takes in a plain SQLite file; what it brings is told to peers once it is saved.
+    ///
+    /// # Errors
+    /// As [`Replica::import`].
+    pub fn import(&mut self, file: &[u8], now: Now) -> Result<Applied, ImportError> {
+        self.replica.import(file, now).map(|(applied, _)| applied)
     }
 
     /// Takes what happened outside. Poll the outputs afterwards.
