@@ -14,7 +14,6 @@ mod setup;
 mod test;
 mod wasm;
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -35,9 +34,9 @@ enum Command {
     Build,
     /// Build everything and serve the demo with its signaling server
     Demo {
-        /// Where to listen
+        /// Where to listen; port 0 takes a free one
         #[arg(long, default_value = "127.0.0.1:8080")]
-        listen: SocketAddr,
+        listen: String,
     },
     /// Run all tests, in browsers too
     Test {
@@ -58,9 +57,9 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> Result<()> {
     let project = Project::open()?;
-    match *command {
+    match command {
         Command::Build => build::run(&project),
         Command::Demo { listen } => demo::run(&project, listen),
-        Command::Test { only } => test::run(&project, only),
+        Command::Test { only } => test::run(&project, *only),
     }
 }
