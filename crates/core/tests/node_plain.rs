@@ -168,6 +168,30 @@ fn a_silent_peer_is_taken_for_a_plain_one_after_two_seconds() {
     assert_eq!(ours.node.peers().len(), 1);
 }
 
+/// Chromium drops what is said too early on a channel that the peer opened.
+#[test]
+fn who_did_not_open_the_channel_lets_the_other_speak_first() {
+    for speaks in [true, false] {
+        let mut ours = Ours::new();
+        let sdp = "v=0\r\no=- 123 1 IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\n";
+        let offer = json!({"type": "offer", "from": "one", "sdp": {"type": "offer", "sdp": sdp}});
+        ours.input(Input::SignalingText { text: json!({"type": "peer-join", "peerId": "one"}).to_string() });
+        ours.input(Input::SignalingText { text: offer.to_string() });
+        let link = ours.opened.take().unwrap();
+        ours.input(Input::ChannelOpened { link, max_message_bytes: None });
+        ours.pass(999);
+        assert_eq!(ours.hear_all(), Vec::<Value>::new());
+        if speaks {
+            ours.say(link, &json!({"type": "ping"}));
+            assert_eq!(ours.hear()["type"], "hello");
+            assert_eq!(ours.hear()["type"], "pong");
+        } else {
+            ours.pass(1);
+            assert_eq!(ours.hear()["type"], "hello");
+        }
+    }
+}
+
 #[test]
 fn a_whole_file_fills_gaps_and_a_bad_one_is_told() {
     use base64::Engine as _;

@@ -58,6 +58,9 @@ impl Node {
                 None
             }
         };
+        if let Some(channel) = self.channel(id) {
+            channel.session.release_greeting();
+        }
         let short = text.len() <= MAX_VECTOR_MESSAGE_BYTES;
         match message {
             Some(Message::Hello(hello)) if short => return self.handle_hello(id, &peer, hello, now_ms),

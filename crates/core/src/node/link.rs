@@ -91,8 +91,9 @@ impl Link {
     }
 
     pub(super) fn open_channel(&mut self, max_message_bytes: Option<u32>, now_ms: u64) {
+        let opened_by_us = self.offered_first;
         self.channel.get_or_insert_with(|| Channel {
-            session: Session::new(now_ms),
+            session: Session::new(opened_by_us, now_ms),
             outbox: Outbox::new(max_message_bytes),
             reassembly: Reassembly::default(),
             keepalive: Keepalive::new(now_ms),
@@ -152,9 +153,7 @@ impl Link {
         if self.leave_at_ms.is_some_and(|at| at <= now_ms) {
             return Some(Due::Close);
         }
-        if matches!(channel.session.kind(), Kind::Unknown { until_ms } if until_ms <= now_ms) {
-            channel.session.take_for_plain();
-        }
+        channel.session.handle_timeout(now_ms);
         match channel.keepalive.check(now_ms) {
             Pulse::Gone => return Some(Due::Gone),
             Pulse::PingDue => channel.session.ping(),
@@ -167,12 +166,8 @@ impl Link {
     /// When something may be due next.
     pub(super) fn wake_at_ms(&self, can_signal: bool) -> u64 {
         let Some(channel) = &self.channel else { return self.give_up_at_ms };
-        let hello = match channel.session.kind() {
-            Kind::Unknown { until_ms } => Some(until_ms),
-            Kind::Ours | Kind::Plain => None,
-        };
         let restart = self.restart_at_ms().filter(|_| can_signal);
-        let others = [hello, self.leave_at_ms, restart].into_iter().flatten();
+        let others = [channel.session.wake_at_ms(), self.leave_at_ms, restart].into_iter().flatten();
         others.fold(channel.keepalive.wake_at_ms(), u64::min)
     }
 
