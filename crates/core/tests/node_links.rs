@@ -235,6 +235,13 @@ fn a_link_that_is_being_left_does_not_take_its_successor_along() {
     net.until("it is back", |net| net.hosts[1].told(&Event::PeerJoin { peer: peer.clone() }));
     assert_eq!(net.hosts[1].links.len(), 2, "the old one is still being left");
     net.until("the old one is closed", |net| net.is_full_mesh());
+    // Whoever comes back to the server knows the new one still.
+    let links = [net.link(0, 1), net.link(1, 0)];
+    net.stop_server();
+    net.pass(1_000);
+    net.start_server();
+    net.pass(60_000);
+    assert_eq!([net.link(0, 1), net.link(1, 0)], links);
     net.kill(0);
     net.until("it is gone", |net| net.hosts[1].node.peers().is_empty());
     assert_eq!(net.hosts[1].comings(), [(false, peer.clone()), (true, peer.clone()), (false, peer)]);
