@@ -1,5 +1,6 @@
 //! The judge of capture and merge: random SQL on some replicas, their operations given to others in any order, and every database the same
 //! afterwards, types and bits included.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
 
@@ -17,10 +18,12 @@ CREATE TABLE rtrim (k TEXT COLLATE RTRIM, a, b, PRIMARY KEY (k)) WITHOUT ROWID;
 CREATE TABLE pairs (k, a NOT NULL DEFAULT 0, b, PRIMARY KEY (k, a)) WITHOUT ROWID;
 CREATE TABLE reals (k REAL PRIMARY KEY, a BLOB, b AS (a || 'x'));
 CREATE TABLE strict (k BLOB PRIMARY KEY, a ANY, b INT) STRICT;
+CREATE TABLE mixed (k TEXT COLLATE NOCASE, a, b, PRIMARY KEY (k COLLATE BINARY));
 CREATE TABLE "quo""ted ""name" ("k" PRIMARY KEY, "a", "b");
 "#;
 
-const TABLES: [&str; 8] = ["ints", "texts", "nocase", "rtrim", "pairs", "reals", "strict", "\"quo\"\"ted \"\"name\""];
+const TABLES: [&str; 9] =
+    ["ints", "texts", "nocase", "rtrim", "pairs", "reals", "strict", "mixed", "\"quo\"\"ted \"\"name\""];
 
 fn literal() -> impl Strategy<Value = String> {
     const LITERALS: [&str; 24] = [
@@ -144,7 +147,7 @@ proptest! {
     fn concurrent_writers_converge(rounds in prop::collection::vec((0..3usize, 0..3usize, program(6)), 1..10)) {
         let mut first = peer("a");
         first.exec(SCHEMA);
-        let mut peers = vec![first, peer("b"), peer("c")];
+        let mut peers = [first, peer("b"), peer("c")];
         for n in 1..3 {
             let (left, right) = peers.split_at_mut(n);
             right[0].pull(&left[0]);
@@ -164,7 +167,7 @@ proptest! {
             let (low, high) = (&mut left[low], &mut right[0]);
             if to < from { low.pull(high) } else { high.pull(low) };
         }
-        let [a, b, c] = &mut peers[..] else { unreachable!() };
+        let [a, b, c] = &mut peers;
         assert_equal(a, b);
         assert_equal(a, c);
     }

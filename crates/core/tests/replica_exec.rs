@@ -1,4 +1,5 @@
 //! `exec` on one replica: what SQL may do, what becomes a transaction, what survives.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
 

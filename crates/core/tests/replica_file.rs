@@ -1,4 +1,5 @@
 //! Plain SQLite files out of a replica and into one.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
 

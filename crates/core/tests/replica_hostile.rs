@@ -1,4 +1,5 @@
 //! Operations from a peer that means harm, or is merely wrong: nothing panics, executes SQL, writes elsewhere, or stops those after it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Large rows: what a user may write arrives, however it is written down on the way; what is larger is the writer's error and nobody else's.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
 

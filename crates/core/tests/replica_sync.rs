@@ -1,4 +1,5 @@
 //! Two and three replicas that exchange deltas: the merge rules as a user meets them, through SQL.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
 

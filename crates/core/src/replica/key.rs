@@ -17,6 +17,15 @@ pub(super) enum Collation {
 }
 
 impl Collation {
+    /// The operator that makes a comparison use it.
+    pub(super) fn sql(self) -> &'static str {
+        match self {
+            Self::Binary => " COLLATE BINARY",
+            Self::NoCase => " COLLATE NOCASE",
+            Self::Rtrim => " COLLATE RTRIM",
+        }
+    }
+
     pub(super) fn of_name(name: &str) -> Self {
         match name.to_ascii_uppercase().as_str() {
             "NOCASE" => Self::NoCase,

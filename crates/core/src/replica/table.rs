@@ -228,12 +228,13 @@ impl Statements {
         let table = format!("main.{}", quoted(name));
         let list = columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(", ");
         let parameters = (1..=columns.len()).map(|n| format!("?{n}")).collect::<Vec<_>>().join(", ");
-        let by_key: Vec<String> = key
-            .iter()
-            .enumerate()
-            .map(|(n, column)| format!("{} = ?{}", quoted(&columns[*column].name), n + 1))
-            .collect();
-        let by_key = by_key.join(" AND ");
+        // The key's collation may be another than the column's.
+        let equals = |(n, column): (usize, &usize)| {
+            let Column { name, affinity, collation, .. } = &columns[*column];
+            let collate = if *affinity == Affinity::Integer { "" } else { collation.sql() };
+            format!("{}{collate} = ?{}", quoted(name), n + 1)
+        };
+        let by_key = key.iter().enumerate().map(equals).collect::<Vec<_>>().join(" AND ");
         let (rowid, by_row) = match addressing {
             Addressing::Rowid(rowid) => (*rowid, format!("{rowid} = ?1")),
             Addressing::Key => ("NULL", by_key.clone()),
