@@ -247,6 +247,53 @@ fn a_link_that_is_being_left_does_not_take_its_successor_along() {
     assert_eq!(net.hosts[1].comings(), [(false, peer.clone()), (true, peer.clone()), (false, peer)]);
 }
 
+fn signaled(kind: &str, from: &Net, host: usize, session: u64) -> Input {
+    let peer = from.peer(host);
+    let sdp = format!(r"v=0\r\no=- {session} 7 IN IP4 h\r\na=ice-ufrag:x\r\n");
+    Input::SignalingText {
+        text: format!(r#"{{"type":"{kind}","from":"{peer}","sdp":{{"type":"{kind}","sdp":"{sdp}"}}}}"#),
+    }
+}
+
+/// The peer restarts ICE on a connection that is closed here: an answer would be of no use to it, another connection is.
+#[test]
+fn an_offer_for_a_closed_connection_is_answered_by_a_new_one() {
+    let mut net = Net::room(8, 2);
+    let (link, theirs) = (net.link(0, 1), net.link(1, 0));
+    let session = net.hosts[1].links[&theirs].session;
+    net.cut(0, 1);
+    net.feed(0, Input::LinkFailed { link, reason: "only here".into() });
+    assert!(net.hosts[0].links.is_empty());
+    let offer = signaled("offer", &net, 1, session);
+    net.feed(0, offer);
+    assert!(net.hosts[0].links.values().all(|link| link.offers) && net.hosts[0].links.len() == 1);
+    net.pass(100);
+    net.mend(0, 1);
+    net.until("they are connected", |net| net.is_full_mesh());
+}
+
+/// An answer of a third connection while one is being made: the one at the other end is not the one we think.
+#[test]
+fn an_answer_of_another_connection_begins_anew() {
+    let mut net = Net::new(8);
+    net.delays.channel_ms = (2_000, 3_000);
+    for _ in 0..2 {
+        let host = net.add();
+        net.connect(host);
+        net.pass(1_000);
+    }
+    net.until("the first has answered", |net| net.hosts[0].links.values().any(|link| link.remote.is_some()));
+    let link = net.link(0, 1);
+    let answer = signaled("answer", &net, 1, 999_999);
+    net.feed(0, answer);
+    assert!(!net.hosts[0].links.contains_key(&link));
+    net.until("they are connected", |net| net.is_full_mesh());
+    // Once it stands, it takes more than that.
+    let answer = signaled("answer", &net, 1, 999_999);
+    net.feed(0, answer);
+    assert!(net.is_full_mesh());
+}
+
 /// A page that lost its connection without the other side noticing dials again: the user sees no coming and going there.
 #[test]
 fn a_connection_that_is_replaced_is_not_a_peer_that_left() {

@@ -188,7 +188,7 @@ impl Node {
                 self.settle(now)?;
                 continue;
             }
-            if self.pump()? {
+            if self.pump(now.mono_ms)? {
                 continue;
             }
             if self.phase == Phase::Closing && self.links.is_empty() {
@@ -324,7 +324,7 @@ impl Node {
     }
 
     /// Hands each channel that takes one its next message. Whether anything was handed over.
-    fn pump(&mut self) -> Result<bool, StorageError> {
+    fn pump(&mut self, now_ms: u64) -> Result<bool, StorageError> {
         let mut any = false;
         for (&link, state) in &mut self.links {
             let Some(channel) = &mut state.channel else { continue };
@@ -343,6 +343,7 @@ impl Node {
             }
             while let Some(frame) = channel.outbox.pop() {
                 any = true;
+                channel.keepalive.spoke(now_ms);
                 self.outputs.effect(match frame {
                     Frame::Text(text) => Effect::SendText { link, text },
                     Frame::Binary(bytes) => Effect::SendBinary { link, bytes },
