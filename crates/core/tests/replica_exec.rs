@@ -153,6 +153,9 @@ fn errors_say_what_sqlite_says_and_what_to_do() {
         ("DELETE FROM temp.rtc_staged", "rtc_staged", 23),
         ("PRAGMA journal_mode = DELETE", "journal_mode", 23),
         ("ATTACH 'file.db' AS x", "attached", 23),
+        ("PRAGMA temp_store = FILE", "temp_store", 23),
+        ("PRAGMA query_only = ON", "query_only", 23),
+        ("CREATE TEMP TRIGGER tr AFTER INSERT ON t BEGIN SELECT 1; END", "TEMP trigger", 23),
     ];
     for (sql, message, code) in cases {
         let error = a.try_exec(sql).expect_err(sql);
@@ -196,6 +199,39 @@ fn exec_local_cannot_break_a_synced_table() {
     b.pull(&a);
     assert_eq!(b.rows("SELECT y FROM t"), ["\"seen\""], "what a local trigger did is told");
     assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn autoincrement_tables_are_tables() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, x); INSERT INTO t (x) VALUES ('one'), ('two')");
+    assert_eq!(b.pull(&a).refused, Vec::<String>::new());
+    b.exec("INSERT INTO t (x) VALUES ('three')");
+    a.pull(&b);
+    assert_eq!(a.rows("SELECT id FROM t"), ["1", "2", "3"]);
+    assert_equal(&mut a, &mut b);
+}
+
+/// Two devices spell one table's name differently: one identity, and each goes on capturing under its own spelling.
+#[test]
+fn the_spelling_of_a_tables_name_does_not_matter() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.at(1000, "CREATE TABLE Notes (id INTEGER PRIMARY KEY, x)");
+    b.at(2000, "CREATE TABLE notes (id INTEGER PRIMARY KEY, x)");
+    a.pull(&b);
+    b.pull(&a);
+    for peer in [&mut a, &mut b] {
+        // A rollback reads the tables again, as opening does.
+        peer.exec("BEGIN; INSERT INTO notes VALUES (9, 9); ROLLBACK");
+    }
+    a.exec("INSERT INTO notes VALUES (1, 'a')");
+    b.exec("INSERT INTO NOTES VALUES (2, 'b')");
+    a.pull(&b);
+    b.pull(&a);
+    a.exec("DELETE FROM nOTES WHERE id = 2");
+    b.pull(&a);
+    let rows = |peer: &mut Peer| peer.rows("SELECT * FROM notes");
+    assert_eq!((rows(&mut a), rows(&mut b)), (vec!["1|\"a\"".to_owned()], vec!["1|\"a\"".to_owned()]));
 }
 
 #[test]

@@ -43,6 +43,12 @@ fn a_bad_operation_is_refused_and_the_next_one_stands() {
         (json!({"table": "rtc_replica", "pk": {"one": 1}, "values": {"node": "evil"}}), "belongs to RTC Battery"),
         (json!({"table": "RTC_operations"}), "belongs to RTC Battery"),
         (json!({"seq": null}), "which transaction"),
+        (
+            json!({"hlc": {"ts": (1u64 << 48) - 1, "counter": 5, "nodeId": "z"}, "tx": {"first": {"ts": (1u64 << 48) - 1, "counter": 5}, "n": 1}}),
+            "beyond all time",
+        ),
+        (json!({"values": {"x": 1, "X": 2}}), "twice"),
+        (json!({"pk": {"id": 1, "ID": 2}}), "twice"),
         (json!({"tx": {"first": {"ts": 0, "counter": 0}, "n": 0}}), "which transaction"),
     ];
     for (fields, why) in bad {
@@ -112,6 +118,51 @@ fn a_schema_row_can_make_a_table_and_nothing_else() {
                       WHERE name NOT GLOB 'rtc_*' AND name NOT GLOB 'sqlite_*'";
         assert_eq!(a.rows(others), ["\"t\""], "{sql}");
     }
+}
+
+#[test]
+fn a_schema_row_is_a_table_definition_or_nothing() {
+    let id = "t(id integer binary)";
+    let row = |values: Value| json!({"table": "rtc_schema", "pk": {"id": id}, "values": values});
+    let sql = "CREATE TABLE t (id INTEGER PRIMARY KEY, x)";
+    let bad = [
+        row(json!({"id": id, "kind": "table", "name": {"$blob": "AA=="}, "sql": sql})),
+        row(json!({"id": id, "kind": "table", "name": "other", "sql": sql})),
+        row(json!({"id": id, "kind": "view", "name": "t", "sql": sql})),
+        row(json!({"id": id, "kind": "table", "name": "t"})),
+        json!({"type": "DELETE", "table": "rtc_schema", "pk": {"id": id}, "values": null}),
+        json!({"type": "UPDATE", "table": "RTC_SCHEMA", "pk": {"id": id}, "values": {"name": "other"}}),
+    ];
+    for fields in bad {
+        let mut a = with_table();
+        let applied = apply(&mut a, vec![operation(5000, fields.clone())], 5000);
+        assert_eq!((applied.operations, applied.refused.len()), (0, 1), "{fields}: {applied:?}");
+        a.exec("BEGIN; ROLLBACK; INSERT INTO t VALUES (1, 1)");
+        assert_eq!(a.replica.version(), 5002, "still captured");
+        let mut b = peer("b");
+        b.pull(&a);
+        assert_equal(&mut a, &mut b);
+    }
+    let columns: Vec<String> = (0..100).map(|n| format!("c{n}")).collect();
+    let wide = format!("CREATE TABLE w ({}, PRIMARY KEY ({}))", columns.join(", "), columns.join(", "));
+    assert!(with_table().try_exec(&wide).unwrap_err().message.contains("64 columns"));
+}
+
+/// A peer that claims transactions of ours, or the end of time, does not end our numbers or our clock.
+#[test]
+fn our_own_numbers_are_not_for_others_to_give_out() {
+    let mut a = with_table();
+    let last = (1u64 << 53) - 1;
+    let fields = json!({"hlc": {"ts": 1, "counter": 0, "nodeId": "a"}, "seq": last, "tx": {"first": {"ts": 1, "counter": 0}, "n": 1}});
+    let covers = serde_json::from_value(json!({"a": [[last, last]], "z": [[1, 1]]})).unwrap();
+    a.replica.apply(vec![operation(1, fields), operation(1, json!({"pk": {"id": 7}}))], &covers).unwrap();
+    a.exec("INSERT INTO t VALUES (1, 1)");
+    assert_eq!(a.rows("SELECT id FROM t"), ["1", "7"]);
+    assert_eq!(a.rows("SELECT have FROM rtc_origins WHERE node = 'a'"), ["\"[[1,2]]\""]);
+    // A device restored from an older copy gets its own transactions back.
+    let mut restored = with_table();
+    restored.pull(&a);
+    assert_eq!(restored.rows("SELECT id FROM t"), ["1", "7"]);
 }
 
 #[test]

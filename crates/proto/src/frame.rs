@@ -6,8 +6,8 @@
 /// Largest frame, in bytes, its leading byte included.
 pub const FRAME_BYTES: usize = 16 * 1024;
 
-/// Largest message that is put together again, in bytes: a value of 16 MB as base64 in its operation, twice over.
-pub const MAX_MESSAGE_BYTES: usize = 48 * 1024 * 1024;
+/// Largest message that is put together again, in bytes: a row of 16 MB as base64, as key, new and old values of one operation.
+pub const MAX_MESSAGE_BYTES: usize = 80 * 1024 * 1024;
 
 const LAST: u8 = 0;
 const MORE: u8 = 1;

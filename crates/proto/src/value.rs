@@ -1,7 +1,8 @@
 //! A SQL value, bit for bit: what SQLite's `typeof` says and the bytes behind it.
 //!
 //! JSON has fewer types than SQL. What it cannot say plainly is an object with one `$` key: `{"$int":"9223372036854775807"}`
-//! beyond 2^53, `{"$blob":"base64"}`, `{"$real":"inf"}`, `{"$text":"base64"}` for text that is not UTF-8. A REAL always has a
+//! beyond 2^53, `{"$blob":"base64"}`, `{"$real":"inf"}`, `{"$text":"base64"}` for text that is not UTF-8 or that JSON would
+//! swell (control characters). A REAL always has a
 //! fraction or an exponent. `true` and `false` of other programs are 1 and 0.
 
 use std::borrow::Cow;
@@ -107,6 +108,16 @@ impl Ord for SqlValue {
     }
 }
 
+/// Whether a text takes more room as a JSON string, which escapes, than as base64: a row must fit in a message whatever it holds.
+fn swells_as_json(bytes: &[u8]) -> bool {
+    let extra = |byte: &u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 1,
+        0..0x20 => 5,
+        _ => 0,
+    };
+    bytes.iter().map(extra).sum::<usize>() * 3 > bytes.len() + 64
+}
+
 impl Serialize for SqlValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let tagged = |serializer: S, tag: &str, text: &str| {
@@ -121,8 +132,8 @@ impl Serialize for SqlValue {
             Self::Real(r) if r.is_finite() => serializer.serialize_f64(*r),
             Self::Real(r) => tagged(serializer, "$real", if *r > 0.0 { "inf" } else { "-inf" }),
             Self::Text(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => serializer.serialize_str(text),
-                Err(_) => tagged(serializer, "$text", &BASE64.encode(bytes)),
+                Ok(text) if !swells_as_json(bytes) => serializer.serialize_str(text),
+                _ => tagged(serializer, "$text", &BASE64.encode(bytes)),
             },
             Self::Blob(bytes) => tagged(serializer, "$blob", &BASE64.encode(bytes)),
         }
@@ -222,6 +233,15 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn no_text_takes_much_more_room_than_its_base64() {
+        for text in ["\u{1}", "\"", "a", "é", "\u{1}aaaaaaaaaaaaaa"] {
+            let text = text.repeat(100_000 / text.len());
+            let json = serde_json::to_string(&SqlValue::text(&text)).unwrap();
+            assert!(json.len() <= text.len() * 4 / 3 + 100, "{} bytes of {:.4?}", json.len(), text);
+        }
+    }
+
+    #[test]
     fn json_is_the_designs() {
         let cases = [
             (SqlValue::Integer(1), "1"),
@@ -231,6 +251,7 @@ pub(crate) mod tests {
             (SqlValue::Integer(i64::MAX), r#"{"$int":"9223372036854775807"}"#),
             (SqlValue::Blob(vec![0, 255]), r#"{"$blob":"AP8="}"#),
             (SqlValue::Text(vec![0xff]), r#"{"$text":"/w=="}"#),
+            (SqlValue::text("\u{1}\n\"\\"), r#""\u0001\n\"\\""#),
         ];
         for (value, json) in cases {
             assert_eq!(serde_json::to_string(&value).unwrap(), json);

@@ -18,7 +18,7 @@ use super::session::Kind;
 const MAX_VECTOR_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Most that is staged for one link, in bytes of messages.
-const MAX_STAGED_BYTES: u64 = 1024 * 1024 * 1024;
+const MAX_STAGED_BYTES: u64 = 256 * 1024 * 1024;
 
 impl Node {
     pub(super) fn handle_text(&mut self, id: LinkId, text: &str, now_ms: u64) {

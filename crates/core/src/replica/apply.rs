@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rtc_battery_proto::{Adopted, Dot, Operation, OperationKind, SqlValue, Tick, TransactionExtent, VersionVector};
+use rtc_battery_proto::{
+    Adopted, Columns, Dot, Operation, OperationKind, SqlValue, Tick, TransactionExtent, VersionVector,
+};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
@@ -33,6 +35,12 @@ pub struct Applied {
 
 /// Most operations of a merged transaction that are kept at hand for other peers; larger ones are read from the log again.
 const AT_HAND_OPERATIONS: usize = 1000;
+
+/// Transactions of our own that a peer may have and we not (a device restored from an older copy), at most.
+const MAX_OWN_AHEAD: u64 = 1_000_000;
+
+/// Operations beyond this time, in milliseconds since 1970 (the year 6429), are nobody's: to follow them would bring the clock to its end.
+const MAX_OPERATION_TS_MS: u64 = 1 << 47;
 
 /// Reasons that are told for one delta; a hostile one could have millions.
 const MAX_REASONS: usize = 16;
@@ -68,7 +76,12 @@ impl State {
         if !connection.is_autocommit() {
             return Err(StorageError::InTransaction);
         }
-        let news = covers.minus(&self.vector);
+        let mut news = covers.minus(&self.vector);
+        let own_last = self.next_dot().seq;
+        if news.origin(&self.node).and_then(|own| own.last()).is_some_and(|last| last > own_last + MAX_OWN_AHEAD) {
+            // Nobody has so many transactions of ours that we lack; to believe it would end our numbers.
+            news.replace_origin(self.node.clone(), Default::default());
+        }
         if news.is_empty() {
             return Ok(Applied::default());
         }
@@ -256,6 +269,10 @@ impl<'a> Merge<'a> {
         if !news.contains(&dot) {
             return Ok(());
         }
+        if operation.hlc.tick.ts > MAX_OPERATION_TS_MS {
+            self.applied.refuse(&operation, "its clock is beyond all time");
+            return Ok(());
+        }
         let Some(tx) = self.place(dot, extent, index)? else {
             self.applied.refuse(&operation, "it contradicts another operation of its transaction");
             return Ok(());
@@ -300,6 +317,9 @@ impl<'a> Merge<'a> {
     fn apply(&mut self, tx: i64, index: u32, operation: &Operation) -> Result<Outcome, StorageError> {
         if is_internal(&operation.table) && !operation.table.eq_ignore_ascii_case(SCHEMA) {
             return Ok(Outcome::Refused("the table belongs to RTC Battery".to_owned()));
+        }
+        if is_internal(&operation.table) && !schema::is_sound(operation) {
+            return Ok(Outcome::Refused("it is no table definition".to_owned()));
         }
         let Some(table) = self.state.tables.by_name(&operation.table).cloned() else { return Ok(Outcome::Waits) };
         let written = match written(&table, operation) {
@@ -407,12 +427,22 @@ impl<'a> Merge<'a> {
 
 /// The written columns by position.
 fn written(table: &Table, operation: &Operation) -> Result<Vec<(usize, SqlValue)>, Outcome> {
+    let columns = [Some(&operation.pk), operation.values.as_ref()];
+    if columns.into_iter().flatten().any(names_a_column_twice) {
+        return Err(Outcome::Refused("it names a column twice".to_owned()));
+    }
     if operation.kind == OperationKind::Delete {
         return Ok(Vec::new());
     }
     let values = operation.values.iter().flatten();
     let place = |(name, value): (&String, &SqlValue)| Some((table.column(name)?, value.clone()));
     values.map(|written| place(written).ok_or(Outcome::Waits)).collect()
+}
+
+/// SQLite folds ASCII case in names.
+fn names_a_column_twice(columns: &Columns) -> bool {
+    let names: BTreeSet<String> = columns.keys().map(|name| name.to_ascii_lowercase()).collect();
+    names.len() < columns.len()
 }
 
 /// The canonical key that the operation names. Its written columns must not say another one.

@@ -128,6 +128,12 @@ impl Facts {
             A::Attach { filename } if filename.is_empty() || filename == ":memory:" => self.allow_unwrapped(),
             A::Attach { .. } => self.refuse("only ':memory:' databases can be attached"),
             A::Detach { .. } => self.allow_unwrapped(),
+            // SQLite's own, for AUTOINCREMENT and ANALYZE.
+            A::CreateTable { table_name } if table_name.starts_with("sqlite_") => Authorization::Allow,
+            A::CreateTempTrigger { table_name, .. } if synced.contains(&table_name.to_ascii_lowercase()) => self
+                .refuse(format!(
+                    "a TEMP trigger on the synced table {table_name} would fire on merges, which is not supported yet"
+                )),
             A::CreateTable { table_name } => {
                 self.changes_schema = true;
                 if is_internal(table_name) {
@@ -148,7 +154,7 @@ impl Facts {
     }
 
     fn judge_pragma(&mut self, name: &str, value: Option<&str>) -> Authorization {
-        const FIXED: [&str; 10] = [
+        const FIXED: [&str; 15] = [
             "journal_mode",
             "page_size",
             "encoding",
@@ -159,6 +165,11 @@ impl Facts {
             "temp_store_directory",
             "data_store_directory",
             "ignore_check_constraints",
+            "temp_store",
+            "query_only",
+            "max_page_count",
+            "hard_heap_limit",
+            "soft_heap_limit",
         ];
         if value.is_some() && FIXED.iter().any(|fixed| name.eq_ignore_ascii_case(fixed)) {
             return self.refuse(format!("PRAGMA {name} is RTC Battery's to set"));

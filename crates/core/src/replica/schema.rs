@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rtc_battery_proto::{Operation, OperationKind};
 use rusqlite::fallible_iterator::FallibleIterator as _;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Batch, Connection, params};
@@ -21,6 +22,20 @@ use super::table::Table;
 pub(super) struct Tables {
     by_name: BTreeMap<String, Arc<Table>>,
     by_id: BTreeMap<i64, Arc<Table>>,
+}
+
+/// More columns than this in a primary key make a statement that SQLite does not compile.
+const MAX_KEY_COLUMNS: usize = 64;
+
+/// Whether an operation of a peer on the reserved table is one that a replica of ours writes: a new row, all text, for a table, whose id
+/// begins with its name.
+pub(super) fn is_sound(operation: &Operation) -> bool {
+    let text = |name: &str| operation.values.as_ref()?.get(name)?.as_text();
+    let (Some(id), Some(kind), Some(name), Some(_)) = (text("id"), text("kind"), text("name"), text("sql")) else {
+        return false;
+    };
+    let named = id.starts_with(&format!("{}(", name.to_ascii_lowercase()));
+    operation.kind == OperationKind::Insert && kind == "table" && named
 }
 
 /// The reserved table's name.
@@ -78,6 +93,10 @@ pub(super) fn register_created(connection: &Connection, tables: &mut Tables, nam
     let id = table_id(connection, name)?;
     let table = Table::describe(connection, id, name).map_err(StorageError::from)?;
     let table = table.ok_or_else(|| NotSynced::Refused(no_key(name)))?;
+    if table.key.len() > MAX_KEY_COLUMNS {
+        let message = format!("the primary key of table {name} has more than {MAX_KEY_COLUMNS} columns");
+        return Err(NotSynced::Refused(message));
+    }
     if has_unique_constraint(connection, name).map_err(StorageError::from)? {
         return Err(NotSynced::Refused(format!(
             "table {name} has a UNIQUE constraint beside its primary key, which cannot be replicated yet; leave it out"
@@ -154,7 +173,10 @@ fn validate(identity: &str, name: &str, sql: &str) -> Result<(), String> {
     let apart = create_apart(sql)?;
     match Table::describe(&apart, 0, name).map_err(|error| error.to_string())? {
         None => Err("it has no primary key, or another name".to_owned()),
-        Some(table) if table.identity() != identity => Err("its key is not what its id says".to_owned()),
+        Some(table) if table.identity() != identity || table.name != name => {
+            Err("its name or key is not what its id says".to_owned())
+        }
+        Some(table) if table.key.len() > MAX_KEY_COLUMNS => Err("its key has too many columns".to_owned()),
         Some(_) if has_unique_constraint(&apart, name).map_err(|error| error.to_string())? => {
             Err("it has a UNIQUE constraint".to_owned())
         }
@@ -173,7 +195,7 @@ fn create_apart(sql: &str) -> Result<Connection, String> {
     apart.authorizer(Some(only_create_table)).map_err(|error| error.to_string())?;
     run_one_statement(&apart, sql)?;
     apart.authorizer(None::<fn(AuthContext<'_>) -> Authorization>).map_err(|error| error.to_string())?;
-    let objects = "SELECT count(*) FROM sqlite_schema WHERE type <> 'index'";
+    let objects = "SELECT count(*) FROM sqlite_schema WHERE type <> 'index' AND name NOT GLOB 'sqlite_*'";
     let objects: i64 = apart.query_row(objects, [], |row| row.get(0)).map_err(|error| error.to_string())?;
     if objects == 1 { Ok(apart) } else { Err("it is not one table".to_owned()) }
 }

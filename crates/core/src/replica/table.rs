@@ -145,9 +145,12 @@ impl Table {
     /// Describes a table of the main schema. `None` if there is no table of this name or it has no primary key.
     pub(super) fn describe(connection: &Connection, id: i64, name: &str) -> rusqlite::Result<Option<Self>> {
         let (mut columns, mut key, mut names) = (Vec::new(), Vec::new(), Vec::new());
-        let kind = "SELECT wr, strict FROM pragma_table_list(?1) WHERE schema = 'main'";
-        let kind = connection.query_row(kind, [name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        let Some((without_rowid, strict)) = kind else { return Ok(None) };
+        let kind = "SELECT wr, strict, name FROM pragma_table_list(?1) WHERE schema = 'main'";
+        let kind = connection.query_row(kind, [name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+        let Some((without_rowid, strict, name)) = kind else { return Ok(None) };
+        // As SQLite spells it, and so the pre-update hook.
+        let (name, without_rowid, strict): (String, bool, bool) = (name, without_rowid, strict);
+        let name = name.as_str();
         let mut info = connection.prepare(
             "SELECT name, cid, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?1, 'main') ORDER BY cid",
         )?;
@@ -197,7 +200,7 @@ impl Table {
                 format!("{} {affinity:?} {collation:?}", name.to_ascii_lowercase())
             })
             .collect();
-        format!("{}({})", self.name.to_ascii_lowercase(), key.join(", ")).to_lowercase()
+        format!("{}({})", self.name.to_ascii_lowercase(), key.join(", ")).to_ascii_lowercase()
     }
 }
 
