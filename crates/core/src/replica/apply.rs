@@ -166,10 +166,8 @@ impl State {
 
     /// Stores vector, version and clock as they are with the new dots. The vector in memory follows after the COMMIT.
     fn save_news(&mut self, connection: &Connection, news: &VersionVector) -> Result<(), StorageError> {
-        let mut vector = self.vector.clone();
-        vector.merge(news);
         for (origin, ranges) in news.iter() {
-            self.origins.save(connection, &vector, origin)?;
+            self.save_dots(connection, origin, ranges.iter())?;
             let dots = ranges.iter().map(|(first, last)| last - first + 1).fold(0, u64::saturating_add);
             self.version = self.version.saturating_add(dots);
         }

@@ -274,11 +274,22 @@ impl State {
         })?;
         let dot = self.next_dot();
         let sealed = commit::seal(connection, &mut self.origins, &mut self.numbers, dot, first, &changes)?;
-        let mut vector = self.vector.clone();
-        vector.insert(sealed.dot.clone());
-        self.origins.save(connection, &vector, &self.node)?;
+        let Dot { origin, seq } = &sealed.dot;
+        self.save_dots(connection, origin, [(*seq, *seq)])?;
         store::save_progress(connection, self.version + 1, sealed.last)?;
         Ok(Some(sealed))
+    }
+
+    /// Stores that these transactions of an origin are here too. The vector in memory follows after the COMMIT.
+    pub(super) fn save_dots(
+        &mut self,
+        connection: &Connection,
+        origin: &ReplicaId,
+        dots: impl IntoIterator<Item = (u64, u64)>,
+    ) -> Result<(), StorageError> {
+        let mut have = self.vector.origin(origin).cloned().unwrap_or_default();
+        dots.into_iter().for_each(|(first, last)| have.insert(first, last));
+        self.origins.save(connection, origin, &have)
     }
 
     /// The dot of this replica's next transaction.

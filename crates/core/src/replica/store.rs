@@ -153,16 +153,15 @@ impl Origins {
         self.nodes.get(&id).ok_or(StorageError::Corrupt("an origin that is not in rtc_origins"))
     }
 
-    /// Stores what `vector` says of one origin.
+    /// Stores which transactions of one origin are here.
     pub(super) fn save(
         &mut self,
         connection: &Connection,
-        vector: &VersionVector,
         node: &ReplicaId,
+        have: &SeqRanges,
     ) -> Result<(), StorageError> {
         let id = self.id(connection, node)?;
-        let have = vector.origin(node).cloned().unwrap_or_default();
-        let have = serde_json::to_string(&have).map_err(|_| StorageError::Corrupt("a version vector"))?;
+        let have = serde_json::to_string(have).map_err(|_| StorageError::Corrupt("a version vector"))?;
         connection.prepare_cached("UPDATE rtc_origins SET have = ?2 WHERE id = ?1")?.execute(params![id, have])?;
         Ok(())
     }
