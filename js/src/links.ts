@@ -70,7 +70,8 @@ export class Links {
       return link;
     } catch (error) {
       // Wrong ICE servers, or too many connections in this process.
-      this.report({ kind: 'linkFailed', link: id, reason: String(error) });
+      const reason = typeof RTCPeerConnection === 'undefined' ? 'this browser has no WebRTC' : String(error);
+      this.report({ kind: 'linkFailed', link: id, reason });
       return undefined;
     }
   }

@@ -33,7 +33,7 @@ pub(crate) const BUILD: &[Requirement] = &[NODE, CLANG_19, LLVM_AR_19, LIBCLANG,
 
 /// To build and to test.
 pub(crate) const TEST: &[Requirement] =
-    &[NODE, CLANG_19, LLVM_AR_19, LIBCLANG, CHROMIUM, FIREFOX, RUST_SRC, CLIPPY, RUSTFMT, NPM_PACKAGES];
+    &[NODE, CLANG_19, LLVM_AR_19, LIBCLANG, CHROMIUM, FIREFOX, WEBKIT, XVFB, RUST_SRC, CLIPPY, RUSTFMT, NPM_PACKAGES];
 
 const NODE: Requirement = Requirement {
     name: "Node 20 or newer, with npm",
@@ -81,6 +81,20 @@ const FIREFOX: Requirement = Requirement {
     met: |_| Ok(installed("firefox-esr")),
     provide: Provide::Apt(&["firefox-esr"]),
     hint: "install Firefox as `firefox-esr`",
+};
+
+const WEBKIT: Requirement = Requirement {
+    name: "WebKitGTK with its driver",
+    met: |_| Ok(installed("WebKitWebDriver")),
+    provide: Provide::Apt(&["webkit2gtk-driver"]),
+    hint: "install WebKitGTK's driver as `WebKitWebDriver`",
+};
+
+const XVFB: Requirement = Requirement {
+    name: "Xvfb, a screen for WebKitGTK, which has no headless mode",
+    met: |_| Ok(installed("Xvfb")),
+    provide: Provide::Apt(&["xvfb"]),
+    hint: "install Xvfb",
 };
 
 const RUST_SRC: Requirement = Requirement {
