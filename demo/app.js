@@ -1,4 +1,5 @@
-// The demo: one room, named by the URL's hash, and a SQL editor on its database. Uses nothing but the library's public API.
+// The demo: one room, named by the URL's hash, and a SQL editor on its database. Uses nothing but the library's public API. It runs as it
+// stands here, in browsers as old as the library's: no `?.`, no `??`, no `replaceChildren`.
 
 import { RTCBattery } from './rtc-battery.js';
 
@@ -48,7 +49,7 @@ async function enter() {
     signalingUrl: `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/signal`,
     token,
   });
-  const next = { battery, open: false, offline: false, query: undefined, rows: [], refreshing: undefined };
+  const next = { battery, open: false, offline: false, query: undefined, rows: [], shown: 0, refreshing: undefined };
   room = next;
   clear();
 
@@ -80,7 +81,7 @@ async function enter() {
   });
 
   try {
-    await previous?.battery.disconnect();
+    if (previous !== undefined) await previous.battery.disconnect();
     await battery.connect();
     await battery.exec(SCHEMA);
   } catch (error) {
@@ -101,7 +102,7 @@ function clear() {
   ui.trouble.hidden = true;
   ui['share-url'].value = location.href;
   ui.run.disabled = true;
-  ui.log.replaceChildren();
+  fill(ui.log);
   ui.sql.value = EXAMPLES['Show notes'];
   ui.outcome.textContent = '';
   showError(undefined);
@@ -190,9 +191,14 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
+function fill(parent, ...children) {
+  parent.textContent = '';
+  parent.append(...children);
+}
+
 function showPeers(state) {
   const peers = room.battery.getPeers();
-  ui.peers.replaceChildren(...peers.map((peer) => element('li', { title: peer }, short(peer))));
+  fill(ui.peers, ...peers.map((peer) => element('li', { title: peer }, short(peer))));
   ui.nobody.hidden = peers.length > 0;
   const [word, text] =
     state === 'failed'
@@ -210,24 +216,24 @@ function showPeers(state) {
 
 function showError(error) {
   ui.error.hidden = error === undefined;
-  ui.error.textContent = error?.message ?? '';
+  ui.error.textContent = error === undefined ? '' : error.message;
   if (error === undefined) ui.sql.removeAttribute('aria-invalid');
   else ui.sql.setAttribute('aria-invalid', 'true');
 }
 
 function showResult(result, again = false) {
-  const { columns, values } = result ?? { columns: [], values: [] };
+  const { columns, values } = result || { columns: [], values: [] };
   const old = again ? new Set(room.rows.map(identity)) : undefined;
   room.rows = values;
-  room.shown = again ? Math.max(room.shown ?? 0, ROWS_AT_ONCE) : ROWS_AT_ONCE;
+  room.shown = again ? Math.max(room.shown, ROWS_AT_ONCE) : ROWS_AT_ONCE;
   ui.live.hidden = room.query === undefined;
   ui.count.textContent = result === undefined ? '' : counted(values.length, 'row');
   ui.empty.hidden = values.length > 0;
   ui.empty.textContent =
     result === undefined ? 'Opening the database…' : 'No rows. “Add a note” above writes one; it appears here and on every device with the link.';
   ui['table-box'].hidden = values.length === 0;
-  ui.columns.replaceChildren(element('tr', {}, ...columns.map((name) => element('th', { scope: 'col' }, name))));
-  ui.rows.replaceChildren(...tableRows(values.slice(0, room.shown), old));
+  fill(ui.columns, element('tr', {}, ...columns.map((name) => element('th', { scope: 'col' }, name))));
+  fill(ui.rows, ...tableRows(values.slice(0, room.shown), old));
   showMore();
 }
 
