@@ -6,11 +6,11 @@
 use rtc_battery_proto::PeerId;
 use rtc_battery_proto::frame::Reassembly;
 
+use super::courtesy::{Courtesy, Language, Turn};
 use super::io::LinkState;
 use super::keepalive::{Keepalive, Pulse};
 use super::negotiation::Negotiation;
 use super::outbox::Outbox;
-use super::session::{Kind, Session};
 
 /// A first connection is not given up earlier, in milliseconds.
 const GIVE_UP_MS: u64 = 39_500;
@@ -38,13 +38,30 @@ pub(super) struct Link {
 /// An open channel.
 #[derive(Debug)]
 pub(super) struct Channel {
-    pub(super) session: Session,
+    pub(super) courtesy: Courtesy,
     pub(super) outbox: Outbox,
     pub(super) reassembly: Reassembly,
     pub(super) keepalive: Keepalive,
     pub(super) opened_at_ms: u64,
-    /// Bytes of a series that is being staged; 0 when there is none.
-    pub(super) staged_bytes: u64,
+}
+
+impl Channel {
+    /// Whose turn it is to speak; what courtesy demands is said here.
+    pub(super) fn turn(&mut self) -> Turn {
+        if !self.outbox.wants_message() {
+            return Turn::Silence;
+        }
+        let turn = self.courtesy.turn();
+        let Turn::Say(message) = turn else { return turn };
+        self.say(message);
+        Turn::Silence
+    }
+
+    /// Takes the next message, asked for by [`turn`](Self::turn).
+    pub(super) fn say(&mut self, message: String) {
+        let framed = !self.courtesy.is_plain();
+        self.outbox.push(message, framed);
+    }
 }
 
 /// What time brought.
@@ -81,8 +98,8 @@ impl Link {
     }
 
     /// What is known of the peer's language, once the channel is open.
-    pub(super) fn session_kind(&self) -> Option<Kind> {
-        self.channel.as_ref().map(|channel| channel.session.kind())
+    pub(super) fn language(&self) -> Option<Language> {
+        self.channel.as_ref().map(|channel| channel.courtesy.language())
     }
 
     /// Whether the connection came about, so that it no longer depends on signaling.
@@ -93,12 +110,11 @@ impl Link {
     pub(super) fn open_channel(&mut self, max_message_bytes: Option<u32>, now_ms: u64) {
         let opened_by_us = self.offered_first;
         self.channel.get_or_insert_with(|| Channel {
-            session: Session::new(opened_by_us, now_ms),
+            courtesy: Courtesy::new(opened_by_us, now_ms),
             outbox: Outbox::new(max_message_bytes),
             reassembly: Reassembly::default(),
             keepalive: Keepalive::new(now_ms),
             opened_at_ms: now_ms,
-            staged_bytes: 0,
         });
     }
 
@@ -153,10 +169,10 @@ impl Link {
         if self.leave_at_ms.is_some_and(|at| at <= now_ms) {
             return Some(Due::Close);
         }
-        channel.session.handle_timeout(now_ms);
+        channel.courtesy.handle_timeout(now_ms);
         match channel.keepalive.check(now_ms) {
             Pulse::Gone => return Some(Due::Gone),
-            Pulse::PingDue => channel.session.ping(),
+            Pulse::PingDue => channel.courtesy.ping(),
             Pulse::Fine => {}
         }
         let restart = can_signal && self.restart_at_ms().is_some_and(|at| at <= now_ms);
@@ -167,7 +183,7 @@ impl Link {
     pub(super) fn wake_at_ms(&self, can_signal: bool) -> u64 {
         let Some(channel) = &self.channel else { return self.give_up_at_ms };
         let restart = self.restart_at_ms().filter(|_| can_signal);
-        let others = [channel.session.wake_at_ms(), self.leave_at_ms, restart].into_iter().flatten();
+        let others = [channel.courtesy.wake_at_ms(), self.leave_at_ms, restart].into_iter().flatten();
         others.fold(channel.keepalive.wake_at_ms(), u64::min)
     }
 

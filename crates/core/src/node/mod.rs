@@ -9,7 +9,9 @@
 //! them is in `rendezvous` (signaling to links), `conversation` (links to messages) and `replication` (messages to the replica and back).
 
 mod conversation;
+mod courtesy;
 mod description;
+mod hearing;
 mod inbox;
 mod io;
 mod keepalive;
@@ -25,12 +27,14 @@ mod plain;
 mod random;
 mod rendezvous;
 mod replication;
+mod room;
 mod session;
 mod signaling;
 mod sleep;
 
 pub use io::{DescriptionKind, Effect, ErrorCode, Event, Input, LinkId, LinkState, Output, SessionDescription};
-pub use node::{Config, Node};
+pub use node::Node;
+pub use room::Config;
 
 /// `bufferedAmountLowThreshold` of every channel, in bytes.
 pub const LOW_WATER_BYTES: u32 = 128 * 1024;

@@ -13,9 +13,9 @@ use super::description::{Candidate, Origin};
 use super::io::{DescriptionKind, Effect, ErrorCode, Event, LinkId, LinkState, SessionDescription};
 use super::link::Link;
 use super::negotiation::{Action, AnswerFor, Negotiation, OfferFor, keep_waiting};
-use super::node::Node;
 use super::outputs::excerpt;
 use super::peers::{OFFER_WAIT_MS, Peer};
+use super::room::Room;
 
 /// Why a link is closed, and so what follows.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +28,7 @@ pub(super) enum Ending<'a> {
     Meant,
 }
 
-impl Node {
+impl Room {
     pub(super) fn handle_signaling(&mut self, text: &str, now_ms: u64) {
         let was_joined = self.signaling.is_joined();
         let message = self.signaling.handle_text(text, now_ms, &mut self.random, &mut self.outputs);
@@ -185,7 +185,7 @@ impl Node {
     }
 
     /// Does what the negotiation of a link wants done.
-    pub(super) fn perform(&mut self, link: LinkId, actions: Vec<Action>) {
+    fn perform(&mut self, link: LinkId, actions: Vec<Action>) {
         let Some(to) = self.links.get(&link).map(|link| link.peer.clone()) else { return };
         for action in actions {
             let effect = match action {
@@ -229,6 +229,16 @@ impl Node {
         id
     }
 
+    /// Restarts ICE.
+    pub(super) fn restart(&mut self, id: LinkId) {
+        let mut actions = Vec::new();
+        if let Some(link) = self.links.get_mut(&id) {
+            link.note_restart();
+            link.negotiation.restart(&mut actions);
+        }
+        self.perform(id, actions);
+    }
+
     /// A link broke or never came about.
     pub(super) fn lose(&mut self, id: LinkId, reason: &str, now_ms: u64) {
         self.drop_link(id, Ending::Lost(reason), now_ms);
@@ -238,7 +248,7 @@ impl Node {
     pub(super) fn drop_link(&mut self, id: LinkId, ending: Ending<'_>, now_ms: u64) -> Option<Link> {
         let link = self.links.remove(&id)?;
         self.outputs.effect(Effect::CloseLink { link: id });
-        self.release(id, &link);
+        self.ended.push((id, link.peer.clone()));
         let Some(peer) = self.peers.find_mut(&link.peer).filter(|peer| peer.link == Some(id)) else {
             return Some(link);
         };
@@ -264,11 +274,11 @@ impl Node {
         self.detach(id);
         let Some(link) = self.links.get_mut(&id) else { return };
         match &mut link.channel {
-            Some(channel) if channel.session.is_ready() => {
-                channel.session.say_bye();
+            Some(channel) if channel.courtesy.is_ready() => {
+                channel.courtesy.say_bye();
                 link.leave(now_ms);
             }
-            Some(channel) if channel.session.is_leaving() => {}
+            Some(channel) if channel.courtesy.is_leaving() => {}
             _ => {
                 self.drop_link(id, Ending::Meant, now_ms);
             }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use rtc_battery_proto::{PeerId, VersionVector};
 
+use super::courtesy::Language;
 use super::inbox::{Item, Work};
 use super::io::{Event, LinkId};
-use super::link::{Channel, Link};
+use super::link::Link;
 use super::live::Live;
 use super::node::Node;
-use super::session::Kind;
 use crate::Now;
 use crate::replica::{Applied, StorageError};
 
@@ -34,17 +34,22 @@ impl Node {
         for committed in self.replica.take_committed(self.saved.version) {
             let covers = committed.covers.clone();
             self.saved.vector.merge(&covers);
-            if !self.links.values().any(Link::is_open) {
+            if !self.room.links.values().any(Link::is_open) {
                 continue;
             }
-            let for_plain = self.channels().any(|channel| channel.session.kind() == Kind::Plain);
+            let for_plain = self.room.links.values().any(|link| link.language() == Some(Language::Plain));
             let live = Live::of(committed, for_plain).map(Arc::new);
-            self.channels().for_each(|channel| channel.session.tell(&covers, live.as_ref()));
+            for (id, session) in &mut self.sessions {
+                if let Some(channel) = self.room.channel(*id) {
+                    session.tell(&channel.courtesy, &covers, live.as_ref());
+                }
+            }
         }
     }
 
     /// Applies what waits, unless the user's transaction is open, and asks for what is lacking then.
     pub(super) fn settle(&mut self, now: Now) -> Result<(), StorageError> {
+        self.release_ended();
         while !self.replica.in_transaction() {
             let Some(item) = self.inbox.pop() else {
                 self.ask(now.mono_ms);
@@ -71,7 +76,7 @@ impl Node {
             }
             Work::Import(file) => match self.replica.import(&file, now) {
                 Ok((applied, covers)) => self.note_applied(link, &peer, &covers, applied, now.mono_ms),
-                Err(error) => self.complain(&peer, &error.to_string(), now.mono_ms),
+                Err(error) => self.room.complain(&peer, &error.to_string(), now.mono_ms),
             },
             Work::ApplyStaged(operations, covers) => {
                 self.replica.stage(link.0, &operations)?;
@@ -84,14 +89,14 @@ impl Node {
 
     fn note_applied(&mut self, id: LinkId, peer: &PeerId, covers: &VersionVector, applied: Applied, now_ms: u64) {
         if applied.operations > 0 {
-            self.outputs.event(Event::Sync { peer: peer.clone(), operations: applied.operations });
+            self.room.outputs.event(Event::Sync { peer: peer.clone(), operations: applied.operations });
         }
         if let Some(reason) = applied.refused.first() {
-            self.complain(peer, reason, now_ms);
+            self.room.complain(peer, reason, now_ms);
         }
         let ours = self.replica.vector();
-        if let Some(channel) = self.links.get_mut(&id).and_then(|link| link.channel.as_mut()) {
-            channel.session.note_shared(covers, ours);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.note_shared(covers, ours);
         }
         if self.asking.as_ref().is_some_and(|asking| ours.covers(&asking.asked_for)) {
             self.stop_asking();
@@ -104,11 +109,11 @@ impl Node {
             return;
         }
         let ours = self.replica.vector();
-        for (&link, state) in &mut self.links {
-            let Some(channel) = &mut state.channel else { continue };
-            let asked_for = channel.session.offers(ours);
+        for (&link, session) in &mut self.sessions {
+            let Some(channel) = self.room.channel(link) else { continue };
+            let asked_for = session.offers(&channel.courtesy, ours);
             if !asked_for.is_empty() {
-                channel.session.ask();
+                session.ask();
                 self.asking = Some(Asking { link, asked_for, progress_at_ms: now_ms });
                 return;
             }
@@ -120,8 +125,8 @@ impl Node {
         let Some(asking) = self.asking.take() else { return };
         self.ask_due = true;
         let ours = self.replica.vector();
-        if let Some(channel) = self.links.get_mut(&asking.link).and_then(|link| link.channel.as_mut()) {
-            channel.session.note_unmet(&asking.asked_for, ours);
+        if let Some(session) = self.sessions.get_mut(&asking.link) {
+            session.note_unmet(&asking.asked_for, ours);
         }
     }
 
@@ -138,18 +143,17 @@ impl Node {
         Some(asking.progress_at_ms + STALL_MS)
     }
 
-    /// A link is gone, and what it was about to bring with it.
-    pub(super) fn release(&mut self, id: LinkId, link: &Link) {
-        if link.channel.as_ref().is_some_and(|channel| channel.staged_bytes > 0) {
-            self.inbox.drop_staged(id, &link.peer);
+    /// Forgets the sessions of links that are gone, and what they were about to bring.
+    fn release_ended(&mut self) {
+        for (id, peer) in std::mem::take(&mut self.room.ended) {
+            let session = self.sessions.remove(&id);
+            if session.is_some_and(|session| session.staged_bytes > 0) {
+                self.inbox.drop_staged(id, &peer);
+            }
+            if self.asking.as_ref().is_some_and(|asking| asking.link == id) {
+                self.asking = None;
+                self.ask_due = true;
+            }
         }
-        if self.asking.as_ref().is_some_and(|asking| asking.link == id) {
-            self.asking = None;
-            self.ask_due = true;
-        }
-    }
-
-    fn channels(&mut self) -> impl Iterator<Item = &mut Channel> {
-        self.links.values_mut().filter_map(|link| link.channel.as_mut())
     }
 }

@@ -1,0 +1,111 @@
+//! From channels to messages: what a peer says in any language.
+//!
+//! Whatever comes, the session goes on: what is no message is dropped and told, seldom, with the peer's name. Only broken framing and
+//! more than fits close a link. Unknown types are ignored: they are what later versions add.
+
+use rtc_battery_proto::frame::MAX_MESSAGE_BYTES;
+use rtc_battery_proto::{DecodeError, Message, PeerId};
+
+use super::io::{ErrorCode, Event, LinkId};
+use super::outputs::excerpt;
+use super::rendezvous::Ending;
+use super::room::{Heard, Room};
+
+impl Room {
+    pub(super) fn handle_text(&mut self, id: LinkId, text: &str, now_ms: u64) -> Option<Heard> {
+        let link = self.links.get_mut(&id)?;
+        // A message is as good as word that the channel is open.
+        link.open_channel(None, now_ms);
+        link.channel.as_mut()?.keepalive.heard(now_ms);
+        if text.len() > MAX_MESSAGE_BYTES {
+            self.cut_off(id, "it sent more than fits", now_ms);
+            return None;
+        }
+        self.handle_message(id, text, now_ms)
+    }
+
+    pub(super) fn handle_binary(&mut self, id: LinkId, bytes: &[u8], now_ms: u64) -> Option<Heard> {
+        let link = self.links.get_mut(&id)?;
+        link.open_channel(None, now_ms);
+        let channel = link.channel.as_mut()?;
+        channel.keepalive.heard(now_ms);
+        match channel.reassembly.push(bytes) {
+            Ok(whole) => self.handle_message(id, &whole?, now_ms),
+            Err(error) => {
+                self.cut_off(id, &format!("it sent {error}"), now_ms);
+                None
+            }
+        }
+    }
+
+    fn handle_message(&mut self, id: LinkId, text: &str, now_ms: u64) -> Option<Heard> {
+        let link = self.links.get_mut(&id)?;
+        let peer = link.peer.clone();
+        link.channel.as_mut()?.courtesy.heard();
+        let message = match Message::decode(text) {
+            Ok(message) => message,
+            Err(error) => {
+                self.take_for_plain(id, &peer);
+                if !matches!(error, DecodeError::UnknownType(_)) {
+                    self.complain(&peer, &format!("it sent {error}"), now_ms);
+                }
+                return None;
+            }
+        };
+        // What hello means is for the owner to say.
+        if !matches!(message, Message::Hello(_)) {
+            self.take_for_plain(id, &peer);
+        }
+        match message {
+            Message::Ping => self.channel(id)?.courtesy.handle_ping(),
+            Message::Pong => {}
+            Message::Bye => self.handle_bye(id, &peer, now_ms),
+            message => return Some(Heard { link: id, peer, message, size_bytes: text.len() }),
+        }
+        None
+    }
+
+    /// The peer has spoken, and does not speak our language unless it said so before.
+    pub(super) fn take_for_plain(&mut self, id: LinkId, peer: &PeerId) {
+        if let Some(channel) = self.channel(id) {
+            channel.courtesy.take_for_plain();
+        }
+        self.welcome(id, peer);
+    }
+
+    /// The peer has spoken, or need not: it can be talked to.
+    pub(super) fn welcome(&mut self, id: LinkId, peer: &PeerId) {
+        let current = self.peers.find_mut(peer).filter(|entry| entry.link == Some(id) && !entry.joined);
+        if let Some(entry) = current {
+            entry.joined = true;
+            self.outputs.event(Event::PeerJoin { peer: peer.clone() });
+        }
+    }
+
+    fn handle_bye(&mut self, id: LinkId, peer: &PeerId, now_ms: u64) {
+        let left = self.channel(id).is_some_and(|channel| channel.courtesy.is_leaving());
+        self.leave(id, now_ms);
+        if left {
+            // Ours was answered, or both have crossed.
+            self.drop_link(id, Ending::Meant, now_ms);
+        } else if let Some(entry) = self.peers.find_mut(peer) {
+            entry.leave();
+        }
+    }
+
+    /// Closes a link over which nothing more is to come, and says so. A new one will be made.
+    pub(super) fn cut_off(&mut self, id: LinkId, reason: &str, now_ms: u64) {
+        if let Some(peer) = self.links.get(&id).map(|link| link.peer.clone()) {
+            self.complain(&peer, reason, now_ms);
+            self.lose(id, reason, now_ms);
+        }
+    }
+
+    /// Tells the user that a peer sent something bad, unless that was told just before.
+    pub(super) fn complain(&mut self, peer: &PeerId, what: &str, now_ms: u64) {
+        if self.peers.find_mut(peer).is_some_and(|entry| entry.may_complain(now_ms)) {
+            let message = format!("Ignored what peer {peer} sent: {}.", excerpt(what));
+            self.outputs.error(ErrorCode::BadMessage, message, Some(peer));
+        }
+    }
+}
