@@ -13,8 +13,8 @@ export type LinkEffect = Extract<Effect, { link: LinkId }>;
 /** What the page reports of links. */
 export type LinkInput = Extract<Input, { link: LinkId }>;
 
-/** What the user may want to know. That the node has left its room is answered as a call is. */
-export type UserEvent = Exclude<Event, { kind: 'closed' }>;
+/** What the user may want to know. That the node has left its room is answered as a call is; only messengers tell of single operations. */
+export type UserEvent = Exclude<Event, { kind: 'closed' | 'operation' | 'answered' | 'unanswered' }>;
 
 /** What the page asks the worker to do, and what comes back. */
 export interface Calls {

@@ -1,5 +1,5 @@
-//! The sans-IO core of RTC Battery: a [`Replica`] (a SQLite database that captures and merges) and a [`Node`] (a room of peers that
-//! syncs one). No socket, no clock, no randomness, no browser: hosts feed [`Input`](node::Input)s with the time they came and perform
+//! The sans-IO core of RTC Battery: a [`Replica`] (a SQLite database that captures and merges) a [`Node`] (a room of peers that
+//! syncs one) and a [`Messenger`] (a room of peers without one). No socket, no clock, no randomness, no browser: hosts feed [`Input`](node::Input)s with the time they came and perform
 //! [`Effect`](node::Effect)s.
 
 #![forbid(unsafe_code)]
@@ -8,6 +8,6 @@ pub mod node;
 mod now;
 pub mod replica;
 
-pub use node::Node;
+pub use node::{Messenger, Node};
 pub use now::Now;
 pub use replica::Replica;

@@ -85,6 +85,12 @@ pub struct Dot {
 pub const MAX_SEQ: u64 = (1 << 53) - 1;
 
 impl Operation {
+    /// The operation with the specification's fields and no others.
+    #[must_use]
+    pub fn into_plain(self) -> Self {
+        Self { seq: None, tx: None, adopted: None, ..self }
+    }
+
     /// The dot of the operation's transaction and the operation's index in it, if it carries them and they are consistent.
     #[must_use]
     pub fn place(&self) -> Option<(Dot, TransactionExtent, u32)> {
@@ -146,9 +152,8 @@ mod tests {
 
     #[test]
     fn plain_operations_have_the_specifications_fields_only() {
-        let mut op = update();
-        (op.seq, op.tx) = (None, None);
-        let json = serde_json::to_value(&op).unwrap();
+        let adopted = Some(Adopted { by: ReplicaId::new("m").unwrap(), index: 4 });
+        let json = serde_json::to_value(Operation { adopted, ..update() }.into_plain()).unwrap();
         let keys: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
         assert_eq!(keys, ["hlc", "pk", "table", "type", "values"]);
     }

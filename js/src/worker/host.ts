@@ -167,12 +167,19 @@ export class Host {
   }
 
   private tell(event: Event): void {
-    if (event.kind === 'closed') {
-      this.left();
-      return;
+    switch (event.kind) {
+      case 'closed':
+        this.left();
+        break;
+      case 'operation':
+      case 'answered':
+      case 'unanswered':
+        // Told by messengers, not by nodes.
+        break;
+      default:
+        this.tellStatus();
+        this.page.tell(event);
     }
-    this.tellStatus();
-    this.page.tell(event);
   }
 
   private tellStatus(): void {

@@ -17,7 +17,7 @@ const MAX_STAGED_BYTES: u64 = 256 * 1024 * 1024;
 
 impl Node {
     pub(super) fn handle_heard(&mut self, heard: Heard, now_ms: u64) {
-        let Heard { link: id, peer, message, size_bytes } = heard;
+        let Heard { link: id, peer, message: Ok(message), size_bytes } = heard else { return };
         let tells_vector = matches!(message, Message::Hello(_) | Message::Vector { .. } | Message::SyncRequest(_));
         if tells_vector && size_bytes > MAX_VECTOR_MESSAGE_BYTES {
             return self.room.complain(&peer, "it sent a version vector that is too long", now_ms);

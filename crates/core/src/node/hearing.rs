@@ -42,31 +42,22 @@ impl Room {
         let link = self.links.get_mut(&id)?;
         let peer = link.peer.clone();
         link.channel.as_mut()?.courtesy.heard();
-        let message = match Message::decode(text) {
-            Ok(message) => message,
-            Err(error) => {
-                self.take_for_plain(id, &peer);
-                if !matches!(error, DecodeError::UnknownType(_)) {
-                    self.complain(&peer, &format!("it sent {error}"), now_ms);
-                }
-                return None;
-            }
-        };
+        let message = Message::decode(text);
         // What hello means is for the owner to say.
-        if !matches!(message, Message::Hello(_)) {
+        if !matches!(message, Ok(Message::Hello(_))) {
             self.take_for_plain(id, &peer);
         }
-        match message {
-            Message::Ping => self.channel(id)?.courtesy.handle_ping(),
-            Message::Pong => {}
-            Message::Bye => self.handle_bye(id, &peer, now_ms),
-            message => return Some(Heard { link: id, peer, message, size_bytes: text.len() }),
+        match &message {
+            Ok(Message::Ping) => self.channel(id)?.courtesy.handle_ping(),
+            Ok(Message::Bye) => self.handle_bye(id, &peer, now_ms),
+            Ok(_) | Err(DecodeError::UnknownType(_)) => {}
+            Err(error) => self.complain(&peer, &format!("it sent {error}"), now_ms),
         }
-        None
+        Some(Heard { link: id, peer, message, size_bytes: text.len() })
     }
 
     /// The peer has spoken, and does not speak our language unless it said so before.
-    pub(super) fn take_for_plain(&mut self, id: LinkId, peer: &PeerId) {
+    fn take_for_plain(&mut self, id: LinkId, peer: &PeerId) {
         if let Some(channel) = self.channel(id) {
             channel.courtesy.take_for_plain();
         }
@@ -79,6 +70,15 @@ impl Room {
         if let Some(entry) = current {
             entry.joined = true;
             self.outputs.event(Event::PeerJoin { peer: peer.clone() });
+        }
+    }
+
+    /// The peer cannot be talked to over this link any more, and another has taken its place.
+    pub(super) fn unwelcome(&mut self, peer: &PeerId, id: LinkId) {
+        let joined = self.peers.find_mut(peer).filter(|entry| entry.link != Some(id) && entry.joined);
+        if let Some(entry) = joined {
+            entry.joined = false;
+            self.outputs.event(Event::PeerLeave { peer: peer.clone() });
         }
     }
 

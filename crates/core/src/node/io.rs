@@ -1,10 +1,10 @@
-//! What goes into a [`Node`](super::Node) and what comes out: the whole border between the core and a host.
+//! What goes into a [`Node`](super::Node) or a [`Messenger`](super::Messenger) and what comes out: the whole border between the core and a host.
 //!
 //! A host performs every [`Effect`] in order and reports what happened as an [`Input`]. It decides nothing: it keeps a table of links by
 //! [`LinkId`] and drops what it is told about an id it does not have. The TypeScript side of these types is generated
 //! from them (feature `ts`).
 
-use rtc_battery_proto::PeerId;
+use rtc_battery_proto::{Operation, PeerId};
 use serde::{Deserialize, Serialize};
 
 /// Names one RTCPeerConnection with its channel. Never used twice in one node's life, so whatever is reported late about a closed
@@ -12,6 +12,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "ts", derive(ts_rs::TS))]
 pub struct LinkId(pub u32);
+
+/// Names one request of a [`Messenger`](super::Messenger).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS))]
+pub struct RequestId(pub u32);
 
 /// An `RTCSessionDescriptionInit`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -236,6 +241,33 @@ pub enum Event {
         peer: PeerId,
         /// How many operations were new to us.
         operations: u32,
+    },
+    /// A peer told an operation that nobody asked for. From a [`Messenger`](super::Messenger) only.
+    Operation {
+        /// Who told it.
+        peer: PeerId,
+        /// The specification's fields and no others.
+        #[cfg_attr(feature = "ts", ts(type = "unknown"))]
+        operation: Box<Operation>,
+    },
+    /// A peer answered [`request_sync`](super::Messenger::request_sync). From a [`Messenger`](super::Messenger) only.
+    Answered {
+        /// Which request.
+        request: RequestId,
+        /// Who answered.
+        peer: PeerId,
+        /// All its operations, with the specification's fields and no others.
+        #[cfg_attr(feature = "ts", ts(type = "unknown[]"))]
+        operations: Vec<Operation>,
+    },
+    /// The answer to [`request_sync`](super::Messenger::request_sync) will not come. From a [`Messenger`](super::Messenger) only.
+    Unanswered {
+        /// Which request.
+        request: RequestId,
+        /// Who was asked.
+        peer: PeerId,
+        /// Why, for a person.
+        reason: String,
     },
     /// [`disconnect`](super::Node::disconnect) is complete: every peer was told, everything is closed.
     Closed,

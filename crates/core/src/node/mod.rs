@@ -1,22 +1,28 @@
-//! A room of peers that syncs one [`Replica`](crate::Replica).
+//! Rooms of peers: a [`Node`] syncs one [`Replica`](crate::Replica) there, a [`Messenger`] sends and receives operations and keeps none.
 //!
-//! [`Node`] is a state machine in the shape of quinn-proto's and str0m's: inputs and commands go in with the time they came, and
-//! [`poll_output`](Node::poll_output) gives effects to perform, events to tell and, when there is nothing left, the time to come back.
+//! Both are state machines in the shape of quinn-proto's and str0m's: inputs and commands go in with the time they came, and
+//! `poll_output` gives effects to perform, events to tell and, when there is nothing left, the time to come back.
 //!
-//! The rooms, each knowing as little as it can: `signaling` (the socket session), `peers` (who is here, when to dial), `negotiation` (offers,
-//! answers, candidates of one connection), `link` (its timers), `keepalive`, `outbox` (credit and frames), `session` (sync with one peer),
-//! `plain` (with one that speaks only the specification), `live` and `inbox` (what waits to be told and to be applied), `sleep`, `random`, `description`. `node` owns them; what runs between
-//! them is in `rendezvous` (signaling to links), `conversation` (links to messages) and `replication` (messages to the replica and back).
+//! What both are built on is the `room`: peers that one can talk to. It owns `signaling` (the socket session), `peers` (who is here, when to
+//! dial), `negotiation` and `description` (offers, answers, candidates of one connection), `link` (its timers), `courtesy` (first words, ping, bye),
+//! `keepalive`, `outbox` (credit and frames), `sleep` and `random`; what runs between them is in `rendezvous` (signaling to links) and
+//! `hearing` (channels to messages). It knows no operation.
+//!
+//! The `node` adds a `session` with each peer, in our language or `plain` (the specification's), `live` and `inbox` (what waits to be told
+//! and to be applied); `conversation` (messages to the inbox) and `replication` (the inbox to the replica and back) run between them. The `messenger` adds
+//! an `exchange` with each peer.
 
 mod conversation;
 mod courtesy;
 mod description;
+mod exchange;
 mod hearing;
 mod inbox;
 mod io;
 mod keepalive;
 mod link;
 mod live;
+mod messenger;
 mod negotiation;
 #[allow(clippy::module_inception, reason = "the node is what the module is named after")]
 mod node;
@@ -32,7 +38,10 @@ mod session;
 mod signaling;
 mod sleep;
 
-pub use io::{DescriptionKind, Effect, ErrorCode, Event, Input, LinkId, LinkState, Output, SessionDescription};
+pub use io::{
+    DescriptionKind, Effect, ErrorCode, Event, Input, LinkId, LinkState, Output, RequestId, SessionDescription,
+};
+pub use messenger::{Messenger, UnknownPeer};
 pub use node::Node;
 pub use room::Config;
 

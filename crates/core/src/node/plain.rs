@@ -19,6 +19,8 @@ const MAX_LIVE_BYTES: usize = 256 * 1024;
 
 const RESPONSE_START: &str = r#"{"type":"sync-response","operations":["#;
 const RESPONSE_END: &str = "]}";
+/// Additive: who reads it knows that the answer goes on; who does not takes each response for what it is.
+const RESPONSE_GOES_ON: &str = r#"],"more":true}"#;
 
 /// Operations as `op` messages. What only ours understand is left out.
 pub(super) fn messages(operations: &[Operation]) -> Vec<Arc<str>> {
@@ -135,7 +137,7 @@ impl Plain {
 
     /// As many of the read operations as fit in one message, possibly none: that is an answer too.
     fn response(&mut self, max_message_bytes: usize) -> String {
-        let room = max_message_bytes.saturating_sub(RESPONSE_START.len() + RESPONSE_END.len());
+        let room = max_message_bytes.saturating_sub(RESPONSE_START.len() + RESPONSE_GOES_ON.len());
         let mut message = RESPONSE_START.to_owned();
         while let Some(operation) = self.read.front() {
             let comma = usize::from(message.len() > RESPONSE_START.len());
@@ -150,7 +152,8 @@ impl Plain {
             }
             self.read.pop_front();
         }
-        message.push_str(RESPONSE_END);
+        let goes_on = self.reader.is_some() || !self.read.is_empty();
+        message.push_str(if goes_on { RESPONSE_GOES_ON } else { RESPONSE_END });
         message
     }
 }

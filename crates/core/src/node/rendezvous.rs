@@ -4,6 +4,7 @@
 //! negotiated with it before may have lost a message. Connections that came about do not depend on signaling and stay.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
 
 use rtc_battery_proto::PeerId;
 use rtc_battery_proto::signaling::{ClientMessage, ServerMessage};
@@ -15,7 +16,7 @@ use super::link::Link;
 use super::negotiation::{Action, AnswerFor, Negotiation, OfferFor, keep_waiting};
 use super::outputs::excerpt;
 use super::peers::{OFFER_WAIT_MS, Peer};
-use super::room::Room;
+use super::room::{Ended, Room};
 
 /// Why a link is closed, and so what follows.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,16 @@ pub(super) enum Ending<'a> {
     Replaced,
     /// On purpose.
     Meant,
+}
+
+impl fmt::Display for Ending<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(reason) => f.write_str(&excerpt(reason)),
+            Self::Replaced => f.write_str("the connection was replaced"),
+            Self::Meant => f.write_str("the connection was closed"),
+        }
+    }
 }
 
 impl Room {
@@ -248,7 +259,7 @@ impl Room {
     pub(super) fn drop_link(&mut self, id: LinkId, ending: Ending<'_>, now_ms: u64) -> Option<Link> {
         let link = self.links.remove(&id)?;
         self.outputs.effect(Effect::CloseLink { link: id });
-        self.ended.push((id, link.peer.clone()));
+        self.ended.push(Ended { link: id, peer: link.peer.clone(), reason: ending.to_string() });
         let Some(peer) = self.peers.find_mut(&link.peer).filter(|peer| peer.link == Some(id)) else {
             return Some(link);
         };

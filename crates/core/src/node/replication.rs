@@ -13,6 +13,7 @@ use super::io::{Event, LinkId};
 use super::link::Link;
 use super::live::Live;
 use super::node::Node;
+use super::room::Ended;
 use crate::Now;
 use crate::replica::{Applied, StorageError};
 
@@ -145,12 +146,12 @@ impl Node {
 
     /// Forgets the sessions of links that are gone, and what they were about to bring.
     fn release_ended(&mut self) {
-        for (id, peer) in std::mem::take(&mut self.room.ended) {
-            let session = self.sessions.remove(&id);
+        for Ended { link, peer, .. } in std::mem::take(&mut self.room.ended) {
+            let session = self.sessions.remove(&link);
             if session.is_some_and(|session| session.staged_bytes > 0) {
-                self.inbox.drop_staged(id, &peer);
+                self.inbox.drop_staged(link, &peer);
             }
-            if self.asking.as_ref().is_some_and(|asking| asking.link == id) {
+            if self.asking.as_ref().is_some_and(|asking| asking.link == link) {
                 self.asking = None;
                 self.ask_due = true;
             }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use rtc_battery_proto::{Message, PeerId};
+use rtc_battery_proto::{DecodeError, Message, PeerId};
 
 use super::io::{Effect, Event, Input, LinkId, Output};
 use super::link::{Channel, Due, Link};
@@ -46,9 +46,19 @@ enum Phase {
 pub(super) struct Heard {
     pub(super) link: LinkId,
     pub(super) peer: PeerId,
-    pub(super) message: Message,
+    /// What cannot be read was told to the user already.
+    pub(super) message: Result<Message, DecodeError>,
     /// How long it was as text.
     pub(super) size_bytes: usize,
+}
+
+/// A link that is gone.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) link: LinkId,
+    pub(super) peer: PeerId,
+    /// Why, for a person.
+    pub(super) reason: String,
 }
 
 #[derive(Debug)]
@@ -60,8 +70,8 @@ pub(super) struct Room {
     pub(super) peers: Peers,
     pub(super) links: BTreeMap<LinkId, Link>,
     pub(super) next_link: u32,
-    /// Links that are gone, and their peers, until the owner takes note.
-    pub(super) ended: Vec<(LinkId, PeerId)>,
+    /// Links that are gone, until the owner takes note.
+    pub(super) ended: Vec<Ended>,
     phase: Phase,
     sleep: SleepWatch,
 }
@@ -206,6 +216,12 @@ impl Room {
     /// The peers that can be talked to.
     pub(super) fn joined(&self) -> Vec<PeerId> {
         self.peers.joined().cloned().collect()
+    }
+
+    /// The same, with their links.
+    pub(super) fn joined_links(&self) -> Vec<(PeerId, LinkId)> {
+        let links = self.peers.joined().filter_map(|id| Some((id.clone(), self.peers.find(id)?.link?)));
+        links.collect()
     }
 
     pub(super) fn channel(&mut self, id: LinkId) -> Option<&mut Channel> {

@@ -52,6 +52,15 @@ fn names(connection: &Connection, select: &str) -> rusqlite::Result<Vec<String>>
     names.collect()
 }
 
+/// The rows of a plain SQLite file as operations, and why some of its tables are left out.
+///
+/// # Errors
+/// [`ImportError`] where the file is no sound SQLite file.
+pub(crate) fn operations_of_file(bytes: &[u8]) -> Result<(Vec<Operation>, Vec<String>), ImportError> {
+    let (tables, left_out) = read(bytes)?;
+    Ok((tables.into_iter().flat_map(|table| table.operations).collect(), left_out))
+}
+
 /// Reads the tables of a file, and why some of them cannot be taken.
 pub(super) fn read(bytes: &[u8]) -> Result<(Vec<FileTable>, Vec<String>), ImportError> {
     read_file(bytes).map_err(|error| ImportError(error.to_string()))

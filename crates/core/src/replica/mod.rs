@@ -34,6 +34,7 @@ pub use apply::Applied;
 pub use delta::{DeltaChunk, DeltaEnd, DeltaReader};
 pub use error::{OpenError, StorageError};
 pub use file::ImportError;
+pub(crate) use file::operations_of_file;
 pub use limits::MAX_ROW_BYTES;
 pub use query::{Params, QueryResult, Scope, SqlError};
 pub use replica::{Committed, Replica};

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use rtc_battery_core::node::{ErrorCode, Event, Input, LinkId, Node};
+use rtc_battery_core::node::{ErrorCode, Event, Input, LinkId};
 use rtc_battery_proto::frame::Reassembly;
 use rtc_battery_proto::{Message, PeerId};
 
+use super::Member;
 use super::connection::Connection;
 
 pub struct Host {
-    pub node: Node,
+    pub node: Member,
     pub socket: Option<u32>,
     pub links: BTreeMap<LinkId, Connection>,
     pub wake_at_ms: Option<u64>,
@@ -41,7 +42,7 @@ pub struct Said {
 }
 
 impl Host {
-    pub fn new(node: Node) -> Self {
+    pub fn new(node: Member) -> Self {
         Self {
             copied_version: node.version(),
             node,

@@ -6,17 +6,19 @@
 
 mod connection;
 mod host;
+mod member;
 mod perform;
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rtc_battery_core::Now;
-use rtc_battery_core::node::{Config, Event, Input, LinkId, Node, Output};
+use rtc_battery_core::node::{Config, Event, Input, LinkId, Messenger, Node, Output, RequestId, UnknownPeer};
 use rtc_battery_core::replica::{Params, QueryResult, Replica, Scope};
-use rtc_battery_proto::{PeerId, ReplicaId, SqlValue};
+use rtc_battery_proto::{Operation, PeerId, ReplicaId, SqlValue};
 
 pub use self::host::{Frame, Host};
+pub use self::member::Member;
 use self::server::Server;
 
 /// One end of a link.
@@ -156,11 +158,22 @@ impl Net {
     }
 
     pub fn add_with(&mut self, replica: Replica) -> usize {
+        let node = Node::new(self.config(), replica, self.now());
+        self.hosts.push(Host::new(Member::Node(Box::new(node))));
+        self.hosts.len() - 1
+    }
+
+    /// Another messenger, offline.
+    pub fn add_messenger(&mut self) -> usize {
+        let messenger = Messenger::new(&self.config(), self.now());
+        self.hosts.push(Host::new(Member::Messenger(Box::new(messenger))));
+        self.hosts.len() - 1
+    }
+
+    fn config(&mut self) -> Config {
         let mut seed = [0; 32];
         seed.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&self.draw().to_le_bytes()));
-        let config = Config { signaling_url: "ws://server/signal".into(), token: "room".into(), seed };
-        self.hosts.push(Host::new(Node::new(config, replica, self.now())));
-        self.hosts.len() - 1
+        Config { signaling_url: "ws://server/signal".into(), token: "room".into(), seed }
     }
 
     pub fn connect(&mut self, host: usize) {
@@ -177,9 +190,23 @@ impl Net {
 
     pub fn exec(&mut self, host: usize, sql: &str) -> QueryResult {
         let now = self.now();
-        let result = self.hosts[host].node.exec(sql, &Params::None, Scope::Synced, now);
+        let result = self.hosts[host].node.node().exec(sql, &Params::None, Scope::Synced, now);
         self.poll(host);
         result.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    pub fn broadcast(&mut self, host: usize, operation: Operation) {
+        let now = self.now();
+        self.hosts[host].node.messenger().broadcast(operation, now);
+        self.poll(host);
+    }
+
+    /// Lets a messenger ask another host.
+    pub fn request_sync(&mut self, host: usize, from: usize) -> Result<RequestId, UnknownPeer> {
+        let (now, peer) = (self.now(), self.peer(from));
+        let request = self.hosts[host].node.messenger().request_sync(&peer, now);
+        self.poll(host);
+        request
     }
 
     /// Rows of `t`, with their types.
@@ -234,13 +261,14 @@ impl Net {
         // What was said last is still on its way.
         self.pass(1_000);
         assert!(self.is_converged());
-        let rows: Vec<_> = (0..self.hosts.len()).filter(|host| !self.hosts[*host].dead).collect();
+        let has_rows = |host: &Host| !host.dead && host.node.has_replica();
+        let rows: Vec<_> = (0..self.hosts.len()).filter(|host| has_rows(&self.hosts[*host])).collect();
         let rows: BTreeSet<_> = rows.into_iter().map(|host| self.rows(host)).collect();
         assert_eq!(rows.len(), 1, "seed {}: equal vectors, different rows", self.seed);
     }
 
     pub fn is_converged(&self) -> bool {
-        let mut living = self.hosts.iter().filter(|host| !host.dead);
+        let mut living = self.hosts.iter().filter(|host| !host.dead && host.node.has_replica());
         let Some(first) = living.next() else { return true };
         first.is_saved()
             && living.all(|host| host.is_saved() && host.node.replica().vector() == first.node.replica().vector())
@@ -344,12 +372,8 @@ impl Net {
         let line = |(n, host): (usize, &Host)| {
             let links: Vec<_> =
                 host.links.iter().map(|(id, link)| format!("{}:{:?} {:?}", id.0, link.partner, link.state)).collect();
-            format!(
-                "{n} {} peers {:?} links {links:?} vector {:?}",
-                host.node.peer_id(),
-                host.node.peers(),
-                host.node.replica().vector()
-            )
+            let vector = host.node.has_replica().then(|| host.node.replica().vector());
+            format!("{n} {} peers {:?} links {links:?} vector {vector:?}", host.node.peer_id(), host.node.peers())
         };
         self.hosts.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
     }
