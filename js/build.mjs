@@ -1,4 +1,4 @@
-// Bundles src into dist: the library as an ES module, the worker as a classic script (Firefox below 114 and Safari below 15 have
+// Bundles src into dist: the library and its SQL layer alone as ES modules, the worker as a classic script (Firefox below 114 and Safari below 15 have
 // no module workers). `cargo xtask build` runs this after wasm-bindgen and tsc.
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -15,5 +15,5 @@ const shared = {
   logLevel: 'warning',
 };
 
-await build({ ...shared, entryPoints: ['src/rtc-battery.ts'], format: 'esm', outfile: 'dist/rtc-battery.js' });
+await build({ ...shared, entryPoints: ['src/rtc-battery.ts', 'src/core.ts'], format: 'esm', outdir: 'dist' });
 await build({ ...shared, entryPoints: ['src/worker/main.ts'], format: 'iife', outfile: 'dist/worker.js' });

@@ -1,5 +1,7 @@
 // What a user says when making an RTCBattery, and what is made of it.
 
+import { defaultWasmUrl } from './wasm-file';
+
 /** How to open a database and meet its peers. */
 export interface RTCBatteryConfig {
   /** Signaling server. `ws:` or `wss:`; `http:`, `https:` and relative URLs are taken for their WebSocket counterparts. */
@@ -39,7 +41,7 @@ export function settingsOf(config: RTCBatteryConfig): Settings {
     iceServers: config.iceServers ?? [],
     dbName: config.dbName,
     workerUrl: config.workerUrl === undefined ? undefined : absolute(config.workerUrl),
-    wasmUrl: config.wasmUrl === undefined ? new URL('./rtc_battery.wasm', import.meta.url).href : absolute(config.wasmUrl),
+    wasmUrl: config.wasmUrl === undefined ? defaultWasmUrl() : absolute(config.wasmUrl),
   };
 }
 

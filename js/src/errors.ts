@@ -1,6 +1,7 @@
 // Everything that can go wrong, as a caller would tell it apart: SQL that failed, and the rest by a stable code.
 
 import type { ErrorCode } from './generated/ErrorCode';
+import type { Operation } from './operation';
 
 /** Why SQL failed. The message is SQLite's. */
 export class SqlError extends Error {
@@ -10,6 +11,8 @@ export class SqlError extends Error {
     message: string,
     /** SQLite's extended result code, such as 1555 for a duplicate primary key; 23 where RTC Battery itself refuses. */
     readonly code: number,
+    /** Of `SQLLayer.execute`: what statements before the failing one committed. */
+    readonly operations: Operation[] = [],
   ) {
     super(message);
   }
@@ -28,6 +31,12 @@ export type RTCBatteryErrorCode =
   | 'newer-format'
   /** A parameter is of a type that SQL does not know. */
   | 'bad-parameter'
+  /** An operation is none, or is not one that can be applied. */
+  | 'bad-operation'
+  /** A transaction is open: COMMIT or ROLLBACK first. */
+  | 'in-transaction'
+  /** After `SQLLayer.close()`. */
+  | 'closed'
   /** What was given to `importDatabase` is no sound SQLite file. */
   | 'bad-file'
   /** The browser's storage failed. */
@@ -65,10 +74,11 @@ export class DatabaseBusy extends RTCBatteryError {
 export interface Failure {
   readonly message: string;
   readonly code: number | RTCBatteryErrorCode;
+  readonly operations?: Operation[];
 }
 
 /** The error that a failure stands for. */
-export function toError({ message, code }: Failure): SqlError | RTCBatteryError {
-  if (typeof code === 'number') return new SqlError(message, code);
+export function toError({ message, code, operations }: Failure): SqlError | RTCBatteryError {
+  if (typeof code === 'number') return new SqlError(message, code, operations);
   return code === 'database-busy' ? new DatabaseBusy(message) : new RTCBatteryError(message, code);
 }

@@ -4,4 +4,6 @@ export { RTCBattery } from './battery';
 export type { RTCBatteryConfig } from './config';
 export { DatabaseBusy, RTCBatteryError, type RTCBatteryErrorCode, SqlError } from './errors';
 export type { RTCBatteryEvents } from './events';
+export type { HLC, Operation } from './operation';
+export { SQLLayer, type SQLLayerOptions } from './sql-layer';
 export type { QueryResult, SqlInput, SqlParams, SqlValue } from './values';

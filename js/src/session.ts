@@ -6,7 +6,7 @@ import { RTCBatteryError, toError } from './errors';
 import type { Listeners } from './events';
 import { Links } from './links';
 import type { UserEvent } from './messages';
-import type { QueryResult, SqlParams } from './values';
+import { bytesOf, type QueryResult, type SqlParams } from './values';
 import { type Notice, WorkerClient } from './worker-client';
 
 /** A session that is open, opening or closing. */
@@ -55,8 +55,8 @@ export class Session {
     return this.worker.call('export', undefined);
   }
 
-  import(file: Uint8Array): Promise<string[]> {
-    return this.worker.call('import', { file });
+  async import(file: Uint8Array): Promise<string[]> {
+    return this.worker.call('import', { file: bytesOf(file) });
   }
 
   /** Says goodbye to the peers and waits until everything is saved. */

@@ -1,5 +1,7 @@
 // What goes into SQL and what comes out of it.
 
+import { RTCBatteryError } from './errors';
+
 /** A value that SQL returned. An INTEGER is a `bigint` only where a number cannot hold it (beyond 2^53 - 1). */
 export type SqlValue = null | number | bigint | string | Uint8Array;
 
@@ -17,4 +19,14 @@ export interface QueryResult {
   values: SqlValue[][];
   /** Rows inserted, updated or deleted, by all statements together. */
   rowsAffected: number;
+}
+
+/**
+ * The bytes of a file.
+ * @throws RTCBatteryError of code `bad-file` where it is something else.
+ */
+export function bytesOf(file: unknown): Uint8Array {
+  if (ArrayBuffer.isView(file)) return new Uint8Array(file.buffer, file.byteOffset, file.byteLength);
+  if (file instanceof ArrayBuffer) return new Uint8Array(file);
+  throw new RTCBatteryError('the file is no Uint8Array', 'bad-file');
 }

@@ -2,8 +2,8 @@
 //!
 //! JSON has fewer types than SQL. What it cannot say plainly is an object with one `$` key: `{"$int":"9223372036854775807"}`
 //! beyond 2^53, `{"$blob":"base64"}`, `{"$real":"inf"}`, `{"$text":"base64"}` for text that is not UTF-8 or that JSON would
-//! swell (control characters). A REAL always has a
-//! fraction or an exponent. `true` and `false` of other programs are 1 and 0.
+//! swell (control characters). A REAL always has a fraction or an exponent; `{"$real":"1.0"}`, for who cannot write that (JavaScript), is
+//! read too. `true` and `false` of other programs are 1 and 0.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -146,6 +146,11 @@ impl<'de> Deserialize<'de> for SqlValue {
     }
 }
 
+/// A double's text; NaN is none that SQLite knows.
+fn real(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|real: &f64| !real.is_nan())
+}
+
 struct JsonValue;
 
 impl<'de> Visitor<'de> for JsonValue {
@@ -190,8 +195,7 @@ impl<'de> Visitor<'de> for JsonValue {
         let bytes = || BASE64.decode(&text).map_err(|_| de::Error::custom(format!("{tag} holds no base64")));
         let value = match tag.as_str() {
             "$int" => SqlValue::Integer(text.parse().map_err(|_| de::Error::custom("$int holds no 64-bit integer"))?),
-            "$real" if text == "inf" => SqlValue::Real(f64::INFINITY),
-            "$real" if text == "-inf" => SqlValue::Real(f64::NEG_INFINITY),
+            "$real" => SqlValue::Real(real(&text).ok_or_else(|| de::Error::custom("$real holds no double"))?),
             "$text" => SqlValue::Text(bytes()?),
             "$blob" => SqlValue::Blob(bytes()?),
             _ => return Err(de::Error::custom(format!("no SQL value has the key {tag:?}"))),
@@ -257,7 +261,20 @@ pub(crate) mod tests {
             assert_eq!(serde_json::to_string(&value).unwrap(), json);
         }
         assert_eq!(serde_json::from_str::<SqlValue>("true").unwrap(), SqlValue::Integer(1));
-        for bad in ["[]", "{}", r#"{"$int":1}"#, r#"{"$int":"1","x":2}"#, r#"{"$blob":"?"}"#, r#"{"a":"b"}"#] {
+        for (text, real) in [("1.0", 1.0), ("-0.0", -0.0), ("1e300", 1e300), ("-inf", f64::NEG_INFINITY)] {
+            let json = format!(r#"{{"$real":"{text}"}}"#);
+            assert_eq!(serde_json::from_str::<SqlValue>(&json).unwrap(), SqlValue::Real(real));
+        }
+        for bad in [
+            "[]",
+            "{}",
+            r#"{"$real":"nan"}"#,
+            r#"{"$real":""}"#,
+            r#"{"$int":1}"#,
+            r#"{"$int":"1","x":2}"#,
+            r#"{"$blob":"?"}"#,
+            r#"{"a":"b"}"#,
+        ] {
             assert!(serde_json::from_str::<SqlValue>(bad).is_err(), "{bad}");
         }
     }

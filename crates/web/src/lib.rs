@@ -6,14 +6,18 @@
 
 mod border;
 mod failure;
+mod layer;
 mod node;
+mod operations;
 mod params;
+mod random;
 mod room;
 mod storage;
 mod values;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
+pub use layer::MemoryLayer;
 pub use node::BatteryNode;
 pub use room::room_of;
 pub use storage::Storage;

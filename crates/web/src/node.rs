@@ -1,7 +1,7 @@
 //! The node in JavaScript: every method reads its arguments, calls the node's, and writes what it returned.
 
 use rtc_battery_core::node::Config;
-use rtc_battery_core::replica::{OpenError, Scope, SqlError, StorageError};
+use rtc_battery_core::replica::{Scope, StorageError};
 use rtc_battery_core::{Node, Replica};
 use rtc_battery_proto::{PeerId, ReplicaId};
 use rtc_battery_vfs::VFS_NAME;
@@ -10,9 +10,9 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::border::{self, JsConfig, JsInput, JsNow, JsOutput, JsQueryResult, read_now};
-use crate::failure::failure;
-use crate::params;
+use crate::failure::{failure, open_failure, sql_failure, storage_failure};
 use crate::storage::Storage;
+use crate::{params, random};
 
 /// A peer of a room, with the database in a [`Storage`].
 #[wasm_bindgen]
@@ -30,10 +30,13 @@ impl BatteryNode {
     #[wasm_bindgen(constructor)]
     pub fn open(storage: &Storage, config: &JsConfig, now: &JsNow) -> Result<Self, JsValue> {
         let connection = connect(storage).map_err(|error| storage_failure(&error.into()))?;
-        let fresh_id = ReplicaId::from_random(u128::from_be_bytes(random(config.replica_id())?));
+        let fresh_id = ReplicaId::from_random(u128::from_be_bytes(random::bytes(config.replica_id())?));
         let replica = Replica::open(connection, &config.room(), &fresh_id).map_err(|error| open_failure(&error))?;
-        let config =
-            Config { signaling_url: config.signaling_url(), token: config.token(), seed: random(config.seed())? };
+        let config = Config {
+            signaling_url: config.signaling_url(),
+            token: config.token(),
+            seed: random::bytes(config.seed())?,
+        };
         Ok(Self { node: Node::new(config, replica, read_now(now)) })
     }
 
@@ -58,8 +61,7 @@ impl BatteryNode {
         local: bool,
         now: &JsNow,
     ) -> Result<JsQueryResult, JsValue> {
-        let sql = sql.as_string().ok_or_else(|| params::refusal("the SQL is no string"))?;
-        let params = params::from_js(params)?;
+        let (sql, params) = params::statement(sql, params)?;
         let scope = if local { Scope::Local } else { Scope::Synced };
         let result = self.node.exec(&sql, &params, scope, read_now(now)).map_err(|error| sql_failure(&error))?;
         Ok(border::write_result(&result))
@@ -68,7 +70,7 @@ impl BatteryNode {
     /// The database as a plain SQLite file.
     ///
     /// # Errors
-    /// A failure with the code `storage`, also while a transaction is open.
+    /// Failures with the codes `in-transaction` and `storage`.
     #[wasm_bindgen(js_name = exportFile)]
     pub fn export_file(&self) -> Result<Vec<u8>, JsValue> {
         self.node.export().map_err(|error| storage_failure(&error))
@@ -77,9 +79,12 @@ impl BatteryNode {
     /// Takes in a plain SQLite file. Gives what was left out of it and why.
     ///
     /// # Errors
-    /// A failure with the code `bad-file`.
+    /// Failures with the codes `in-transaction` and `bad-file`.
     #[wasm_bindgen(js_name = importFile)]
     pub fn import_file(&mut self, file: &[u8], now: &JsNow) -> Result<Vec<String>, JsValue> {
+        if self.in_transaction() {
+            return Err(storage_failure(&StorageError::InTransaction));
+        }
         let applied = self.node.import(file, read_now(now));
         applied.map(|applied| applied.refused).map_err(|error| failure("bad-file", &error.to_string()))
     }
@@ -127,26 +132,4 @@ fn connect(storage: &Storage) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags_and_vfs(name, OpenFlags::default(), VFS_NAME)?;
     connection.pragma_update(None, "journal_mode", "MEMORY")?;
     Ok(connection)
-}
-
-fn random<const N: usize>(bytes: Vec<u8>) -> Result<[u8; N], JsValue> {
-    let length = bytes.len();
-    bytes.try_into().map_err(|_| failure("internal", &format!("{length} random bytes instead of {N}")))
-}
-
-fn sql_failure(error: &SqlError) -> JsValue {
-    failure(error.code, &error.message)
-}
-
-fn storage_failure(error: &StorageError) -> JsValue {
-    failure("storage", &error.to_string())
-}
-
-fn open_failure(error: &OpenError) -> JsValue {
-    let code = match error {
-        OpenError::Storage(_) => "storage",
-        OpenError::OtherRoom => "other-room",
-        OpenError::NewerFormat(_) => "newer-format",
-    };
-    failure(code, &error.to_string())
 }

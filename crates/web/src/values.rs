@@ -1,8 +1,18 @@
 //! SQL's values in JavaScript: null, number, bigint where a number cannot hold an INTEGER, string, Uint8Array.
 
-use js_sys::{ArrayBuffer, BigInt, Object, Reflect, Uint8Array};
+use std::fmt;
+
+use js_sys::{Array, ArrayBuffer, BigInt, Object, Reflect, Uint8Array};
 use rtc_battery_proto::{MAX_SAFE_INTEGER, SqlValue};
+use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
+
+#[wasm_bindgen]
+extern "C" {
+    /// As js-sys has it, for objects whose getters may throw.
+    #[wasm_bindgen(js_namespace = Object, js_name = entries, catch)]
+    fn own_entries(object: &JsValue) -> Result<Array, JsValue>;
+}
 
 /// A plain object.
 pub(crate) fn object(fields: &[(&str, JsValue)]) -> JsValue {
@@ -12,6 +22,26 @@ pub(crate) fn object(fields: &[(&str, JsValue)]) -> JsValue {
         let _ = Reflect::set(&object, &(*name).into(), value);
     }
     object.into()
+}
+
+/// Whether a value is an object that is nothing more: not an array, a Date, a Map, an instance of a class.
+pub(crate) fn is_plain(value: &JsValue) -> bool {
+    let prototype = |value: &JsValue| Reflect::get_prototype_of(value).ok().map(JsValue::from);
+    let Some(prototype_of_it) = prototype(value) else { return false };
+    // `Object.prototype`, of whichever window, is the one that has none itself.
+    prototype_of_it.is_null() || prototype(&prototype_of_it).is_some_and(|next| next.is_null())
+}
+
+/// An object's own properties.
+///
+/// # Errors
+/// What a getter threw.
+pub(crate) fn entries(object: &JsValue) -> Result<Vec<(String, JsValue)>, JsValue> {
+    let pair = |entry: JsValue| {
+        let entry: Array = entry.unchecked_into();
+        (entry.get(0).as_string().unwrap_or_default(), entry.get(1))
+    };
+    Ok(own_entries(object)?.iter().map(pair).collect())
 }
 
 /// What SQL returned. Text that is not UTF-8 shows U+FFFD where it is not.
@@ -42,6 +72,39 @@ pub(crate) enum NotAValue {
     TooLarge,
 }
 
+impl NotAValue {
+    /// What is wrong with the value, for a person.
+    pub(crate) fn about(self, value: &JsValue) -> String {
+        match self {
+            Self::TooLarge => "is a bigint beyond 64 bits".to_owned(),
+            Self::Kind => format!(
+                "is {}, which SQL does not know: pass null, a number, bigint, string, boolean or Uint8Array",
+                Strange(value)
+            ),
+        }
+    }
+}
+
+/// Says what a value is that should have been another: a number as it is, anything else by the name of its class or type.
+pub(crate) struct Strange<'a>(pub(crate) &'a JsValue);
+
+impl fmt::Display for Strange<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_null() || self.0.is_undefined() {
+            return f.write_str(if self.0.is_null() { "null" } else { "undefined" });
+        }
+        if let Some(number) = self.0.as_f64() {
+            return write!(f, "{number}");
+        }
+        let property = |object: &JsValue, name: &str| Reflect::get(object, &name.into()).ok();
+        let class = Some(self.0).filter(|value| value.is_object()).and_then(|value| property(value, "constructor"));
+        let class = class.and_then(|class| property(&class, "name")?.as_string());
+        let name = class.or_else(|| self.0.js_typeof().as_string()).unwrap_or_default();
+        let article = if name.starts_with(['A', 'E', 'I', 'O', 'a', 'e', 'i', 'o']) { "an" } else { "a" };
+        write!(f, "{article} {name}")
+    }
+}
+
 /// A parameter: a number without a fraction is an INTEGER as far as it is exact, booleans are 1 and 0, `undefined` is NULL.
 pub(crate) fn from_js(value: &JsValue) -> Result<SqlValue, NotAValue> {
     if value.is_null() || value.is_undefined() {
@@ -70,7 +133,11 @@ pub(crate) fn from_js(value: &JsValue) -> Result<SqlValue, NotAValue> {
     Err(NotAValue::Kind)
 }
 
-fn from_number(number: f64) -> SqlValue {
+/// A number as SQL has it; NaN is NULL there.
+pub(crate) fn from_number(number: f64) -> SqlValue {
+    if number.is_nan() {
+        return SqlValue::Null;
+    }
     let exact = number.fract() == 0.0 && number.abs() <= MAX_SAFE_INTEGER as f64;
     if exact { SqlValue::Integer(number as i64) } else { SqlValue::Real(number) }
 }
@@ -88,6 +155,6 @@ mod tests {
         for number in [0.5, max + 1.0, 1e300, f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!(from_number(number), SqlValue::Real(number));
         }
-        assert!(matches!(from_number(f64::NAN), SqlValue::Real(real) if real.is_nan()));
+        assert_eq!(from_number(f64::NAN), SqlValue::Null);
     }
 }

@@ -1,22 +1,21 @@
 // The core's host: hands it what happened, performs what it asks for, keeps its one alarm, and has its commits saved. Decides nothing.
 
-import init, { BatteryNode, roomOf, Storage } from '../../pkg/rtc_battery';
+import { BatteryNode, roomOf, Storage } from '../../pkg/rtc_battery';
 import { assertNever } from '../assert-never';
+import { Alarm, now } from '../core/clock';
+import { Refusal, toFailure } from '../core/failure';
+import { loadCore } from '../core/load';
+import { random, REPLICA_ID_BYTES, SEED_BYTES } from '../core/random';
+import { SignalingSocket } from '../core/socket';
 import type { Failure } from '../errors';
 import type { Effect } from '../generated/Effect';
 import type { Event } from '../generated/Event';
 import type { Input } from '../generated/Input';
 import type { Calls, LinkEffect, UserEvent } from '../messages';
 import type { QueryResult } from '../values';
-import { Alarm, now } from './clock';
-import { Refusal, toFailure } from './failure';
 import { hold } from './lock';
 import { PageDatabase } from './pages';
 import { Saver } from './saver';
-import { SignalingSocket } from './socket';
-
-const SEED_BYTES = 32;
-const REPLICA_ID_BYTES = 16;
 
 /** The page, as the host sees it. */
 export interface Page {
@@ -51,9 +50,7 @@ export class Host {
 
   /** Loads the core, opens the database and joins the room. */
   static async open({ signalingUrl, token, dbName, wasmUrl }: Calls['open']['argument'], page: Page): Promise<Host> {
-    await init({ module_or_path: wasmUrl }).catch((error: unknown) => {
-      throw new Refusal('load', `cannot load ${wasmUrl}: ${toFailure(error).message}; see wasmUrl in RTCBatteryConfig`);
-    });
+    await loadCore(wasmUrl);
     const room = roomOf(token);
     const name = dbName ?? `rtc-battery-${room}`;
     await hold(name);
@@ -204,8 +201,4 @@ export class Host {
     this.alarm.set(null);
     this.page.failed(toFailure(error));
   }
-}
-
-function random(bytes: number): Uint8Array {
-  return crypto.getRandomValues(new Uint8Array(bytes));
 }

@@ -2,7 +2,7 @@
 
 import { assertNever } from '../assert-never';
 import type { Call, FromWorker, ToWorker } from '../messages';
-import { toFailure } from './failure';
+import { toFailure } from '../core/failure';
 import { Host, type Page } from './host';
 
 // The worker's global scope, for the messages that we know.

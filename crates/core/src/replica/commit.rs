@@ -16,9 +16,6 @@ use super::schema::Tables;
 use super::store::{Origins, TransactionNumbers};
 use super::table::Table;
 
-/// Operations of a transaction that are kept at hand for peers weigh at most this, in bytes; larger ones are read from the log again.
-const AT_HAND_BYTES: usize = 256 * 1024;
-
 /// One change of one row.
 #[derive(Debug)]
 pub(super) struct Change {
@@ -176,7 +173,8 @@ pub(super) fn record_local(connection: &Connection, origins: &Origins, changes: 
     rows::forget_empty(connection, thinned)
 }
 
-/// Writes changes as one transaction of this replica, its first operation at `first`.
+/// Writes changes as one transaction of this replica, its first operation at `first`. Its operations are given if they weigh at most
+/// `at_hand_bytes`.
 pub(super) fn seal(
     connection: &Connection,
     origins: &mut Origins,
@@ -184,6 +182,7 @@ pub(super) fn seal(
     dot: Dot,
     first: Tick,
     changes: &[Change],
+    at_hand_bytes: usize,
 ) -> Result<Sealed, CommitError> {
     let too_many = || {
         let message = "the transaction has too many changes".to_owned();
@@ -194,7 +193,7 @@ pub(super) fn seal(
     let last = first.checked_add(u64::from(n.saturating_sub(1))).ok_or_else(too_many)?;
     let origin = origins.id(connection, &dot.origin)?;
     let tx = numbers.insert(connection, origin, dot.seq, extent)?;
-    let at_hand = changes.iter().map(Change::size_bytes).sum::<usize>() <= AT_HAND_BYTES;
+    let at_hand = changes.iter().map(Change::size_bytes).sum::<usize>() <= at_hand_bytes;
     let (mut operations, mut thinned) = (Vec::new(), Thinned::new());
     for (index, change) in (0..n).zip(changes) {
         let hlc = hlc(first, index, &dot.origin).ok_or_else(too_many)?;

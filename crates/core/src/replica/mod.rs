@@ -3,7 +3,7 @@
 //! The rooms: [`exec`](self::exec) runs the user's SQL under the eye of [`guard`](self::guard), [`capture`](self::capture) notes what it touched,
 //! [`commit`](self::commit) makes a transaction of it, [`merge`](self::merge) decides (pure, knows no SQLite), [`rows`](self::rows) and
 //! [`store`](self::store) keep registers and log, [`apply`](self::apply) takes the deltas of others and [`show`](self::show) makes them
-//! visible, [`file`](self::file) makes a plain file of the database and takes one in, [`delta`](self::delta) reads the log for others, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
+//! visible, [`file`](self::file) makes a plain file of the database and takes one in, [`delta`](self::delta) reads the log for others, [`layer`](self::layer) is a replica by itself, in memory, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
 //! knows peers or links.
 
 mod apply;
@@ -17,6 +17,7 @@ mod exec;
 mod file;
 mod guard;
 mod key;
+mod layer;
 mod limits;
 mod merge;
 mod query;
@@ -35,6 +36,7 @@ pub use delta::{DeltaChunk, DeltaEnd, DeltaReader};
 pub use error::{OpenError, StorageError};
 pub use file::ImportError;
 pub(crate) use file::operations_of_file;
+pub use layer::{ApplyError, ExecuteError, Executed, SqlLayer};
 pub use limits::MAX_ROW_BYTES;
 pub use query::{Params, QueryResult, Scope, SqlError};
 pub use replica::{Committed, Replica};

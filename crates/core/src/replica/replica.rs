@@ -1,6 +1,7 @@
 //! [`Replica`]: the rooms put together.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rtc_battery_proto::{Dot, Operation, ReplicaId, VersionVector};
 use rusqlite::config::DbConfig;
@@ -21,7 +22,7 @@ use super::query::{Params, QueryResult, Scope, SqlError};
 use super::schema::{self, NotSynced, Tables};
 use super::staging;
 use super::store::{self, Origins, TransactionNumbers};
-use super::table::Affinity;
+use super::table::{Affinity, Table};
 use crate::Now;
 
 /// A replicated SQLite database.
@@ -47,7 +48,12 @@ pub(super) struct State {
     /// Whether the user created a table that operations may be waiting for.
     pub(super) table_created: bool,
     pub(super) committed: VecDeque<Committed>,
+    /// Operations of a transaction that are kept at hand weigh at most this.
+    pub(super) at_hand_bytes: usize,
 }
+
+/// What is kept at hand of a transaction that peers are to hear of; larger ones are read from the log again.
+const AT_HAND_BYTES: usize = 256 * 1024;
 
 /// A transaction, or a delta of several, that the replica committed; to be told to peers once it is saved.
 #[derive(Debug, Clone)]
@@ -90,6 +96,7 @@ impl Replica {
             open: OpenTransaction::default(),
             table_created: false,
             committed: VecDeque::new(),
+            at_hand_bytes: AT_HAND_BYTES,
         };
         Ok(Self { connection, state })
     }
@@ -128,6 +135,16 @@ impl Replica {
             self.state.release_waiting(&self.connection)?;
         }
         outcome
+    }
+
+    /// From now on every transaction of [`exec`](Self::exec) keeps its operations at hand, however large it is.
+    pub(super) fn keep_all_at_hand(&mut self) {
+        self.state.at_hand_bytes = usize::MAX;
+    }
+
+    /// The table of this name, if it is a synced one.
+    pub(super) fn table(&self, name: &str) -> Option<&Table> {
+        self.state.tables.by_name(name).map(Arc::as_ref)
     }
 
     /// What was committed up to `version` and not taken yet, in order.
@@ -273,7 +290,8 @@ impl State {
             CommitError::Sql(SqlError { message, code: ffi::SQLITE_FULL })
         })?;
         let dot = self.next_dot();
-        let sealed = commit::seal(connection, &mut self.origins, &mut self.numbers, dot, first, &changes)?;
+        let sealed =
+            commit::seal(connection, &mut self.origins, &mut self.numbers, dot, first, &changes, self.at_hand_bytes)?;
         let Dot { origin, seq } = &sealed.dot;
         self.save_dots(connection, origin, [(*seq, *seq)])?;
         store::save_progress(connection, self.version + 1, sealed.last)?;
