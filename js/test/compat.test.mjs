@@ -31,7 +31,7 @@ const GUARDED = {
 };
 
 /** Names of our own that newer APIs happen to have too. */
-const OURS = ['bytes', 'closing', 'connection', 'dispose', 'memory', 's', 'sync'];
+const OURS = ['bytes', 'closing', 'connection', 'dispose', 'memory', 'sync'];
 
 /** Newer styles, and what is seen where they are missing. */
 const STYLES = {
@@ -92,7 +92,8 @@ function tooNewNames() {
 function namesIn(code) {
   const names = new Set();
   full(parse(code, { ecmaVersion: 'latest', sourceType: 'module' }), (node) => {
-    if (node.type === 'Identifier') names.add(node.name);
+    // No global is named as shortly as the minifier names.
+    if (node.type === 'Identifier' && node.name.length > 2) names.add(node.name);
     if (node.type === 'MemberExpression') names.add(node.property.value ?? node.property.name);
     if (node.type === 'Property') names.add(node.key.value ?? node.key.name);
   });
