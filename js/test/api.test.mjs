@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { beforeWorker, newToken, Peer, Server, stage, startChromium } from './harness.mjs';
+import { newToken, Peer, Server, stage, startChromium, workerAfter } from './harness.mjs';
 
 let context;
 let peer;
@@ -235,12 +235,10 @@ test('a database that another tab has open is busy, and free when that tab is go
 });
 
 test('without Web Locks the newer tab takes over, and the older one is told and writes no more', async (t) => {
-  const config = { signalingUrl: my.server.signal, token: newToken(), workerUrl: 'other-worker.js' };
+  const workerUrl = workerAfter("Object.defineProperty(navigator, 'locks', { value: undefined });", my.folder);
+  const config = { signalingUrl: my.server.signal, token: newToken(), workerUrl };
   const pages = [await context.newPage(), await context.newPage()];
   t.after(() => Promise.all(pages.map((page) => page.close())));
-  for (const page of pages) {
-    await beforeWorker(page, my.server.url, "Object.defineProperty(navigator, 'locks', { value: undefined });");
-  }
   const first = await Peer.open(pages[0], my.server.url, config);
   await first.exec('CREATE TABLE f (id INTEGER PRIMARY KEY); INSERT INTO f VALUES (1)');
   const second = await Peer.open(pages[1], my.server.url, config);
@@ -255,9 +253,7 @@ test('without Web Locks the newer tab takes over, and the older one is told and 
 test('on a full disk exec rejects, reading goes on, nothing is saved in part, and saving is tried again', async (t) => {
   const page = await context.newPage();
   t.after(() => page.close());
-  await beforeWorker(
-    page,
-    my.server.url,
+  const workerUrl = workerAfter(
     `const { put } = IDBObjectStore.prototype;
     let room = 1e9;
     const disk = new BroadcastChannel('disk');
@@ -269,8 +265,9 @@ test('on a full disk exec rejects, reading goes on, nothing is saved in part, an
       if (room-- <= 0) throw new DOMException('no space left', 'QuotaExceededError');
       return put.apply(this, values);
     };`,
+    my.folder,
   );
-  const writer = await Peer.open(page, my.server.url, { signalingUrl: my.server.signal, token: newToken(), workerUrl: 'other-worker.js' });
+  const writer = await Peer.open(page, my.server.url, { signalingUrl: my.server.signal, token: newToken(), workerUrl });
   const setDisk = () =>
     page.evaluate(() => {
       const disk = new BroadcastChannel('disk');

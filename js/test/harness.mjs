@@ -142,12 +142,14 @@ function watched(page) {
   return page;
 }
 
-/** Has the worker of a page run some code first: `workerUrl: 'other-worker.js'` is then the worker with that before it. */
-export async function beforeWorker(page, url, code) {
-  await page.route('**/other-worker.js', async (route) => {
-    const response = await route.fetch({ url: `${url}/package/worker.js` });
-    await route.fulfill({ response, body: `${code}\n${await response.text()}` });
-  });
+let workers = 0;
+
+/** Makes a worker on the site that runs some code before it is the worker; returns its `workerUrl` for pages at the site's root. */
+export function workerAfter(code, folder) {
+  workers += 1;
+  const name = `worker-${workers}.js`;
+  writeFileSync(join(folder, name), `${code}\nimportScripts('package/worker.js');`);
+  return name;
 }
 
 let rooms = 0;
