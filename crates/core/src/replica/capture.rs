@@ -29,13 +29,20 @@ pub(super) struct Touched {
     pub(super) old: Option<Vec<SqlValue>>,
     /// When the row was deleted first, if ever: what is there now is another row then, even under the same key (REPLACE).
     pub(super) deleted: Option<Moment>,
+    /// Whether the last report left a row with a whole key here. True only where nothing was undone since.
+    pub(super) stands: bool,
 }
 
 /// A count of what the hook has reported.
 pub(super) type Moment = u64;
 
 /// Touched rows, by table and slot.
-pub(super) type TouchedRows = BTreeMap<(i64, Slot), Touched>;
+#[derive(Debug, Default)]
+pub(super) struct TouchedRows {
+    pub(super) rows: BTreeMap<(i64, Slot), Touched>,
+    /// Whether something that was reported was undone, so that no report can be believed.
+    pub(super) undone: bool,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -74,14 +81,20 @@ impl Capture {
         self.with(|state| state.on = on);
     }
 
-    /// A copy of what was touched since the last [`clear`](Self::clear).
-    pub(super) fn touched(&self) -> TouchedRows {
-        self.with(|state| state.touched.clone())
+    /// What was touched since the last [`clear`](Self::clear). Taken out, since the hook must find its state free while the log is written;
+    /// a transaction that goes on gets it [back](Self::put_back).
+    pub(super) fn take(&self) -> TouchedRows {
+        self.with(|state| std::mem::take(&mut state.touched))
+    }
+
+    /// The transaction was not committed and goes on.
+    pub(super) fn put_back(&self, touched: TouchedRows) {
+        self.with(|state| state.touched = touched);
     }
 
     /// Whether nothing was touched.
     pub(super) fn is_clean(&self) -> bool {
-        self.with(|state| state.touched.is_empty())
+        self.with(|state| state.touched.rows.is_empty())
     }
 
     /// Now, for [`undo_since`](Self::undo_since).
@@ -92,7 +105,8 @@ impl Capture {
     /// What was reported since `moment` was undone. Rows touched since then show no difference; that they were deleted is forgotten.
     pub(super) fn undo_since(&self, moment: Moment) {
         self.with(|state| {
-            for touched in state.touched.values_mut() {
+            state.touched.undone = true;
+            for touched in state.touched.rows.values_mut() {
                 touched.deleted = touched.deleted.filter(|deleted| *deleted <= moment);
             }
         });
@@ -100,7 +114,7 @@ impl Capture {
 
     /// The transaction is over.
     pub(super) fn clear(&self) {
-        self.with(|state| state.touched.clear());
+        self.with(|state| state.touched = TouchedRows::default());
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
@@ -110,43 +124,53 @@ impl Capture {
 
 impl State {
     fn note(&mut self, table: &str, case: &PreUpdateCase) {
-        let Some(table) = self.tables.get(table).filter(|_| self.on).cloned() else { return };
-        self.reported += 1;
+        let Self { tables, touched, reported, on } = self;
+        let Some(table) = tables.get(table).filter(|_| *on) else { return };
+        *reported += 1;
+        let rows = &mut touched.rows;
         match case {
-            PreUpdateCase::Insert(new) => self.appeared(&table, new),
-            PreUpdateCase::Delete(old) => self.disappeared(&table, old, true),
+            PreUpdateCase::Insert(new) => appeared(rows, table, new),
+            PreUpdateCase::Delete(old) => disappeared(rows, table, old, Some(*reported)),
             PreUpdateCase::Update { old_value_accessor, new_value_accessor } => {
-                self.disappeared(&table, old_value_accessor, false);
-                self.appeared(&table, new_value_accessor);
+                disappeared(rows, table, old_value_accessor, None);
+                appeared(rows, table, new_value_accessor);
             }
             PreUpdateCase::Unknown => {}
         }
     }
-
-    fn disappeared(&mut self, table: &Table, row: &PreUpdateOldValueAccessor, deleted: bool) {
-        let image = image(table, |index| row.get_old_column_value(index));
-        let slot = slot(table, row.get_old_row_id(), || table.key_of_row(&image));
-        let Some(slot) = slot else { return };
-        let touched = self.touched.entry((table.id, slot)).or_insert(Touched { old: Some(image), deleted: None });
-        if deleted {
-            touched.deleted.get_or_insert(self.reported);
-        }
-    }
-
-    fn appeared(&mut self, table: &Table, row: &PreUpdateNewValueAccessor) {
-        let slot = slot(table, row.get_new_row_id(), || {
-            table.key_of_row(&image(table, |index| row.get_new_column_value(index)))
-        });
-        let Some(slot) = slot else { return };
-        self.touched.entry((table.id, slot)).or_insert(Touched { old: None, deleted: None });
-    }
 }
 
-fn slot(table: &Table, rowid: i64, key: impl FnOnce() -> Option<String>) -> Option<Slot> {
-    match table.addressing {
-        Addressing::Rowid(_) => Some(Slot::Rowid(rowid)),
-        Addressing::Key => key().map(Slot::Key),
-    }
+type Rows = BTreeMap<(i64, Slot), Touched>;
+
+fn disappeared(rows: &mut Rows, table: &Table, row: &PreUpdateOldValueAccessor, deleted: Option<Moment>) {
+    let read = || image(table, |index| row.get_old_column_value(index));
+    let (slot, read_already) = match table.addressing {
+        Addressing::Rowid(_) => (Slot::Rowid(row.get_old_row_id()), None),
+        Addressing::Key => {
+            let image = read();
+            let Some(key) = table.key_of_row(&image) else { return };
+            (Slot::Key(key), Some(image))
+        }
+    };
+    let first = || Touched { old: Some(read_already.unwrap_or_else(read)), deleted: None, stands: false };
+    let touched = rows.entry((table.id, slot)).or_insert_with(first);
+    touched.stands = false;
+    touched.deleted = touched.deleted.or(deleted);
+}
+
+fn appeared(rows: &mut Rows, table: &Table, row: &PreUpdateNewValueAccessor) {
+    let column = |index| row.get_new_column_value(index);
+    let slot = match table.addressing {
+        Addressing::Rowid(_) => Slot::Rowid(row.get_new_row_id()),
+        Addressing::Key => {
+            let Some(key) = table.key_of_row(&image(table, column)) else { return };
+            Slot::Key(key)
+        }
+    };
+    let is_null = |position: &usize| column(table.columns[*position].index).is_ok_and(|value| value == ValueRef::Null);
+    let first = || Touched { old: None, deleted: None, stands: false };
+    let touched = rows.entry((table.id, slot)).or_insert_with(first);
+    touched.stands = !table.key.iter().any(is_null);
 }
 
 fn image<'a>(table: &Table, column: impl Fn(i32) -> rusqlite::Result<ValueRef<'a>>) -> Vec<SqlValue> {

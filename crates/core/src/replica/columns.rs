@@ -14,6 +14,15 @@ impl ColumnSet {
         self.words.is_empty()
     }
 
+    pub(super) fn contains(&self, column: usize) -> bool {
+        self.words.get(column / 64).is_some_and(|word| word >> (column % 64) & 1 == 1)
+    }
+
+    /// The positions that `other` does not have.
+    pub(super) fn without(&self, other: &Self) -> Self {
+        self.iter().filter(|column| !other.contains(*column)).collect()
+    }
+
     /// The positions, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         let bits = |(n, word): (usize, &u64)| {

@@ -11,22 +11,39 @@ use rusqlite::Connection;
 use super::capture::{Slot, Touched, TouchedRows};
 use super::error::StorageError;
 use super::query::SqlError;
-use super::rows::{self, Entry, Thinned};
+use super::record::Recorder;
+use super::rows;
 use super::schema::Tables;
 use super::store::{Origins, TransactionNumbers};
 use super::table::Table;
 
+/// What a change weighs at least, in bytes.
+const MIN_CHANGE_BYTES: usize = 64;
+
 /// One change of one row.
 #[derive(Debug)]
 pub(super) struct Change {
-    table: Arc<Table>,
-    kind: OperationKind,
-    /// Canonical key of the row.
-    key: String,
+    pub(super) table: Arc<Table>,
+    pub(super) kind: OperationKind,
     /// Where the row stands in the table, or stood.
-    slot: Slot,
-    old: Option<Vec<SqlValue>>,
-    new: Option<Vec<SqlValue>>,
+    pub(super) slot: Slot,
+    pub(super) old: Option<Vec<SqlValue>>,
+    pub(super) new: New,
+}
+
+/// The row after the transaction.
+#[derive(Debug)]
+pub(super) enum New {
+    Gone,
+    Row(Vec<SqlValue>),
+    /// It is there, whole and under a key of its own; what it holds was not read.
+    Unread,
+}
+
+impl New {
+    pub(super) fn is_unread(&self) -> bool {
+        matches!(self, Self::Unread)
+    }
 }
 
 /// A transaction that is written and waits for SQLite's COMMIT.
@@ -39,34 +56,60 @@ pub(super) struct Sealed {
     pub(super) operations: Option<Vec<Operation>>,
 }
 
-/// What touched rows amount to. DELETEs come first, so that a key that moved to another row is inserted after it was deleted.
+/// What touched rows amount to. DELETEs come first, so that a key that moved to another row is inserted after it was deleted. Where the
+/// operations will weigh more than `at_hand_bytes` anyway, rows that were only inserted are not read.
 pub(super) fn changes(
     connection: &Connection,
     tables: &Tables,
     touched: &TouchedRows,
+    at_hand_bytes: usize,
 ) -> Result<Vec<Change>, CommitError> {
     let (mut deletes, mut others) = (Vec::new(), Vec::new());
-    for ((table, slot), Touched { old, deleted }) in touched {
+    let unread = !touched.undone && touched.rows.len() > at_hand_bytes / MIN_CHANGE_BYTES;
+    for ((table, slot), Touched { old, deleted, stands }) in &touched.rows {
         // A table that the transaction created and dropped again.
         let Some(table) = tables.by_id(*table) else { continue };
+        let change = |kind, old, new| Change { table: Arc::clone(table), kind, slot: slot.clone(), old, new };
+        if unread && *stands && old.is_none() {
+            others.push(change(OperationKind::Insert, None, New::Unread));
+            continue;
+        }
         let new = rows::read(connection, table, slot)?;
-        let key = |row: &Option<Vec<SqlValue>>| row.as_deref().map(|row| table.key_of_row(row)).transpose_key(table);
-        let (old_key, new_key) = (key(old)?, key(&new)?);
-        let change = |kind, key, old, new| Change { table: Arc::clone(table), kind, key, slot: slot.clone(), old, new };
-        match (old_key, new_key) {
+        match (old, new) {
             (None, None) => {}
-            (None, Some(key)) => others.push(change(OperationKind::Insert, key, None, new)),
-            (Some(key), None) => deletes.push(change(OperationKind::Delete, key, old.clone(), None)),
-            (Some(old_key), Some(new_key)) if old_key != new_key || deleted.is_some() && *old != new => {
-                deletes.push(change(OperationKind::Delete, old_key, old.clone(), None));
-                others.push(change(OperationKind::Insert, new_key, None, new));
+            (None, Some(new)) => {
+                require_key(table, &new)?;
+                others.push(change(OperationKind::Insert, None, New::Row(new)));
             }
-            (Some(key), Some(_)) if *old != new => others.push(change(OperationKind::Update, key, old.clone(), new)),
+            (Some(old), None) => deletes.push(change(OperationKind::Delete, Some(old.clone()), New::Gone)),
+            (Some(old), Some(new)) if deleted.is_some() && *old != new || !same_key(table, old, &new) => {
+                require_key(table, &new)?;
+                deletes.push(change(OperationKind::Delete, Some(old.clone()), New::Gone));
+                others.push(change(OperationKind::Insert, None, New::Row(new)));
+            }
+            (Some(old), Some(new)) if *old != new => {
+                require_key(table, &new)?;
+                others.push(change(OperationKind::Update, Some(old.clone()), New::Row(new)));
+            }
             (Some(_), Some(_)) => {}
         }
     }
     deletes.append(&mut others);
     Ok(deletes)
+}
+
+/// Whether two images are of the row of one key.
+fn same_key(table: &Table, old: &[SqlValue], new: &[SqlValue]) -> bool {
+    table.key.iter().all(|column| old[*column] == new[*column]) || table.key_of_row(old) == table.key_of_row(new)
+}
+
+/// A row without a key is the user's error.
+fn require_key(table: &Table, row: &[SqlValue]) -> Result<(), CommitError> {
+    if table.key.iter().all(|column| row[*column] != SqlValue::Null) {
+        return Ok(());
+    }
+    let message = format!("NULL in the primary key of table {}: a row without a key cannot be replicated", table.name);
+    Err(CommitError::Sql(SqlError { message, code: rusqlite::ffi::SQLITE_CONSTRAINT_NOTNULL }))
 }
 
 /// Why a transaction cannot be committed.
@@ -83,33 +126,25 @@ impl From<StorageError> for CommitError {
     }
 }
 
-trait TransposeKey {
-    fn transpose_key(self, table: &Table) -> Result<Option<String>, CommitError>;
-}
-
-impl TransposeKey for Option<Option<String>> {
-    /// A row without a key is the user's error.
-    fn transpose_key(self, table: &Table) -> Result<Option<String>, CommitError> {
-        match self {
-            None => Ok(None),
-            Some(Some(key)) => Ok(Some(key)),
-            Some(None) => Err(CommitError::Sql(SqlError {
-                message: format!(
-                    "NULL in the primary key of table {}: a row without a key cannot be replicated",
-                    table.name
-                ),
-                code: rusqlite::ffi::SQLITE_CONSTRAINT_NOTNULL,
-            })),
+impl Change {
+    /// The row after the change, where it is there and was read.
+    pub(super) fn new_row(&self) -> Option<&[SqlValue]> {
+        match &self.new {
+            New::Row(row) => Some(row),
+            New::Gone | New::Unread => None,
         }
     }
-}
 
-impl Change {
-    /// The columns that the operation carries, with their values.
-    fn written(&self) -> Vec<(usize, SqlValue)> {
-        let Some(new) = &self.new else { return Vec::new() };
-        let changed = |column: usize| self.old.as_ref().is_none_or(|old| old[column] != new[column]);
-        (0..new.len()).filter(|column| changed(*column)).map(|column| (column, new[column].clone())).collect()
+    /// The row after the change, or, where it is gone, before.
+    fn row(&self) -> &[SqlValue] {
+        self.new_row().or(self.old.as_deref()).unwrap_or_default()
+    }
+
+    /// The columns that the operation carries.
+    pub(super) fn written(&self) -> Vec<usize> {
+        let Some(new) = self.new_row() else { return Vec::new() };
+        let changed = |column: &usize| self.old.as_ref().is_none_or(|old| old[*column] != new[*column]);
+        (0..new.len()).filter(changed).collect()
     }
 
     /// The operation in the specification's shape.
@@ -117,15 +152,14 @@ impl Change {
         let names = |columns: &[usize], row: &[SqlValue]| -> Columns {
             columns.iter().map(|column| (self.table.columns[*column].name.clone(), row[*column].clone())).collect()
         };
-        let written: Vec<usize> = self.written().into_iter().map(|(column, _)| column).collect();
-        let row = self.new.as_deref().or(self.old.as_deref()).unwrap_or_default();
+        let written = self.written();
         let update = self.kind == OperationKind::Update;
         Operation {
             hlc,
             kind: self.kind,
             table: self.table.name.clone(),
-            pk: names(&self.table.key, row),
-            values: self.new.as_deref().map(|new| names(&written, new)),
+            pk: names(&self.table.key, self.row()),
+            values: self.new_row().map(|new| names(&written, new)),
             prev: self.old.as_deref().filter(|_| update).map(|old| names(&written, old)),
             seq: Some(seq),
             tx: Some(extent),
@@ -134,43 +168,15 @@ impl Change {
     }
 
     fn size_bytes(&self) -> usize {
-        let row = self.new.as_deref().or(self.old.as_deref()).unwrap_or_default();
-        64 + row.iter().map(|value| value.size_bytes() + 16).sum::<usize>()
-    }
-
-    /// Writes the change into the registers: as an operation, or (`execLocal`) as nothing that anybody else hears of, so that the operations
-    /// keep the values the table no longer shows.
-    fn record(
-        &self,
-        connection: &Connection,
-        origins: &Origins,
-        operation: Option<(i64, u32, Hlc)>,
-        thinned: &mut Thinned,
-    ) -> Result<(), StorageError> {
-        let mut entries = Vec::new();
-        let by_key = Slot::Key(self.key.clone());
-        rows::load(connection, origins, &self.table, &by_key, &mut entries)?;
-        // A row that is inserted has nothing at its rowid yet: what stood there before was deleted first.
-        if self.slot != by_key && self.kind != OperationKind::Insert {
-            rows::load(connection, origins, &self.table, &self.slot, &mut entries)?;
-        }
-        let mut state = rows::state(&entries, self.old.as_deref())?;
-        if let Some((tx, index, hlc)) = operation {
-            state.apply(&hlc, self.kind, self.written());
-            let columns = Default::default();
-            let (kind, adopted) = (self.kind, false);
-            entries.push(Entry { tx, index, hlc, adopted, kind, columns, inline: None, stored_at: None });
-        }
-        let slot = if self.new.is_some() { &self.slot } else { &by_key };
-        rows::write(connection, &self.table, slot, &entries, &state, self.new.as_deref(), thinned)
+        MIN_CHANGE_BYTES + self.row().iter().map(|value| value.size_bytes() + 16).sum::<usize>()
     }
 }
 
 /// Lets the registers keep what was replicated where `execLocal` wrote over it.
 pub(super) fn record_local(connection: &Connection, origins: &Origins, changes: &[Change]) -> Result<(), StorageError> {
-    let mut thinned = Thinned::new();
-    changes.iter().try_for_each(|change| change.record(connection, origins, None, &mut thinned))?;
-    rows::forget_empty(connection, thinned)
+    let mut recorder = Recorder::new(connection, origins);
+    changes.iter().try_for_each(|change| recorder.cover(change))?;
+    recorder.finish()
 }
 
 /// Writes changes as one transaction of this replica, its first operation at `first`. Its operations are given if they weigh at most
@@ -193,16 +199,18 @@ pub(super) fn seal(
     let last = first.checked_add(u64::from(n.saturating_sub(1))).ok_or_else(too_many)?;
     let origin = origins.id(connection, &dot.origin)?;
     let tx = numbers.insert(connection, origin, dot.seq, extent)?;
-    let at_hand = changes.iter().map(Change::size_bytes).sum::<usize>() <= at_hand_bytes;
-    let (mut operations, mut thinned) = (Vec::new(), Thinned::new());
+    let weight = |change: &Change| if change.new.is_unread() { None } else { Some(change.size_bytes()) };
+    let at_hand = changes.iter().map(weight).sum::<Option<usize>>().is_some_and(|bytes| bytes <= at_hand_bytes);
+    let mut operations = Vec::new();
+    let mut recorder = Recorder::new(connection, origins);
     for (index, change) in (0..n).zip(changes) {
         let hlc = hlc(first, index, &dot.origin).ok_or_else(too_many)?;
         if at_hand {
             operations.push(change.operation(hlc.clone(), dot.seq, extent));
         }
-        change.record(connection, origins, Some((tx, index, hlc)), &mut thinned)?;
+        recorder.record(change, tx, index, hlc)?;
     }
-    rows::forget_empty(connection, thinned)?;
+    recorder.finish()?;
     Ok(Sealed { dot, last, operations: at_hand.then_some(operations) })
 }
 

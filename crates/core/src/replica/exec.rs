@@ -77,17 +77,31 @@ impl State {
     ) -> Result<QueryResult, SqlError> {
         let mut result = QueryResult::default();
         let mut taken = 0;
+        if let Some(facts) = self.prepared.facts(sql, scope) {
+            let mut statement = connection.prepare_cached(sql)?;
+            bind(&mut statement, params, &mut taken)?;
+            self.exec_statement(connection, &mut statement, &facts, scope, now, &mut result)?;
+            return Ok(result);
+        }
         let mut batch = Batch::new(connection, sql);
-        loop {
+        // The facts of the only statement, unless it may have changed what others do.
+        let mut only = None;
+        for count in 1.. {
             let (prepared, facts) = self.guard.prepare(scope, || batch.next());
             let prepared = prepared.map_err(|error| match &facts.refused {
                 Some(why) => refused(why.clone()),
                 None => error.into(),
             })?;
-            let Some(mut statement) = prepared else { return Ok(result) };
+            let Some(mut statement) = prepared else { break };
             bind(&mut statement, params, &mut taken)?;
             self.exec_statement(connection, &mut statement, &facts, scope, now, &mut result)?;
+            let again = facts.changes_rows_only() || statement.readonly() && !facts.unwrapped;
+            only = (count == 1 && again && statement.is_explain() == 0).then_some(facts);
         }
+        if let Some(facts) = only {
+            self.prepared.note(sql, scope, &facts);
+        }
+        Ok(result)
     }
 
     fn exec_statement(
@@ -101,6 +115,9 @@ impl State {
     ) -> Result<(), SqlError> {
         if statement.is_explain() != 0 {
             return step(statement, &Facts::default(), connection, result);
+        }
+        if facts.changes_schema || facts.unwrapped {
+            self.prepared.forget();
         }
         if let Some(control) = &facts.control {
             return self.exec_control(connection, statement, control, now);
@@ -140,13 +157,13 @@ impl State {
         now: Now,
         result: &mut QueryResult,
     ) -> Result<(), SqlError> {
-        connection.execute_batch("BEGIN")?;
+        run_ours(connection, "BEGIN")?;
         let outcome = self.write(connection, statement, facts, scope, result);
         // What a failing statement left (OR FAIL keeps the rows before the failure) is committed, as SQLite would.
         let committed = match &outcome {
             _ if connection.is_autocommit() => Ok(()),
             Err(error) if error.code == ffi::SQLITE_AUTH => Err(error.clone()),
-            _ => self.commit_with(connection, now, |connection| Ok(connection.execute_batch("COMMIT")?)),
+            _ => self.commit_alone(connection, now),
         };
         if committed.is_err() || connection.is_autocommit() && outcome.is_err() {
             if !connection.is_autocommit() {
@@ -224,13 +241,14 @@ impl State {
                 let depth = self.savepoint(name);
                 if depth == Some(0) && self.open.by_savepoint {
                     // COMMIT releases every savepoint, and where it fails leaves them all, as this RELEASE would.
-                    return self.commit_with(connection, now, |connection| Ok(connection.execute_batch("COMMIT")?));
+                    return self.commit_with(connection, now, |connection| run_ours(connection, "COMMIT"));
                 }
                 run(statement)?;
                 self.open.savepoints.truncate(depth.unwrap_or_default());
             }
             Control::RollbackTo(name) => {
                 run(statement)?;
+                self.prepared.forget();
                 if let Some(depth) = self.savepoint(name) {
                     self.capture.undo_since(self.open.savepoints[depth].1);
                     self.open.savepoints.truncate(depth + 1);
@@ -251,6 +269,16 @@ impl State {
         self.open.savepoints.iter().rposition(|(open, _)| open.eq_ignore_ascii_case(name))
     }
 
+    /// Commits the transaction that a single statement runs in. One that fails is rolled back as a whole, so that nothing need be saved.
+    fn commit_alone(&mut self, connection: &Connection, now: Now) -> Result<(), SqlError> {
+        let touched = self.capture.take();
+        let sealed = self.seal(connection, &touched, now)?;
+        run_ours(connection, "COMMIT")?;
+        self.open = OpenTransaction::default();
+        self.committed(sealed);
+        Ok(())
+    }
+
     /// Writes the log, lets SQLite commit, and only then believes it. A COMMIT that fails (a deferred constraint) leaves the transaction
     /// open and without our log, as SQLite does.
     fn commit_with(
@@ -264,8 +292,9 @@ impl State {
             self.open = OpenTransaction::default();
             return Ok(());
         }
-        connection.execute_batch("SAVEPOINT rtc_seal")?;
-        let sealed = self.seal(connection, now).and_then(|sealed| commit(connection).map(|()| sealed));
+        run_ours(connection, "SAVEPOINT rtc_seal")?;
+        let touched = self.capture.take();
+        let sealed = self.seal(connection, &touched, now).and_then(|sealed| commit(connection).map(|()| sealed));
         match sealed {
             Ok(sealed) => {
                 self.open = OpenTransaction::default();
@@ -276,6 +305,7 @@ impl State {
                 if !connection.is_autocommit() {
                     connection.execute_batch("ROLLBACK TO rtc_seal; RELEASE rtc_seal")?;
                 }
+                self.capture.put_back(touched);
                 self.reload_origins(connection)?;
                 Err(error)
             }
@@ -284,6 +314,7 @@ impl State {
 
     /// The user's transaction is gone.
     fn rolled_back(&mut self, connection: &Connection) -> Result<(), SqlError> {
+        self.prepared.forget();
         self.capture.clear();
         self.open = OpenTransaction::default();
         self.reload_origins(connection)?;
@@ -304,6 +335,12 @@ fn is_vacuum(statement: &Statement<'_>) -> bool {
         .trim_start();
     }
     rest.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("VACUUM"))
+}
+
+/// A statement of ours that begins or ends something.
+fn run_ours(connection: &Connection, sql: &str) -> Result<(), SqlError> {
+    connection.prepare_cached(sql)?.raw_execute()?;
+    Ok(())
 }
 
 fn run(statement: &mut Statement<'_>) -> Result<(), SqlError> {

@@ -93,6 +93,11 @@ impl Guard {
 }
 
 impl Facts {
+    /// Whether it writes rows and does nothing else.
+    pub(super) fn changes_rows_only(&self) -> bool {
+        *self == Self { writes_rows: true, ..Self::default() }
+    }
+
     fn refuse(&mut self, why: impl Into<String>) -> Authorization {
         self.refused.get_or_insert(why.into());
         Authorization::Deny

@@ -1,7 +1,7 @@
 //! A SQLite database that keeps a log of what was written to it and merges the logs of others.
 //!
 //! The rooms: [`exec`](self::exec) runs the user's SQL under the eye of [`guard`](self::guard), [`capture`](self::capture) notes what it touched,
-//! [`commit`](self::commit) makes a transaction of it, [`merge`](self::merge) decides (pure, knows no SQLite), [`rows`](self::rows) and
+//! [`commit`](self::commit) makes a transaction of it and [`record`](self::record) writes it into the log, [`prepared`](self::prepared) remembers statements, [`merge`](self::merge) decides (pure, knows no SQLite), [`rows`](self::rows) and
 //! [`store`](self::store) keep registers and log, [`apply`](self::apply) takes the deltas of others and [`show`](self::show) makes them
 //! visible, [`file`](self::file) makes a plain file of the database and takes one in, [`delta`](self::delta) reads the log for others, [`layer`](self::layer) is a replica by itself, in memory, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
 //! knows peers or links.
@@ -20,7 +20,9 @@ mod key;
 mod layer;
 mod limits;
 mod merge;
+mod prepared;
 mod query;
+mod record;
 #[allow(clippy::module_inception, reason = "the rooms of the replica, and the replica they make")]
 mod replica;
 mod rows;

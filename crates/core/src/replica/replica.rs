@@ -9,7 +9,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, ffi};
 
 use super::apply::Applied;
-use super::capture::Capture;
+use super::capture::{Capture, TouchedRows};
 use super::clock::Clock;
 use super::commit::{self, CommitError, Sealed};
 use super::delta::{DeltaChunk, DeltaReader};
@@ -18,6 +18,7 @@ use super::exec::OpenTransaction;
 use super::file::{self, ImportError};
 use super::guard::Guard;
 use super::limits;
+use super::prepared::Prepared;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::schema::{self, NotSynced, Tables};
 use super::staging;
@@ -44,6 +45,7 @@ pub(super) struct State {
     pub(super) tables: Tables,
     pub(super) capture: Capture,
     pub(super) guard: Guard,
+    pub(super) prepared: Prepared,
     pub(super) open: OpenTransaction,
     /// Whether the user created a table that operations may be waiting for.
     pub(super) table_created: bool,
@@ -93,6 +95,7 @@ impl Replica {
             tables,
             capture,
             guard,
+            prepared: Prepared::default(),
             open: OpenTransaction::default(),
             table_created: false,
             committed: VecDeque::new(),
@@ -269,15 +272,25 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 impl State {
     /// Writes what the open transaction touched as one transaction of the log. `None` where nothing is to be told.
-    pub(super) fn seal(&mut self, connection: &Connection, now: Now) -> Result<Option<Sealed>, SqlError> {
-        self.try_seal(connection, now).map_err(|error| match error {
+    pub(super) fn seal(
+        &mut self,
+        connection: &Connection,
+        touched: &TouchedRows,
+        now: Now,
+    ) -> Result<Option<Sealed>, SqlError> {
+        self.try_seal(connection, touched, now).map_err(|error| match error {
             CommitError::Sql(error) => error,
             CommitError::Storage(error) => error.into(),
         })
     }
 
-    fn try_seal(&mut self, connection: &Connection, now: Now) -> Result<Option<Sealed>, CommitError> {
-        let changes = commit::changes(connection, &self.tables, &self.capture.touched())?;
+    fn try_seal(
+        &mut self,
+        connection: &Connection,
+        touched: &TouchedRows,
+        now: Now,
+    ) -> Result<Option<Sealed>, CommitError> {
+        let changes = commit::changes(connection, &self.tables, touched, self.at_hand_bytes)?;
         if changes.is_empty() {
             return Ok(None);
         }
@@ -353,7 +366,8 @@ impl State {
     }
 
     /// The set of synced tables has changed.
-    pub(super) fn watch_tables(&self) {
+    pub(super) fn watch_tables(&mut self) {
+        self.prepared.forget();
         self.capture.watch(self.tables.iter());
         self.guard.watch(self.tables.iter());
     }

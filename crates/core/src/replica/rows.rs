@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use rtc_battery_proto::{Hlc, OperationKind, ReplicaId, SqlValue, Tick};
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, Null, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params};
 
 use super::capture::Slot;
@@ -171,6 +171,76 @@ pub(super) fn write(
     Ok(())
 }
 
+/// Stores an operation that the table shows all columns of.
+pub(super) fn insert(
+    connection: &Connection,
+    (tx, index): (i64, u32),
+    kind: OperationKind,
+    table: &Table,
+    slot: &Slot,
+    columns: &ColumnSet,
+) -> Result<(), StorageError> {
+    let mut insert = connection.prepare_cached(INSERT)?;
+    insert.execute(params![tx, index, kind_number(kind), table.id, slot, columns, Null, Null])?;
+    Ok(())
+}
+
+/// Whether a row of the table died, or is parked: its operations are at its key, which is a text and so above every rowid.
+pub(super) fn has_dead(connection: &Connection, table: &Table) -> Result<bool, StorageError> {
+    let exists = "SELECT EXISTS (SELECT 1 FROM rtc_operations WHERE tbl = ?1 AND row >= '')";
+    Ok(connection.prepare_cached(exists)?.query_row([table.id], |row| row.get(0))?)
+}
+
+/// Takes columns of a row that is there away from its operations, for a newer UPDATE of them. `false`, and nothing is done, where the order of
+/// the older operations matters: adopted ones have clock values of their own, and of several INSERTs the oldest is kept.
+pub(super) fn overwrite(
+    connection: &Connection,
+    table: &Table,
+    slot: &Slot,
+    written: &ColumnSet,
+    thinned: &mut Thinned,
+) -> Result<bool, StorageError> {
+    let mut select = connection.prepare_cached(
+        "SELECT tx, idx, kind, cols, vals, hlc IS NOT NULL FROM rtc_operations WHERE tbl = ?1 AND row = ?2",
+    )?;
+    let read = |row: &rusqlite::Row<'_>| {
+        let place: (i64, u32) = (row.get(0)?, row.get(1)?);
+        Ok((place, row.get::<_, i64>(2)?, row.get::<_, ColumnSet>(3)?, row.get(4)?, row.get::<_, bool>(5)?))
+    };
+    let entries = select.query_map(params![table.id, slot], read)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let is_insert = |kind: i64| kind == kind_number(OperationKind::Insert);
+    let inserts = entries.iter().filter(|(_, kind, ..)| is_insert(*kind)).count();
+    if inserts > 1 || entries.iter().any(|(.., adopted)| *adopted) {
+        return Ok(false);
+    }
+    for ((tx, index), kind, columns, inline, _) in entries {
+        let left = columns.without(written);
+        if left.is_empty() && !is_insert(kind) {
+            let mut delete = connection.prepare_cached(DELETE)?;
+            delete.execute(params![tx, index])?;
+            thinned.insert(tx);
+        } else if left != columns {
+            let inline = parse_values(inline)?.map(|values| {
+                let kept = |(column, value)| (!written.contains(column)).then_some(value);
+                columns.iter().zip(values).filter_map(kept).collect::<Vec<_>>()
+            });
+            let inline = inline.map(|values| values_text(&values.iter().collect::<Vec<_>>())).transpose()?;
+            let mut update = connection
+                .prepare_cached("UPDATE rtc_operations SET cols = ?3, vals = ?4 WHERE tx = ?1 AND idx = ?2")?;
+            update.execute(params![tx, index, left, inline])?;
+        }
+    }
+    Ok(true)
+}
+
+fn values_text(values: &[&SqlValue]) -> Result<String, StorageError> {
+    serde_json::to_string(values).map_err(|_| StorageError::Corrupt("a value"))
+}
+
+const INSERT: &str = "INSERT INTO rtc_operations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+
+const DELETE: &str = "DELETE FROM rtc_operations WHERE tx = ?1 AND idx = ?2";
+
 fn save(
     connection: &Connection,
     table: &Table,
@@ -179,11 +249,9 @@ fn save(
     columns: &ColumnSet,
     inline: Option<Vec<&SqlValue>>,
 ) -> Result<(), StorageError> {
-    let to_text = |values| serde_json::to_string(&values).map_err(|_| StorageError::Corrupt("a value"));
-    let text = inline.map(to_text).transpose()?;
+    let text = inline.map(|values| values_text(&values)).transpose()?;
     if entry.stored_at.is_none() {
-        let mut insert =
-            connection.prepare_cached("INSERT INTO rtc_operations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+        let mut insert = connection.prepare_cached(INSERT)?;
         let hlc = entry.adopted.then(|| entry.hlc.to_string());
         insert.execute(params![entry.tx, entry.index, kind_number(entry.kind), table.id, slot, columns, text, hlc])?;
     } else if entry.stored_at.as_ref() != Some(slot)
@@ -199,8 +267,7 @@ fn save(
 }
 
 fn delete(connection: &Connection, entry: &Entry) -> Result<(), StorageError> {
-    let mut delete = connection.prepare_cached("DELETE FROM rtc_operations WHERE tx = ?1 AND idx = ?2")?;
-    delete.execute(params![entry.tx, entry.index])?;
+    connection.prepare_cached(DELETE)?.execute(params![entry.tx, entry.index])?;
     Ok(())
 }
 

@@ -1,0 +1,20 @@
+//! What capture and merge cost natively, beside the same SQLite without them: `cargo xtask bench capture`.
+//!
+//! Every figure is a ratio of processor times that were taken in one run, alternating, medians of several rounds; so it says the same
+//! on a slow or busy machine.
+
+#![allow(clippy::print_stdout, reason = "a command line tool talks on standard output")]
+
+mod capture;
+mod engines;
+mod measure;
+
+use anyhow::Result;
+
+/// Rounds of each measurement, unless the first argument says otherwise.
+const ROUNDS: usize = 5;
+
+fn main() -> Result<()> {
+    let rounds = std::env::args().nth(1).map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
+    capture::run(rounds)
+}

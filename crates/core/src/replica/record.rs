@@ -1,0 +1,105 @@
+//! Writes the user's own changes into the registers.
+//!
+//! What the user commits is newer than everything that is here: the clock has seen it all. So most changes need no merge. An INSERT of a row
+//! without a past is one operation; an UPDATE takes its columns from the operations that showed them. Only where a row dies, or comes
+//! back, are its registers read as a whole.
+
+use rtc_battery_proto::{Hlc, OperationKind, SqlValue};
+use rusqlite::Connection;
+
+use super::capture::Slot;
+use super::columns::ColumnSet;
+use super::commit::Change;
+use super::error::StorageError;
+use super::rows::{self, Entry, Thinned};
+use super::store::Origins;
+use super::table::{Addressing, Table};
+
+/// Records the changes of one transaction, DELETEs before INSERTs.
+pub(super) struct Recorder<'a> {
+    connection: &'a Connection,
+    origins: &'a Origins,
+    thinned: Thinned,
+    /// The table that was inserted into last, and whether rows of it died that an INSERT may bring back.
+    dead: Option<(i64, bool)>,
+}
+
+impl<'a> Recorder<'a> {
+    pub(super) fn new(connection: &'a Connection, origins: &'a Origins) -> Self {
+        Self { connection, origins, thinned: Thinned::new(), dead: None }
+    }
+
+    /// Records a change as an operation.
+    pub(super) fn record(&mut self, change: &Change, tx: i64, index: u32, hlc: Hlc) -> Result<(), StorageError> {
+        let Change { table, kind, slot, .. } = change;
+        let columns = match kind {
+            OperationKind::Insert if self.has_no_past(table)? => (0..table.columns.len()).collect(),
+            OperationKind::Update => {
+                let written: ColumnSet = change.written().into_iter().collect();
+                if !rows::overwrite(self.connection, table, slot, &written, &mut self.thinned)? {
+                    return self.merge(change, Some((tx, index, hlc)));
+                }
+                written
+            }
+            OperationKind::Insert | OperationKind::Delete => return self.merge(change, Some((tx, index, hlc))),
+        };
+        rows::insert(self.connection, (tx, index), *kind, table, slot, &columns)
+    }
+
+    /// `execLocal` wrote over a row: its operations keep the values that the table no longer shows, and nobody else hears of it.
+    pub(super) fn cover(&mut self, change: &Change) -> Result<(), StorageError> {
+        if change.kind == OperationKind::Insert && self.has_no_past(&change.table)? {
+            return Ok(());
+        }
+        self.merge(change, None)
+    }
+
+    /// The end of the transaction.
+    pub(super) fn finish(self) -> Result<(), StorageError> {
+        rows::forget_empty(self.connection, self.thinned)
+    }
+
+    /// Whether no row of the table died, so that one which is inserted has no operations yet.
+    fn has_no_past(&mut self, table: &Table) -> Result<bool, StorageError> {
+        if table.addressing == Addressing::Key {
+            return Ok(false);
+        }
+        let dead = match self.dead {
+            Some((known, dead)) if known == table.id => dead,
+            _ => rows::has_dead(self.connection, table)?,
+        };
+        self.dead = Some((table.id, dead));
+        Ok(!dead)
+    }
+
+    /// Joins the change with all that is known of the row.
+    fn merge(&mut self, change: &Change, operation: Option<(i64, u32, Hlc)>) -> Result<(), StorageError> {
+        let Change { table, kind, slot, old, .. } = change;
+        let unread = change.new.is_unread().then(|| rows::read(self.connection, table, slot)).transpose()?.flatten();
+        let new = unread.as_deref().or(change.new_row());
+        let key = new.or(old.as_deref()).and_then(|row| table.key_of_row(row));
+        let by_key = Slot::Key(key.ok_or(StorageError::Corrupt("a row without a key"))?);
+        let mut entries = Vec::new();
+        rows::load(self.connection, self.origins, table, &by_key, &mut entries)?;
+        // A row that is inserted has nothing at its rowid yet: what stood there before was deleted first.
+        if *slot != by_key && *kind != OperationKind::Insert {
+            rows::load(self.connection, self.origins, table, slot, &mut entries)?;
+        }
+        let mut state = rows::state(&entries, old.as_deref())?;
+        if let Some((tx, index, hlc)) = operation {
+            state.apply(&hlc, *kind, written(old.as_deref(), new));
+            let columns = ColumnSet::default();
+            let (kind, adopted) = (*kind, false);
+            entries.push(Entry { tx, index, hlc, adopted, kind, columns, inline: None, stored_at: None });
+        }
+        let slot = if new.is_some() { slot } else { &by_key };
+        rows::write(self.connection, table, slot, &entries, &state, new, &mut self.thinned)
+    }
+}
+
+/// The columns that differ, with their new values.
+fn written(old: Option<&[SqlValue]>, new: Option<&[SqlValue]>) -> Vec<(usize, SqlValue)> {
+    let differs = |(column, value): &(usize, &SqlValue)| old.is_none_or(|old| old[*column] != **value);
+    let new = new.unwrap_or_default().iter().enumerate();
+    new.filter(differs).map(|(column, value)| (column, value.clone())).collect()
+}
