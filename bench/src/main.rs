@@ -15,6 +15,9 @@ use anyhow::Result;
 const ROUNDS: usize = 5;
 
 fn main() -> Result<()> {
-    let rounds = std::env::args().nth(1).map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
-    capture::run(rounds)
+    let mut arguments = std::env::args().skip(1);
+    let rounds = arguments.next().map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
+    // Of the measurements only those whose name has this in it.
+    let only = arguments.next().unwrap_or_default();
+    capture::run(rounds, &only)
 }

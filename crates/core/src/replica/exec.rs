@@ -307,6 +307,7 @@ impl State {
                 }
                 self.capture.put_back(touched);
                 self.reload_origins(connection)?;
+                self.reload_tables(connection)?;
                 Err(error)
             }
         }

@@ -20,13 +20,11 @@ pub(super) struct Recorder<'a> {
     connection: &'a Connection,
     origins: &'a Origins,
     thinned: Thinned,
-    /// The table that was inserted into last, and whether rows of it died that an INSERT may bring back.
-    dead: Option<(i64, bool)>,
 }
 
 impl<'a> Recorder<'a> {
     pub(super) fn new(connection: &'a Connection, origins: &'a Origins) -> Self {
-        Self { connection, origins, thinned: Thinned::new(), dead: None }
+        Self { connection, origins, thinned: Thinned::new() }
     }
 
     /// Records a change as an operation.
@@ -60,16 +58,8 @@ impl<'a> Recorder<'a> {
     }
 
     /// Whether no row of the table died, so that one which is inserted has no operations yet.
-    fn has_no_past(&mut self, table: &Table) -> Result<bool, StorageError> {
-        if table.addressing == Addressing::Key {
-            return Ok(false);
-        }
-        let dead = match self.dead {
-            Some((known, dead)) if known == table.id => dead,
-            _ => rows::has_dead(self.connection, table)?,
-        };
-        self.dead = Some((table.id, dead));
-        Ok(!dead)
+    fn has_no_past(&self, table: &Table) -> Result<bool, StorageError> {
+        Ok(table.addressing != Addressing::Key && !rows::has_dead(self.connection, table)?)
     }
 
     /// Joins the change with all that is known of the row.

@@ -76,7 +76,13 @@ impl Replica {
     pub fn open(mut connection: Connection, room: &str, fresh_id: &ReplicaId) -> Result<Self, OpenError> {
         configure(&connection).map_err(StorageError::from)?;
         let identity = store::initialize(&connection, room, fresh_id)?;
-        let (origins, vector) = Origins::load(&connection)?;
+        let (origins, mut vector) = Origins::load(&connection)?;
+        // What it committed itself since its entry was last stored.
+        let mut own = vector.origin(&identity.node).cloned().unwrap_or_default();
+        own.insert(own.last().map_or(1, |last| last + 1), identity.seq);
+        if !own.is_empty() {
+            vector.replace_origin(identity.node.clone(), own);
+        }
         let numbers = TransactionNumbers::load(&connection)?;
         let tables = Tables::load(&connection)?;
         staging::create(&connection)?;
@@ -305,9 +311,7 @@ impl State {
         let dot = self.next_dot();
         let sealed =
             commit::seal(connection, &mut self.origins, &mut self.numbers, dot, first, &changes, self.at_hand_bytes)?;
-        let Dot { origin, seq } = &sealed.dot;
-        self.save_dots(connection, origin, [(*seq, *seq)])?;
-        store::save_progress(connection, self.version + 1, sealed.last)?;
+        store::save_own(connection, self.version + 1, sealed.last, sealed.dot.seq)?;
         Ok(Some(sealed))
     }
 

@@ -154,6 +154,9 @@ pub(super) fn write(
     shown: Option<&[SqlValue]>,
     thinned: &mut Thinned,
 ) -> Result<(), StorageError> {
+    if matches!(slot, Slot::Key(_)) {
+        table.note_dead(true);
+    }
     for entry in entries {
         let columns: ColumnSet = state.columns_won_by(&entry.hlc).collect();
         if columns.is_empty() && !state.needs(&entry.hlc, entry.kind) {
@@ -187,8 +190,11 @@ pub(super) fn insert(
 
 /// Whether a row of the table died, or is parked: its operations are at its key, which is a text and so above every rowid.
 pub(super) fn has_dead(connection: &Connection, table: &Table) -> Result<bool, StorageError> {
-    let exists = "SELECT EXISTS (SELECT 1 FROM rtc_operations WHERE tbl = ?1 AND row >= '')";
-    Ok(connection.prepare_cached(exists)?.query_row([table.id], |row| row.get(0))?)
+    if table.may_have_dead() {
+        let exists = "SELECT EXISTS (SELECT 1 FROM rtc_operations WHERE tbl = ?1 AND row >= '')";
+        table.note_dead(connection.prepare_cached(exists)?.query_row([table.id], |row| row.get(0))?);
+    }
+    Ok(table.may_have_dead())
 }
 
 /// Takes columns of a row that is there away from its operations, for a newer UPDATE of them. `false`, and nothing is done, where the order of

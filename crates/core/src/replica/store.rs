@@ -24,7 +24,8 @@ CREATE TABLE rtc_replica (
   node TEXT NOT NULL,
   version INTEGER NOT NULL,
   ts INTEGER NOT NULL,
-  counter INTEGER NOT NULL
+  counter INTEGER NOT NULL,
+  seq INTEGER NOT NULL
 );
 CREATE TABLE rtc_origins (id INTEGER PRIMARY KEY, node TEXT NOT NULL UNIQUE, have TEXT NOT NULL);
 CREATE TABLE rtc_tables (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE);
@@ -68,6 +69,8 @@ pub(super) struct Identity {
     pub(super) node: ReplicaId,
     pub(super) version: u64,
     pub(super) last: Tick,
+    /// Sequence number of its last transaction. What it wrote since its entry in `rtc_origins` was stored is all up to this.
+    pub(super) seq: u64,
 }
 
 /// Creates the tables where there are none.
@@ -77,7 +80,7 @@ pub(super) fn initialize(connection: &Connection, room: &str, fresh_id: &Replica
         let create = || {
             connection.execute_batch("BEGIN IMMEDIATE")?;
             connection.execute_batch(LAYOUT)?;
-            let insert = "INSERT INTO rtc_replica VALUES (1, ?1, ?2, ?3, 0, 0, 0)";
+            let insert = "INSERT INTO rtc_replica VALUES (1, ?1, ?2, ?3, 0, 0, 0, 0)";
             connection.execute(insert, params![FORMAT, room, fresh_id.as_str()])?;
             connection.execute_batch("COMMIT")
         };
@@ -93,17 +96,24 @@ fn read_identity(connection: &Connection, room: &str) -> Result<Identity, OpenEr
     if format > FORMAT {
         return Err(OpenError::NewerFormat(format));
     }
-    let select = "SELECT room, node, version, ts, counter FROM rtc_replica";
+    let select = "SELECT room, node, version, ts, counter, seq FROM rtc_replica";
     let row = connection.query_row(select, [], |row| {
         let last = Tick { ts: row.get(3)?, counter: row.get(4)? };
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, u64>(2)?, last))
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, u64>(2)?, last, row.get::<_, u64>(5)?))
     });
-    let (stored_room, node, version, last) = row.map_err(StorageError::from)?;
+    let (stored_room, node, version, last, seq) = row.map_err(StorageError::from)?;
     if stored_room != room {
         return Err(OpenError::OtherRoom);
     }
     let node = ReplicaId::new(&node).map_err(|_| StorageError::Corrupt("rtc_replica.node"))?;
-    Ok(Identity { node, version, last })
+    Ok(Identity { node, version, last, seq })
+}
+
+/// Stores that the replica committed a transaction of its own. Its entry in `rtc_origins` follows when something else changes it.
+pub(super) fn save_own(connection: &Connection, version: u64, last: Tick, seq: u64) -> Result<(), StorageError> {
+    let sql = "UPDATE rtc_replica SET version = ?1, ts = ?2, counter = ?3, seq = ?4";
+    connection.prepare_cached(sql)?.execute(params![version, last.ts, last.counter, seq])?;
+    Ok(())
 }
 
 /// Stores version and clock.

@@ -2,6 +2,8 @@
 //!
 //! Columns are positions in the list of stored columns (generated ones are derived by SQLite, so they are nobody's operation).
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rtc_battery_proto::SqlValue;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _};
@@ -20,6 +22,8 @@ pub(super) struct Table {
     pub(super) key: Vec<usize>,
     pub(super) addressing: Addressing,
     pub(super) statements: Statements,
+    /// See [`may_have_dead`](Self::may_have_dead).
+    dead: AtomicBool,
 }
 
 /// A stored column.
@@ -182,7 +186,18 @@ impl Table {
         read_collations(connection, name, &mut columns)?;
         let addressing = if without_rowid { Addressing::Key } else { addressing(&names) };
         let statements = Statements::new(name, &columns, &key, &addressing);
-        Ok(Some(Self { id, name: name.to_owned(), columns, key, addressing, statements }))
+        let dead = AtomicBool::new(true);
+        Ok(Some(Self { id, name: name.to_owned(), columns, key, addressing, statements, dead }))
+    }
+
+    /// Whether rows of it may have died, or be parked, and left operations under their keys. Errs on this side; described anew (after a
+    /// rollback) it is not known.
+    pub(super) fn may_have_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_dead(&self, may: bool) {
+        self.dead.store(may, Ordering::Relaxed);
     }
 
     /// A column by name, as SQLite compares names.
