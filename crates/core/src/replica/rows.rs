@@ -77,6 +77,13 @@ pub(super) fn parse_values(text: Option<String>) -> Result<Option<Vec<SqlValue>>
     text.map(parse).transpose()
 }
 
+// `unlikely`: without it SQLite 3.54 guesses from the very values that are bound, and so compiles the statement anew for each row.
+const LOAD: &str = "SELECT o.tx, o.idx, o.kind, o.cols, o.vals, o.hlc, t.ts, t.counter, t.origin
+     FROM rtc_operations o JOIN rtc_transactions t ON t.id = o.tx WHERE unlikely(o.tbl = ?1) AND unlikely(o.row = ?2)";
+
+const LOAD_HERE: &str = "SELECT tx, idx, kind, cols, vals, hlc IS NOT NULL FROM rtc_operations
+     WHERE unlikely(tbl = ?1) AND unlikely(row = ?2)";
+
 /// Adds what is stored of a row at one place to `entries`.
 pub(super) fn load(
     connection: &Connection,
@@ -85,10 +92,7 @@ pub(super) fn load(
     slot: &Slot,
     entries: &mut Vec<Entry>,
 ) -> Result<(), StorageError> {
-    let mut select = connection.prepare_cached(
-        "SELECT o.tx, o.idx, o.kind, o.cols, o.vals, o.hlc, t.ts, t.counter, t.origin
-         FROM rtc_operations o JOIN rtc_transactions t ON t.id = o.tx WHERE o.tbl = ?1 AND o.row = ?2",
-    )?;
+    let mut select = connection.prepare_cached(LOAD)?;
     let mut rows = select.query(params![table.id, slot])?;
     while let Some(row) = rows.next()? {
         let index: u32 = row.get(1)?;
@@ -206,9 +210,7 @@ pub(super) fn overwrite(
     written: &ColumnSet,
     thinned: &mut Thinned,
 ) -> Result<bool, StorageError> {
-    let mut select = connection.prepare_cached(
-        "SELECT tx, idx, kind, cols, vals, hlc IS NOT NULL FROM rtc_operations WHERE tbl = ?1 AND row = ?2",
-    )?;
+    let mut select = connection.prepare_cached(LOAD_HERE)?;
     let read = |row: &rusqlite::Row<'_>| {
         let place: (i64, u32) = (row.get(0)?, row.get(1)?);
         Ok((place, row.get::<_, i64>(2)?, row.get::<_, ColumnSet>(3)?, row.get(4)?, row.get::<_, bool>(5)?))
@@ -321,6 +323,29 @@ pub(super) fn bind_slot(
                 statement.raw_bind_parameter(n + 1, super::sql::Bind(value))?;
             }
             Ok(values.len())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rtc_battery_proto::ReplicaId;
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_rows_operations_are_found_by_index_and_by_a_statement_compiled_once() {
+        let connection = Connection::open_in_memory().unwrap();
+        store::initialize(&connection, "room", &ReplicaId::from_random(1)).unwrap();
+        for sql in [LOAD, LOAD_HERE] {
+            for row in 0..3 {
+                connection.prepare_cached(sql).unwrap().query(params![row, row]).unwrap().next().unwrap();
+            }
+            assert_eq!(connection.prepare_cached(sql).unwrap().get_status(StatementStatus::RePrepare), 0, "{sql}");
+            let plan = format!("EXPLAIN QUERY PLAN {sql}");
+            let plan: String = connection.query_row(&plan, [1, 1], |row| row.get(3)).unwrap();
+            assert!(plan.contains("rtc_operations_of_row (tbl=? AND row=?)"), "{plan}");
         }
     }
 }
