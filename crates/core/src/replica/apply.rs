@@ -6,23 +6,18 @@
 //! operations of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use rtc_battery_proto::{
-    Adopted, Columns, Dot, Operation, OperationKind, SqlValue, Tick, TransactionExtent, VersionVector,
-};
+use rtc_battery_proto::{Adopted, Dot, Operation, Tick, TransactionExtent, VersionVector};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
-use super::capture::Slot;
 use super::error::StorageError;
+use super::join::{self, Outcome};
 use super::replica::{Committed, State};
-use super::rows::{self, Entry, Thinned};
+use super::rows::{self, Thinned};
 use super::schema::{self, SCHEMA};
-use super::show;
 use super::sql::is_internal;
 use super::store;
-use super::table::Table;
 
 /// What [`Replica::apply`](super::Replica::apply) did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,16 +48,6 @@ impl Applied {
             self.refused.push(format!("{kind:?} {hlc} on table {table:?}: {why}"));
         }
     }
-}
-
-/// What became of an operation.
-enum Outcome {
-    Applied,
-    /// An adopted operation that changes nothing: it is known, or beaten.
-    Absorbed,
-    /// Its table or one of its columns is not known yet.
-    Waits,
-    Refused(String),
 }
 
 impl State {
@@ -283,7 +268,7 @@ impl<'a> Merge<'a> {
         match outcome {
             Outcome::Refused(why) => self.applied.refuse(&operation, &why),
             Outcome::Absorbed => {}
-            Outcome::Applied | Outcome::Waits => {
+            Outcome::Applied { .. } | Outcome::Waits => {
                 self.applied.operations += 1;
                 if operation.adopted.is_some() {
                     self.fresh.push(operation);
@@ -320,64 +305,12 @@ impl<'a> Merge<'a> {
             return Ok(Outcome::Refused("it is no table definition".to_owned()));
         }
         let Some(table) = self.state.tables.by_name(&operation.table).cloned() else { return Ok(Outcome::Waits) };
-        let written = match written(&table, operation) {
-            Ok(written) => written,
-            Err(outcome) => return Ok(outcome),
-        };
-        let key = match key(self.connection, &table, operation, &written)? {
-            Ok(key) => key,
-            Err(why) => return Ok(Outcome::Refused(why.to_owned())),
-        };
-        self.apply_to_row(&table, key, tx, index, operation, written)
-    }
-
-    fn apply_to_row(
-        &mut self,
-        table: &Arc<Table>,
-        key: String,
-        tx: i64,
-        index: u32,
-        operation: &Operation,
-        written: Vec<(usize, SqlValue)>,
-    ) -> Result<Outcome, StorageError> {
-        let (connection, origins) = (self.connection, &self.state.origins);
-        let found = rows::find(connection, table, &key)?;
-        let by_key = Slot::Key(key);
-        let mut entries = Vec::new();
-        rows::load(connection, origins, table, &by_key, &mut entries)?;
-        if let Some((slot, _)) = found.as_ref().filter(|(slot, _)| *slot != by_key) {
-            rows::load(connection, origins, table, slot, &mut entries)?;
-        }
-        let mut state = rows::state(&entries, found.as_ref().map(|(_, image)| image.as_slice()))?;
-        let was_there = state.exists();
-        let Operation { hlc, kind, .. } = operation;
-        let adopted = operation.adopted.is_some();
-        let before = adopted.then(|| state.clone());
-        state.apply(hlc, *kind, written);
-        if before.as_ref() == Some(&state) {
-            return Ok(Outcome::Absorbed);
-        }
-        let columns = Default::default();
-        entries.push(Entry {
-            tx,
-            index,
-            hlc: hlc.clone(),
-            adopted,
-            kind: *kind,
-            columns,
-            inline: None,
-            stored_at: None,
-        });
-        let shown = show::show(connection, table, &by_key, &state, found, was_there.then_some(hlc))?;
-        let (slot, image) = match &shown {
-            Ok(Some((slot, image))) => (slot, Some(image.as_slice())),
-            Ok(None) | Err(_) => (&by_key, None),
-        };
-        rows::write(connection, table, slot, &entries, &state, image, &mut self.thinned)?;
-        if let Err(why) = shown {
+        let joined =
+            join::join(self.connection, &self.state.origins, &table, (tx, index), operation, &mut self.thinned)?;
+        if let Outcome::Applied { hidden: Some(why) } = &joined {
             self.applied.refuse(operation, &format!("kept, but this database cannot show the row: {why}"));
         }
-        Ok(Outcome::Applied)
+        Ok(joined)
     }
 
     /// Makes tables of the rows of `rtc_schema` that have none yet, and applies what waited for them.
@@ -421,49 +354,4 @@ impl<'a> Merge<'a> {
         }
         Ok(())
     }
-}
-
-/// The written columns by position.
-fn written(table: &Table, operation: &Operation) -> Result<Vec<(usize, SqlValue)>, Outcome> {
-    let columns = [Some(&operation.pk), operation.values.as_ref()];
-    if columns.into_iter().flatten().any(names_a_column_twice) {
-        return Err(Outcome::Refused("it names a column twice".to_owned()));
-    }
-    if operation.kind == OperationKind::Delete {
-        return Ok(Vec::new());
-    }
-    let values = operation.values.iter().flatten();
-    let place = |(name, value): (&String, &SqlValue)| Some((table.column(name)?, value.clone()));
-    values.map(|written| place(written).ok_or(Outcome::Waits)).collect()
-}
-
-/// SQLite folds ASCII case in names.
-fn names_a_column_twice(columns: &Columns) -> bool {
-    let names: BTreeSet<String> = columns.keys().map(|name| name.to_ascii_lowercase()).collect();
-    names.len() < columns.len()
-}
-
-/// The canonical key that the operation names. Its written columns must not say another one.
-fn key(
-    connection: &Connection,
-    table: &Table,
-    operation: &Operation,
-    written: &[(usize, SqlValue)],
-) -> Result<Result<String, &'static str>, StorageError> {
-    let named = |column: &usize| {
-        let name = &table.columns[*column].name;
-        let exact = operation.pk.get(name);
-        exact
-            .or_else(|| operation.pk.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value))
-    };
-    let Some(values) = table.key.iter().map(named).collect::<Option<Vec<_>>>() else {
-        return Ok(Err("its pk lacks a column of the primary key"));
-    };
-    let Some(key) = table.key_once_stored(connection, values.iter().copied())? else {
-        return Ok(Err("NULL in its pk"));
-    };
-    let spelled = |(column, value)| written.iter().find(|(w, _)| w == column).map_or(value, |(_, written)| written);
-    let respelled = table.key.iter().zip(values).map(spelled);
-    let same = table.key_once_stored(connection, respelled)?.as_ref() == Some(&key);
-    Ok(if same { Ok(key) } else { Err("its pk and its values name different rows") })
 }

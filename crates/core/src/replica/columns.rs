@@ -18,6 +18,16 @@ impl ColumnSet {
         self.words.get(column / 64).is_some_and(|word| word >> (column % 64) & 1 == 1)
     }
 
+    /// Adds a position; `false` if it was there.
+    pub(super) fn insert(&mut self, column: usize) -> bool {
+        let is_new = !self.contains(column);
+        if self.words.len() <= column / 64 {
+            self.words.resize(column / 64 + 1, 0);
+        }
+        self.words[column / 64] |= 1 << (column % 64);
+        is_new
+    }
+
     /// The positions that `other` does not have.
     pub(super) fn without(&self, other: &Self) -> Self {
         self.iter().filter(|column| !other.contains(*column)).collect()
@@ -35,14 +45,11 @@ impl ColumnSet {
 
 impl FromIterator<usize> for ColumnSet {
     fn from_iter<I: IntoIterator<Item = usize>>(columns: I) -> Self {
-        let mut words = Vec::new();
-        for column in columns {
-            if words.len() <= column / 64 {
-                words.resize(column / 64 + 1, 0u64);
-            }
-            words[column / 64] |= 1 << (column % 64);
-        }
-        Self { words }
+        let mut set = Self::default();
+        columns.into_iter().for_each(|column| {
+            set.insert(column);
+        });
+        set
     }
 }
 

@@ -47,16 +47,14 @@ impl Table {
         serde_json::to_string(&values).ok()
     }
 
-    /// The canonical key that values would have once stored: another program may write 1 where the column makes '1' of it.
+    /// The values of a key as they are once stored: another program may write 1 where the column makes '1' of it.
     pub(super) fn key_once_stored<'a>(
         &self,
         connection: &Connection,
         values: impl IntoIterator<Item = &'a SqlValue>,
-    ) -> rusqlite::Result<Option<String>> {
+    ) -> rusqlite::Result<Vec<SqlValue>> {
         let columns = self.key.iter().map(|column| &self.columns[*column]);
-        let stored = columns.zip(values).map(|(column, value)| column.affinity.stored(connection, value));
-        let stored = stored.collect::<rusqlite::Result<Vec<_>>>()?;
-        Ok(self.canonical_key(&stored))
+        columns.zip(values).map(|(column, value)| column.affinity.stored(connection, value)).collect()
     }
 
     /// The canonical key of a row given by all its stored columns.
@@ -101,7 +99,7 @@ mod tests {
         connection.execute_batch(&format!("CREATE TABLE t (k {declared} PRIMARY KEY, v)")).unwrap();
         let table = Table::describe(&connection, 1, "t").unwrap().unwrap();
         Affinity::create_oracle(&connection).unwrap();
-        table.key_once_stored(&connection, [&value]).unwrap()
+        table.canonical_key(&table.key_once_stored(&connection, [&value]).unwrap())
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl SqlLayer {
         let connection = Connection::open_in_memory().map_err(StorageError::from)?;
         // It belongs to no room: it never meets one.
         let mut replica = Replica::open(connection, "", id)?;
-        replica.keep_all_at_hand();
+        replica.keep_at_hand(usize::MAX);
         Ok(Self { replica })
     }
 

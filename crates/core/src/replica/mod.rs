@@ -2,7 +2,7 @@
 //!
 //! The rooms: [`exec`](self::exec) runs the user's SQL under the eye of [`guard`](self::guard), [`capture`](self::capture) notes what it touched,
 //! [`commit`](self::commit) makes a transaction of it and [`record`](self::record) writes it into the log, [`prepared`](self::prepared) remembers statements, [`merge`](self::merge) decides (pure, knows no SQLite), [`rows`](self::rows) and
-//! [`store`](self::store) keep registers and log, [`apply`](self::apply) takes the deltas of others and [`show`](self::show) makes them
+//! [`store`](self::store) keep registers and log, [`apply`](self::apply) takes the deltas of others, [`join`](self::join) each operation into its row, and [`show`](self::show) makes them
 //! visible, [`file`](self::file) makes a plain file of the database and takes one in, [`delta`](self::delta) reads the log for others, [`layer`](self::layer) is a replica by itself, in memory, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
 //! knows peers or links.
 
@@ -16,6 +16,7 @@ mod error;
 mod exec;
 mod file;
 mod guard;
+mod join;
 mod key;
 mod layer;
 mod limits;

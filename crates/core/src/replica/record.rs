@@ -41,7 +41,7 @@ impl<'a> Recorder<'a> {
             }
             OperationKind::Insert | OperationKind::Delete => return self.merge(change, Some((tx, index, hlc))),
         };
-        rows::insert(self.connection, (tx, index), *kind, table, slot, &columns)
+        rows::insert(self.connection, (tx, index), *kind, table, slot, &columns, None)
     }
 
     /// `execLocal` wrote over a row: its operations keep the values that the table no longer shows, and nobody else hears of it.

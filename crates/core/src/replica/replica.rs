@@ -146,9 +146,10 @@ impl Replica {
         outcome
     }
 
-    /// From now on every transaction of [`exec`](Self::exec) keeps its operations at hand, however large it is.
-    pub(super) fn keep_all_at_hand(&mut self) {
-        self.state.at_hand_bytes = usize::MAX;
+    /// How much is kept at hand of each transaction of [`exec`](Self::exec) until [`take_committed`](Self::take_committed), in bytes of its
+    /// operations. Those of larger ones are read from the log when a peer asks.
+    pub fn keep_at_hand(&mut self, max_bytes: usize) {
+        self.state.at_hand_bytes = max_bytes;
     }
 
     /// The table of this name, if it is a synced one.

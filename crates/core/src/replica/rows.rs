@@ -178,7 +178,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Stores an operation that the table shows all columns of.
+/// Stores an operation that the table shows all columns of; `own` is its clock value where that is not its transaction's.
 pub(super) fn insert(
     connection: &Connection,
     (tx, index): (i64, u32),
@@ -186,9 +186,11 @@ pub(super) fn insert(
     table: &Table,
     slot: &Slot,
     columns: &ColumnSet,
+    own: Option<&Hlc>,
 ) -> Result<(), StorageError> {
     let mut insert = connection.prepare_cached(INSERT)?;
-    insert.execute(params![tx, index, kind_number(kind), table.id, slot, columns, Null, Null])?;
+    let own = own.map(Hlc::to_string);
+    insert.execute(params![tx, index, kind_number(kind), table.id, slot, columns, Null, own])?;
     Ok(())
 }
 
@@ -289,19 +291,22 @@ pub(super) fn read(connection: &Connection, table: &Table, slot: &Slot) -> Resul
     Ok(Some(values.collect::<rusqlite::Result<_>>()?))
 }
 
-/// Finds a row of the user's table by its key's values: where it stands, and the row.
+/// Finds a row of the user's table by its key's values as stored: where it stands, and the row.
 pub(super) fn find(
     connection: &Connection,
     table: &Table,
-    key: &str,
+    key: &[SqlValue],
 ) -> Result<Option<(Slot, Vec<SqlValue>)>, StorageError> {
     let mut select = connection.prepare_cached(&table.statements.find)?;
-    for (n, value) in table.key_values(key).iter().enumerate() {
+    for (n, value) in key.iter().enumerate() {
         select.raw_bind_parameter(n + 1, super::sql::Bind(value))?;
     }
     let mut rows = select.raw_query();
     let Some(row) = rows.next()? else { return Ok(None) };
-    let slot = row.get::<_, Option<i64>>(0)?.map_or_else(|| Slot::Key(key.to_owned()), Slot::Rowid);
+    let slot = match row.get(0)? {
+        Some(rowid) => Slot::Rowid(rowid),
+        None => Slot::Key(table.canonical_key(key).ok_or(StorageError::Corrupt("a row without a key"))?),
+    };
     let values = (1..=table.columns.len()).map(|column| Ok(super::sql::value(row.get_ref(column)?)));
     Ok(Some((slot, values.collect::<rusqlite::Result<_>>()?)))
 }

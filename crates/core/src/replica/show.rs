@@ -34,14 +34,14 @@ pub(super) fn show(
             Ok(Ok(None))
         }
         (true, None) => {
-            let row = target(connection, table, key, state)?;
+            let row = target_of(connection, table, key, state)?;
             match within_user_limit(connection, || insert(connection, table, key, &row)) {
                 Ok(slot) => reread(connection, table, slot, row).map(|shown| Ok(Some(shown))),
                 Err(error) => refusal(error).map(Err),
             }
         }
         (true, Some((slot, image))) => {
-            let row = target(connection, table, key, state)?;
+            let row = target_of(connection, table, key, state)?;
             let columns: Vec<usize> = match only {
                 Some(hlc) => state.columns_won_by(hlc).collect(),
                 None => (0..row.len()).collect(),
@@ -74,24 +74,56 @@ fn refusal(error: StorageError) -> Result<String, StorageError> {
     }
 }
 
-/// The whole row as the registers say it.
-fn target(connection: &Connection, table: &Table, key: &Slot, state: &RowState) -> Result<Vec<SqlValue>, StorageError> {
-    let born_ms = state.born().map_or(0, |born| born.tick.ts);
-    let key_values = match key {
-        Slot::Key(key) => table.key_values(key),
-        Slot::Rowid(_) => Vec::new(),
-    };
+/// The whole row, of which `cell` says what was written, `key` the key, and `born_ms` when it was first inserted.
+pub(super) fn target<'a>(
+    connection: &Connection,
+    table: &Table,
+    key: &[SqlValue],
+    cell: impl Fn(usize) -> Option<&'a SqlValue>,
+    born_ms: u64,
+) -> Result<Vec<SqlValue>, StorageError> {
     let value = |(position, column): (usize, &super::table::Column)| {
-        let in_key = || table.key.iter().position(|key| *key == position).and_then(|n| key_values.get(n));
-        let value = match (state.cell(position), in_key()) {
-            (Some(cell), _) => cell.value.clone(),
-            (None, Some(value)) => value.clone(),
-            (None, None) => column.default.value(connection, born_ms)?,
+        let in_key = || table.key.iter().position(|key| *key == position).and_then(|n| key.get(n));
+        let value = match cell(position).or_else(in_key) {
+            Some(value) => value.clone(),
+            None => column.default.value(connection, born_ms)?,
         };
         let must_not_be_null = column.not_null && value == SqlValue::Null;
         Ok(if must_not_be_null { column.affinity.zero() } else { value })
     };
     table.columns.iter().enumerate().map(value).collect()
+}
+
+/// The whole row as the registers say it.
+fn target_of(
+    connection: &Connection,
+    table: &Table,
+    key: &Slot,
+    state: &RowState,
+) -> Result<Vec<SqlValue>, StorageError> {
+    let born_ms = state.born().map_or(0, |born| born.tick.ts);
+    let key = match key {
+        Slot::Key(key) => table.key_values(key),
+        Slot::Rowid(_) => Vec::new(),
+    };
+    target(connection, table, &key, |column| Some(&state.cell(column)?.value), born_ms)
+}
+
+/// Inserts a row that was never here; `None` if SQLite refuses it. `key` is asked for where the row is addressed by it.
+pub(super) fn insert_unless_refused(
+    connection: &Connection,
+    table: &Table,
+    row: &[SqlValue],
+    key: impl FnOnce() -> Result<Slot, StorageError>,
+) -> Result<Option<Slot>, StorageError> {
+    let key = match table.addressing {
+        Addressing::Rowid(_) => Slot::Rowid(0),
+        Addressing::Key => key()?,
+    };
+    match within_user_limit(connection, || insert(connection, table, &key, row)) {
+        Ok(slot) => Ok(Some(slot)),
+        Err(error) => refusal(error).map(|_| None),
+    }
 }
 
 fn insert(connection: &Connection, table: &Table, key: &Slot, row: &[SqlValue]) -> Result<Slot, StorageError> {
@@ -141,8 +173,7 @@ fn delete(connection: &Connection, table: &Table, slot: &Slot) -> Result<(), Sto
 
 /// What the table really shows: affinity may have changed a value.
 fn reread(connection: &Connection, table: &Table, slot: Slot, written: Vec<SqlValue>) -> Result<Shown, StorageError> {
-    let sure = table.columns.iter().zip(&written).all(|(column, value)| column.affinity.keeps(value));
-    if sure {
+    if table.keeps(&written) {
         return Ok((slot, written));
     }
     let row = rows::read(connection, table, &slot)?.ok_or(StorageError::Corrupt("a row that was just written"))?;

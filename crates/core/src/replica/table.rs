@@ -108,7 +108,13 @@ impl Affinity {
             SqlValue::Null | SqlValue::Blob(_) => true,
             SqlValue::Text(_) => matches!(self, Self::Text | Self::Blob),
             SqlValue::Integer(_) => matches!(self, Self::Integer | Self::Numeric | Self::Blob),
-            SqlValue::Real(_) => self == Self::Blob,
+            // A whole one becomes an INTEGER in a numeric column, and -0.0 loses its sign in a REAL one.
+            SqlValue::Real(real) => match self {
+                Self::Blob => true,
+                Self::Real => *real != 0.0 && !real.is_nan(),
+                Self::Integer | Self::Numeric => real.is_finite() && real.fract() != 0.0,
+                Self::Text => false,
+            },
         }
     }
 
@@ -203,6 +209,11 @@ impl Table {
     /// A column by name, as SQLite compares names.
     pub(super) fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether the table is sure to store a row as it is.
+    pub(super) fn keeps(&self, row: &[SqlValue]) -> bool {
+        self.columns.iter().zip(row).all(|(column, value)| column.affinity.keeps(value))
     }
 
     /// The key definition: two tables of one name and one key definition are the same table.

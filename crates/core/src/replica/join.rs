@@ -1,0 +1,173 @@
+//! Joins one operation of another replica into its row: reads it against the table, finds the row by its key, merges, and shows the result.
+//!
+//! Most operations insert rows that are new here; they need no merge, and are written as they come.
+
+use rtc_battery_proto::{Columns, Operation, OperationKind, SqlValue};
+use rusqlite::Connection;
+
+use super::capture::Slot;
+use super::columns::ColumnSet;
+use super::error::StorageError;
+use super::rows::{self, Entry, Thinned};
+use super::show::{self, Shown};
+use super::store::Origins;
+use super::table::{Addressing, Table};
+
+/// What became of an operation.
+pub(super) enum Outcome {
+    Applied {
+        /// Why the row cannot be shown here, if it cannot.
+        hidden: Option<String>,
+    },
+    /// An adopted operation that changes nothing: it is known, or beaten.
+    Absorbed,
+    /// Its table or one of its columns is not known yet.
+    Waits,
+    Refused(String),
+}
+
+/// Joins an operation into its row, as the one at this place in the log.
+pub(super) fn join(
+    connection: &Connection,
+    origins: &Origins,
+    table: &Table,
+    place: (i64, u32),
+    operation: &Operation,
+    thinned: &mut Thinned,
+) -> Result<Outcome, StorageError> {
+    let written = match written(table, operation) {
+        Ok(written) => written,
+        Err(outcome) => return Ok(outcome),
+    };
+    let key = match key(connection, table, operation, &written)? {
+        Ok(key) => key,
+        Err(why) => return Ok(Outcome::Refused(why.to_owned())),
+    };
+    let found = rows::find(connection, table, &key)?;
+    let mut entries = Vec::new();
+    if table.addressing == Addressing::Key || rows::has_dead(connection, table)? {
+        rows::load(connection, origins, table, &by_key(table, &key)?, &mut entries)?;
+    }
+    let is_new = found.is_none() && entries.is_empty() && operation.kind == OperationKind::Insert;
+    if is_new && insert(connection, table, place, operation, &key, &written)? {
+        return Ok(Outcome::Applied { hidden: None });
+    }
+    let by_key = by_key(table, &key)?;
+    if let Some((slot, _)) = found.as_ref().filter(|(slot, _)| *slot != by_key) {
+        rows::load(connection, origins, table, slot, &mut entries)?;
+    }
+    merge(connection, table, place, operation, (by_key, found, entries), written, thinned)
+}
+
+fn by_key(table: &Table, key: &[SqlValue]) -> Result<Slot, StorageError> {
+    table.canonical_key(key).map(Slot::Key).ok_or(StorageError::Corrupt("a row without a key"))
+}
+
+/// Inserts a row that nothing is known of. `false`, and nothing is done, where the table would not show just what was written.
+fn insert(
+    connection: &Connection,
+    table: &Table,
+    (tx, index): (i64, u32),
+    operation: &Operation,
+    key: &[SqlValue],
+    written: &[(usize, &SqlValue)],
+) -> Result<bool, StorageError> {
+    let cell = |column| written.iter().find(|(written, _)| *written == column).map(|(_, value)| *value);
+    let row = show::target(connection, table, key, cell, operation.hlc.tick.ts)?;
+    if !table.keeps(&row) || written.iter().any(|(column, value)| row[*column] != **value) {
+        return Ok(false);
+    }
+    let Some(slot) = show::insert_unless_refused(connection, table, &row, || by_key(table, key))? else {
+        return Ok(false);
+    };
+    let columns: ColumnSet = written.iter().map(|(column, _)| *column).collect();
+    let own = operation.adopted.is_some().then_some(&operation.hlc);
+    rows::insert(connection, (tx, index), operation.kind, table, &slot, &columns, own)?;
+    Ok(true)
+}
+
+/// Merges the operation with all that is known of the row: where its operations are when it is dead, what is shown of it, and they.
+fn merge(
+    connection: &Connection,
+    table: &Table,
+    (tx, index): (i64, u32),
+    operation: &Operation,
+    (by_key, found, mut entries): (Slot, Option<Shown>, Vec<Entry>),
+    written: Vec<(usize, &SqlValue)>,
+    thinned: &mut Thinned,
+) -> Result<Outcome, StorageError> {
+    let mut state = rows::state(&entries, found.as_ref().map(|(_, image)| image.as_slice()))?;
+    let was_there = state.exists();
+    let (kind, hlc) = (operation.kind, operation.hlc.clone());
+    let adopted = operation.adopted.is_some();
+    let before = adopted.then(|| state.clone());
+    state.apply(&hlc, kind, written.into_iter().map(|(column, value)| (column, value.clone())));
+    if before.as_ref() == Some(&state) {
+        return Ok(Outcome::Absorbed);
+    }
+    let columns = ColumnSet::default();
+    let only = was_there.then_some(&operation.hlc);
+    entries.push(Entry { tx, index, hlc, adopted, kind, columns, inline: None, stored_at: None });
+    let shown = show::show(connection, table, &by_key, &state, found, only)?;
+    let (slot, image) = match &shown {
+        Ok(Some((slot, image))) => (slot, Some(image.as_slice())),
+        Ok(None) | Err(_) => (&by_key, None),
+    };
+    rows::write(connection, table, slot, &entries, &state, image, thinned)?;
+    Ok(Outcome::Applied { hidden: shown.err() })
+}
+
+/// The written columns by position.
+fn written<'a>(table: &Table, operation: &'a Operation) -> Result<Vec<(usize, &'a SqlValue)>, Outcome> {
+    let twice = |columns: &Columns| names_a_column_twice(table, columns);
+    if [Some(&operation.pk), operation.values.as_ref()].into_iter().flatten().any(twice) {
+        return Err(Outcome::Refused("it names a column twice".to_owned()));
+    }
+    if operation.kind == OperationKind::Delete {
+        return Ok(Vec::new());
+    }
+    let values = operation.values.iter().flatten();
+    values.map(|(name, value)| Some((table.column(name)?, value))).collect::<Option<_>>().ok_or(Outcome::Waits)
+}
+
+/// SQLite folds ASCII case in names.
+fn names_a_column_twice(table: &Table, columns: &Columns) -> bool {
+    let mut known = ColumnSet::default();
+    let mut unknown = Vec::new();
+    columns.keys().any(|name| match table.column(name) {
+        Some(column) => !known.insert(column),
+        None => {
+            let again = unknown.iter().any(|other: &&String| other.eq_ignore_ascii_case(name));
+            unknown.push(name);
+            again
+        }
+    })
+}
+
+/// The key that the operation names, as it is once stored. Its written columns must not say another one.
+fn key(
+    connection: &Connection,
+    table: &Table,
+    operation: &Operation,
+    written: &[(usize, &SqlValue)],
+) -> Result<Result<Vec<SqlValue>, &'static str>, StorageError> {
+    let named = |column: &usize| {
+        let name = &table.columns[*column].name;
+        let folded = || operation.pk.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        operation.pk.get(name).or_else(folded)
+    };
+    let Some(values) = table.key.iter().map(named).collect::<Option<Vec<_>>>() else {
+        return Ok(Err("its pk lacks a column of the primary key"));
+    };
+    let stored = table.key_once_stored(connection, values.iter().copied())?;
+    if stored.contains(&SqlValue::Null) {
+        return Ok(Err("NULL in its pk"));
+    }
+    let spelled = |(column, value)| written.iter().find(|(w, _)| w == column).map_or(value, |(_, written)| *written);
+    let respelled: Vec<&SqlValue> = table.key.iter().zip(values.iter().copied()).map(spelled).collect();
+    let same = respelled == values || {
+        let respelled = table.key_once_stored(connection, respelled)?;
+        table.canonical_key(&respelled) == table.canonical_key(&stored)
+    };
+    Ok(if same { Ok(stored) } else { Err("its pk and its values name different rows") })
+}
