@@ -57,8 +57,9 @@ fn literal() -> impl Strategy<Value = String> {
 
 /// Few keys, so that rows meet.
 fn key() -> impl Strategy<Value = String> {
-    select(&["1", "2", "3.0", "'a'", "'A'", "'a '", "'b'", "x'61'", "x'62'", "1.5", "9223372036854775807"][..])
-        .prop_map(str::to_owned)
+    const KEYS: [&str; 12] =
+        ["1", "2", "3.0", "'a'", "'A'", "'a '", "'b'", "x'61'", "x'62'", "1.5", "9223372036854775807", "NULL"];
+    select(&KEYS[..]).prop_map(str::to_owned)
 }
 
 fn statement() -> impl Strategy<Value = String> {
