@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "a command line tool talks on standard output")]
 
+mod bench;
 mod bindings;
 mod build;
 mod demo;
@@ -38,6 +39,11 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:8080")]
         listen: String,
     },
+    /// Measure, beside what a user would pick instead
+    Bench {
+        /// Only these figures
+        only: Option<bench::Bench>,
+    },
     /// Run all tests, in browsers too
     Test {
         /// Only this half
@@ -60,6 +66,7 @@ fn run(command: &Command) -> Result<()> {
     match command {
         Command::Build => build::run(&project),
         Command::Demo { listen } => demo::run(&project, listen),
+        Command::Bench { only } => bench::run(&project, *only),
         Command::Test { only } => test::run(&project, *only),
     }
 }
