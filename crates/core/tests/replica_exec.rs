@@ -44,6 +44,19 @@ fn parameters_go_by_position_or_by_name() {
 }
 
 #[test]
+fn what_sqlite_would_read_in_part_or_without_end_is_refused() {
+    let mut a = with_table();
+    let now = a.now();
+    let error = a.replica.exec("INSERT INTO t (id) VALUES (1)\0; DROP TABLE t", &Params::None, Scope::Synced, now);
+    assert!(error.unwrap_err().message.contains("NUL"));
+    assert!(a.rows("SELECT * FROM t").is_empty());
+    let like = format!("SELECT ?1 LIKE '{}'", "%a".repeat(1_001));
+    let text = Params::Positional(vec![SqlValue::Text("a".repeat(2_000).into())]);
+    let error = a.replica.exec(&like, &text, Scope::Synced, now).unwrap_err();
+    assert!(error.message.contains("LIKE or GLOB pattern too complex"), "{error}");
+}
+
+#[test]
 fn each_commit_is_one_transaction_and_an_idle_one_is_none() {
     let mut a = with_table();
     assert_eq!(a.replica.version(), 1);

@@ -75,6 +75,10 @@ impl State {
         scope: Scope,
         now: Now,
     ) -> Result<QueryResult, SqlError> {
+        if sql.contains('\0') {
+            let message = "the SQL has a NUL character in it, where SQLite would stop to read: give a text that has one as a parameter";
+            return Err(SqlError { message: message.to_owned(), code: ffi::SQLITE_ERROR });
+        }
         let mut result = QueryResult::default();
         let mut taken = 0;
         if let Some(facts) = self.prepared.facts(sql, scope) {

@@ -268,6 +268,7 @@ impl Replica {
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(128);
     connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, limits::OUR_ROW_BYTES)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, limits::MAX_PATTERN_BYTES)?;
     // Double-quoted strings stay allowed: what sql.js runs, runs.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;
