@@ -12,16 +12,6 @@ const MISSING = {
     "const connection = (self.RTCPeerConnection || class {}).prototype; for (const name of ['connectionState', 'onconnectionstatechange', 'sctp', 'restartIce']) delete connection[name]",
     "self.RTCPeerConnection && 'connectionState' in RTCPeerConnection.prototype",
   ],
-  'the implicit rollback': [
-    `if (self.RTCPeerConnection) {
-      const { setRemoteDescription } = RTCPeerConnection.prototype;
-      RTCPeerConnection.prototype.setRemoteDescription = function (description) {
-        const glare = description.type === 'offer' && this.signalingState === 'have-local-offer';
-        return glare ? Promise.reject(new DOMException('no rollback', 'InvalidStateError')) : setRemoteDescription.call(this, description);
-      };
-    }`,
-    'false',
-  ],
   'the durability of a transaction, and its commit()': [
     `const { transaction } = IDBDatabase.prototype;
     IDBDatabase.prototype.transaction = function (stores, mode) { return transaction.call(this, stores, mode); };

@@ -79,6 +79,10 @@ test('errors are the same as elsewhere', async () => {
     ['DatabaseBusy', 'database-busy'],
   ]);
   assert.match(errors[0][2], /near "SELEKT": syntax error/);
+  // The stack is small here: what SQL is allowed to nest must fit.
+  const deep = [`SELECT '${'a'.repeat(2000)}' LIKE '${'%a'.repeat(1000)}'`, `SELECT ${'NOT '.repeat(900)}1`, `SELECT json('${'['.repeat(990)}${']'.repeat(990)}') IS NOT NULL`];
+  for (const sql of deep) assert.deepEqual(await rows(sql), [[1]]);
+  await assert.rejects(rows(`SELECT ${'(SELECT '.repeat(900)}1${')'.repeat(900)}`), /Recursion limit/);
 });
 
 test('without WebRTC it is in the room, works, and says why nothing is synced', async (t) => {
