@@ -1,16 +1,10 @@
 // The public face: the specification's names, and the state in which each may be called.
 
 import { type RTCBatteryConfig, type Settings, settingsOf } from './config';
-import { RTCBatteryError } from './errors';
 import { Listeners, type RTCBatteryEvents } from './events';
 import { Session } from './session';
+import { Stay } from './stay';
 import type { QueryResult, SqlParams } from './values';
-
-type State =
-  | { kind: 'disconnected'; session?: undefined }
-  | { kind: 'connecting'; session: Session; done: Promise<void> }
-  | { kind: 'connected'; session: Session }
-  | { kind: 'disconnecting'; session: Session; done: Promise<void> };
 
 /**
  * A SQL database in the browser that everyone with the same token shares.
@@ -26,9 +20,11 @@ type State =
 export class RTCBattery {
   private readonly settings: Settings;
   private readonly listeners = new Listeners();
-  private state: State = { kind: 'disconnected' };
   /** What a session that is over had reached. */
   private lastVersion = 0;
+  private readonly stay = new Stay<Session>((session) => {
+    this.lastVersion = session.version;
+  });
 
   /** @throws TypeError if the config is none. */
   constructor(config: RTCBatteryConfig) {
@@ -42,28 +38,7 @@ export class RTCBattery {
    * Rejects with {@link DatabaseBusy} if another tab has the database open, otherwise with an {@link RTCBatteryError}.
    */
   connect(): Promise<void> {
-    switch (this.state.kind) {
-      case 'connected':
-        return Promise.resolve();
-      case 'connecting':
-        return this.state.done;
-      case 'disconnecting':
-        return this.state.done.then(() => this.connect());
-      case 'disconnected': {
-        const session: Session = new Session(this.settings, this.listeners, () => this.over(session));
-        const done = session.open().then(
-          () => {
-            if (this.state.session === session) this.state = { kind: 'connected', session };
-          },
-          (error: unknown) => {
-            this.over(session);
-            throw error;
-          },
-        );
-        this.state = { kind: 'connecting', session, done };
-        return done;
-      }
-    }
+    return this.stay.begin((lost) => new Session(this.settings, this.listeners, lost));
   }
 
   /**
@@ -103,50 +78,24 @@ export class RTCBattery {
 
   /** Ids of the peers that are connected. */
   getPeers(): string[] {
-    return [...(this.state.session?.peers ?? [])];
+    return [...(this.stay.visit?.peers ?? [])];
   }
 
   /** How many transactions this database has committed or applied. Only grows, also across reloads; 0 before the first `connect`. */
   getLocalVersion(): number {
-    return this.state.session?.version ?? this.lastVersion;
+    return this.stay.visit?.version ?? this.lastVersion;
   }
 
   /** Leaves the room and closes the database. Resolves when everything is saved and the peers were told. */
   disconnect(): Promise<void> {
-    const { state } = this;
-    switch (state.kind) {
-      case 'disconnected':
-        return Promise.resolve();
-      case 'disconnecting':
-        return state.done;
-      case 'connecting':
-        return state.done.then(
-          () => this.disconnect(),
-          () => undefined,
-        );
-      case 'connected': {
-        const { session } = state;
-        const done = session.close().finally(() => this.over(session));
-        this.state = { kind: 'disconnecting', session, done };
-        return done;
-      }
-    }
+    return this.stay.end();
   }
 
   private run(sql: string, params: SqlParams | undefined, local: boolean): Promise<QueryResult> {
     return this.inSession((session) => session.exec(sql, params, local));
   }
 
-  private inSession<T>(act: (session: Session) => Promise<T>): Promise<T> {
-    if (this.state.kind === 'connected') return act(this.state.session);
-    const message =
-      this.state.kind === 'connecting' ? 'still connecting: await connect() first' : 'not connected: call connect() first';
-    return Promise.reject(new RTCBatteryError(message, 'not-connected'));
-  }
-
-  private over(session: Session): void {
-    if (this.state.session !== session) return;
-    this.lastVersion = session.version;
-    this.state = { kind: 'disconnected' };
+  private async inSession<T>(act: (session: Session) => Promise<T>): Promise<T> {
+    return act(this.stay.connected());
   }
 }

@@ -33,11 +33,9 @@ export interface Settings {
  * @throws TypeError if it is none.
  */
 export function settingsOf(config: RTCBatteryConfig): Settings {
-  if (typeof config.token !== 'string') throw new TypeError('RTCBattery: token must be a string');
   if (config.dbName !== undefined && typeof config.dbName !== 'string') throw new TypeError('RTCBattery: dbName must be a string');
   return {
-    signalingUrl: webSocketUrl(config.signalingUrl),
-    token: config.token,
+    ...roomOf('RTCBattery', config.signalingUrl, config.token),
     iceServers: config.iceServers ?? [],
     dbName: config.dbName,
     workerUrl: config.workerUrl === undefined ? undefined : absolute(config.workerUrl),
@@ -45,16 +43,25 @@ export function settingsOf(config: RTCBatteryConfig): Settings {
   };
 }
 
+/**
+ * Checks what names a room.
+ * @throws TypeError if it names none, in the name of who was asked.
+ */
+export function roomOf(asked: string, signalingUrl: string, token: string): { signalingUrl: string; token: string } {
+  if (typeof token !== 'string') throw new TypeError(`${asked}: token must be a string`);
+  return { signalingUrl: webSocketUrl(asked, signalingUrl), token };
+}
+
 function absolute(url: string | URL): string {
   return new URL(url, document.baseURI).href;
 }
 
-function webSocketUrl(text: string): string {
+function webSocketUrl(asked: string, text: string): string {
   const url = parsed(text);
   if (url?.protocol === 'http:') url.protocol = 'ws:';
   if (url?.protocol === 'https:') url.protocol = 'wss:';
   if (url?.protocol !== 'ws:' && url?.protocol !== 'wss:') {
-    throw new TypeError(`RTCBattery: signalingUrl must be a WebSocket URL such as wss://example.com/signal, not ${JSON.stringify(text)}`);
+    throw new TypeError(`${asked}: signalingUrl must be a WebSocket URL such as wss://example.com/signal, not ${JSON.stringify(text)}`);
   }
   url.hash = '';
   return url.href;

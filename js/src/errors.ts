@@ -21,7 +21,7 @@ export class SqlError extends Error {
 /** What kind of thing went wrong, where it was not SQL. */
 export type RTCBatteryErrorCode =
   | ErrorCode
-  /** `exec` before `connect()` resolved, or after `disconnect()`. */
+  /** Before `connect()` resolved, or after `disconnect()`. */
   | 'not-connected'
   /** Another tab or window has this database open. */
   | 'database-busy'
@@ -35,6 +35,12 @@ export type RTCBatteryErrorCode =
   | 'bad-operation'
   /** A transaction is open: COMMIT or ROLLBACK first. */
   | 'in-transaction'
+  /** `WebRTCManager.requestSync` of somebody who is not in the room, or cannot be talked to yet. */
+  | 'unknown-peer'
+  /** `WebRTCManager.requestSync`: the peer did not answer, or is gone. */
+  | 'unanswered'
+  /** `WebRTCManager.connect` while connected to another room. */
+  | 'already-connected'
   /** After `SQLLayer.close()`. */
   | 'closed'
   /** What was given to `importDatabase` is no sound SQLite file. */

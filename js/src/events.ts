@@ -42,15 +42,17 @@ export class Listeners {
     const listeners = this.byEvent[event] as Set<(...values: Parameters<RTCBatteryEvents[E]>) => void>;
     // An error that nobody listens to would be a riddle to whoever opens the console.
     if (event === 'error' && listeners.size === 0) console.warn('RTCBattery:', values[0]);
-    for (const listener of [...listeners]) {
-      try {
-        listener(...values);
-      } catch (error) {
-        // The listener's own mistake: told where uncaught errors are told, and no harm to other listeners.
-        setTimeout(() => {
-          throw error;
-        });
-      }
-    }
+    for (const listener of [...listeners]) call(listener, ...values);
+  }
+}
+
+/** Calls what a user gave us. Its own mistake is told where uncaught errors are told, and does no harm to others. */
+export function call<V extends unknown[]>(listener: (...values: V) => void, ...values: V): void {
+  try {
+    listener(...values);
+  } catch (error) {
+    setTimeout(() => {
+      throw error;
+    });
   }
 }

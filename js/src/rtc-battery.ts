@@ -6,4 +6,5 @@ export { DatabaseBusy, RTCBatteryError, type RTCBatteryErrorCode, SqlError } fro
 export type { RTCBatteryEvents } from './events';
 export type { HLC, Operation } from './operation';
 export { SQLLayer, type SQLLayerOptions } from './sql-layer';
+export { WebRTCManager, type WebRTCManagerOptions } from './webrtc-manager';
 export type { QueryResult, SqlInput, SqlParams, SqlValue } from './values';

@@ -1,16 +1,18 @@
 //! What crosses between the shell and the node, as the plain objects whose types `js/src/generated` declares.
 //!
-//! Inputs and outputs cross as JSON text, in one call each; bytes cross as they are.
+//! Inputs and outputs cross as JSON text, in one call each; bytes and operations cross as they are.
 
 use js_sys::{Array, JSON, JsString, Uint8Array};
 use rtc_battery_core::Now;
-use rtc_battery_core::node::{Effect, Input, LinkId, Output};
+use rtc_battery_core::node::{Config, Effect, Event, Input, LinkId, Output};
 use rtc_battery_core::replica::QueryResult;
+use rtc_battery_proto::Operation;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 
 use crate::failure::failure;
 use crate::values::{self, object};
+use crate::{operations, random};
 
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = r"
@@ -19,14 +21,18 @@ import type { Now } from '../src/generated/Now';
 import type { Output } from '../src/generated/Output';
 import type { QueryResult } from '../src/values';
 
-/** What a node is made of besides its storage. */
-export interface NodeConfig {
+/** Which room, and what is random about being in it. */
+export interface RoomConfig {
     signalingUrl: string;
     token: string;
+    /** 32 random bytes: the only randomness. */
+    seed: Uint8Array;
+}
+
+/** What a node is made of besides its storage. */
+export interface NodeConfig extends RoomConfig {
     /** The room that the database belongs to: `roomOf(token)`. */
     room: string;
-    /** 32 random bytes: the node's only randomness. */
-    seed: Uint8Array;
     /** 16 random bytes: names the database if it is new. */
     replicaId: Uint8Array;
 }
@@ -34,17 +40,21 @@ export interface NodeConfig {
 
 #[wasm_bindgen]
 extern "C" {
-    /// What a node is made of besides its storage.
-    #[wasm_bindgen(typescript_type = "NodeConfig")]
-    pub type JsConfig;
+    /// Which room, and what is random about being in it.
+    #[wasm_bindgen(typescript_type = "RoomConfig")]
+    pub type JsRoomConfig;
     #[wasm_bindgen(method, getter, js_name = signalingUrl)]
-    pub(crate) fn signaling_url(this: &JsConfig) -> String;
+    fn signaling_url(this: &JsRoomConfig) -> String;
     #[wasm_bindgen(method, getter)]
-    pub(crate) fn token(this: &JsConfig) -> String;
+    fn token(this: &JsRoomConfig) -> String;
+    #[wasm_bindgen(method, getter)]
+    fn seed(this: &JsRoomConfig) -> Vec<u8>;
+
+    /// What a node is made of besides its storage.
+    #[wasm_bindgen(extends = JsRoomConfig, typescript_type = "NodeConfig")]
+    pub type JsConfig;
     #[wasm_bindgen(method, getter)]
     pub(crate) fn room(this: &JsConfig) -> String;
-    #[wasm_bindgen(method, getter)]
-    pub(crate) fn seed(this: &JsConfig) -> Vec<u8>;
     #[wasm_bindgen(method, getter, js_name = replicaId)]
     pub(crate) fn replica_id(this: &JsConfig) -> Vec<u8>;
 
@@ -77,6 +87,15 @@ pub(crate) fn read_now(now: &JsNow) -> Now {
     Now { wall_ms: now.wall_ms() as u64, mono_ms: now.mono_ms() as u64 }
 }
 
+/// Reads a room's config.
+///
+/// # Errors
+/// A failure with the code `internal`: the seed has another length.
+pub(crate) fn read_config(config: &JsRoomConfig) -> Result<Config, JsValue> {
+    let (signaling_url, token) = (config.signaling_url(), config.token());
+    Ok(Config { signaling_url, token, seed: random::bytes(config.seed())? })
+}
+
 /// Reads an input.
 ///
 /// # Errors
@@ -94,13 +113,36 @@ pub(crate) fn read_input(input: &JsInput) -> Result<Input, JsValue> {
 /// # Errors
 /// None that could be met: what serde writes, JavaScript reads.
 pub(crate) fn write_output(output: &Output) -> Result<JsOutput, JsValue> {
-    if let Output::Effect(Effect::SendBinary { link, bytes }) = output {
-        let bytes = Uint8Array::from(bytes.as_slice());
-        let effect = object(&[("kind", "sendBinary".into()), ("link", link.0.into()), ("bytes", bytes.into())]);
-        return Ok(object(&[("output", "effect".into()), ("value", effect)]).unchecked_into());
-    }
-    let text = serde_json::to_string(output).map_err(|error| failure("internal", &error.to_string()))?;
-    Ok(JSON::parse(&text)?.unchecked_into())
+    let (output, fields) = match output {
+        Output::Effect(Effect::SendBinary { link, bytes }) => {
+            let bytes = Uint8Array::from(bytes.as_slice());
+            ("effect", vec![("kind", "sendBinary".into()), ("link", link.0.into()), ("bytes", bytes.into())])
+        }
+        Output::Event(Event::Operation { peer, operation }) => {
+            let operation = write_operation(operation);
+            ("event", vec![("kind", "operation".into()), ("peer", peer.as_str().into()), ("operation", operation)])
+        }
+        Output::Event(Event::Answered { request, peer, operations }) => {
+            let operations: Array = operations.iter().map(write_operation).collect();
+            let fields = [
+                ("kind", "answered".into()),
+                ("request", request.0.into()),
+                ("peer", peer.as_str().into()),
+                ("operations", operations.into()),
+            ];
+            ("event", fields.to_vec())
+        }
+        plain => {
+            let text = serde_json::to_string(plain).map_err(|error| failure("internal", &error.to_string()))?;
+            return Ok(JSON::parse(&text)?.unchecked_into());
+        }
+    };
+    Ok(object(&[("output", output.into()), ("value", object(&fields))]).unchecked_into())
+}
+
+/// Who has no tables does not know which columns are REAL.
+fn write_operation(operation: &Operation) -> JsValue {
+    operations::to_js(operation, |_, _| false)
 }
 
 pub(crate) fn write_result(result: &QueryResult) -> JsQueryResult {

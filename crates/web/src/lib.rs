@@ -7,6 +7,7 @@
 mod border;
 mod failure;
 mod layer;
+mod messenger;
 mod node;
 mod operations;
 mod params;
@@ -18,6 +19,7 @@ mod values;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 pub use layer::MemoryLayer;
+pub use messenger::RoomMessenger;
 pub use node::BatteryNode;
 pub use room::room_of;
 pub use storage::Storage;

@@ -1,6 +1,5 @@
 //! The node in JavaScript: every method reads its arguments, calls the node's, and writes what it returned.
 
-use rtc_battery_core::node::Config;
 use rtc_battery_core::replica::{Scope, StorageError};
 use rtc_battery_core::{Node, Replica};
 use rtc_battery_proto::{PeerId, ReplicaId};
@@ -32,12 +31,7 @@ impl BatteryNode {
         let connection = connect(storage).map_err(|error| storage_failure(&error.into()))?;
         let fresh_id = ReplicaId::from_random(u128::from_be_bytes(random::bytes(config.replica_id())?));
         let replica = Replica::open(connection, &config.room(), &fresh_id).map_err(|error| open_failure(&error))?;
-        let config = Config {
-            signaling_url: config.signaling_url(),
-            token: config.token(),
-            seed: random::bytes(config.seed())?,
-        };
-        Ok(Self { node: Node::new(config, replica, read_now(now)) })
+        Ok(Self { node: Node::new(border::read_config(config)?, replica, read_now(now)) })
     }
 
     /// Enters the room, as soon as it can be reached and until [`disconnect`](Self::disconnect).

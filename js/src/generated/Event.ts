@@ -30,7 +30,7 @@ peer: PeerId,
 /**
  * The specification's fields and no others.
  */
-operation: unknown, } | { "kind": "answered", 
+operation: import('../operation').Operation, } | { "kind": "answered", 
 /**
  * Which request.
  */
@@ -42,7 +42,7 @@ peer: PeerId,
 /**
  * All its operations, with the specification's fields and no others.
  */
-operations: unknown[], } | { "kind": "unanswered", 
+operations: import('../operation').Operation[], } | { "kind": "unanswered", 
 /**
  * Which request.
  */

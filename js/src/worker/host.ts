@@ -1,14 +1,12 @@
-// The core's host: hands it what happened, performs what it asks for, keeps its one alarm, and has its commits saved. Decides nothing.
+// The host of a core with a database: has its commits saved, and tells the page what it cannot perform itself. Decides nothing.
 
 import { BatteryNode, roomOf, Storage } from '../../pkg/rtc_battery';
-import { assertNever } from '../assert-never';
-import { Alarm, now } from '../core/clock';
+import { now } from '../core/clock';
 import { Refusal, toFailure } from '../core/failure';
 import { loadCore } from '../core/load';
+import { Pump } from '../core/pump';
 import { random, REPLICA_ID_BYTES, SEED_BYTES } from '../core/random';
-import { SignalingSocket } from '../core/socket';
 import type { Failure } from '../errors';
-import type { Effect } from '../generated/Effect';
 import type { Event } from '../generated/Event';
 import type { Input } from '../generated/Input';
 import type { Calls, LinkEffect, UserEvent } from '../messages';
@@ -28,12 +26,9 @@ export interface Page {
 
 /** One open database in its room. */
 export class Host {
-  private readonly socket = new SignalingSocket((input) => this.deliver(input));
-  private readonly alarm = new Alarm(() => this.step(() => undefined));
+  private readonly pump: Pump;
   private readonly saver: Saver;
-  private linkEffects: LinkEffect[] = [];
   private toldStatus = '';
-  private broken = false;
   private left: () => void = () => undefined;
 
   private constructor(
@@ -42,6 +37,12 @@ export class Host {
     private readonly storage: Storage,
     private readonly pages: PageDatabase,
   ) {
+    this.pump = new Pump(node, {
+      perform: (effects) => page.perform(effects),
+      tell: (event) => this.tell(event),
+      rested: () => this.rested(),
+      failed: (error) => page.failed(toFailure(error)),
+    });
     this.saver = new Saver(storage, pages, () => node.version(), {
       saved: (version) => this.deliver({ kind: 'saved', version }),
       failed: (error) => this.saveFailed(error),
@@ -55,13 +56,14 @@ export class Host {
     const name = dbName ?? `rtc-battery-${room}`;
     await hold(name);
     let host: Host | undefined;
-    const pages = await PageDatabase.open(name, (reason) => host?.fail(new Refusal('storage', reason)));
+    const pages = await PageDatabase.open(name, (reason) => host?.pump.fail(new Refusal('storage', reason)));
     const storage = new Storage();
     await pages.load((firstPage, bytes) => storage.load(firstPage, bytes));
     const [seed, replicaId] = [random(SEED_BYTES), random(REPLICA_ID_BYTES)];
     const node = new BatteryNode(storage, { signalingUrl, token, room, seed, replicaId }, now());
     host = new Host(page, node, storage, pages);
-    host.step(() => node.connect(now()));
+    node.connect(now());
+    host.pump.run();
     return host;
   }
 
@@ -88,7 +90,7 @@ export class Host {
       result = act();
     } finally {
       // Also after a failure: statements before the one that failed may have committed.
-      this.step(() => undefined);
+      this.pump.run();
     }
     if (this.storage.commits() !== committed) await this.saver.saved();
     return result;
@@ -96,7 +98,7 @@ export class Host {
 
   /** Hands the core what happened. */
   deliver(input: Input): void {
-    this.step(() => this.node.handleInput(input, now()));
+    this.pump.deliver(input);
   }
 
   /** Says goodbye to the room, saves everything and closes the database. */
@@ -104,63 +106,17 @@ export class Host {
     const left = new Promise<void>((resolve) => {
       this.left = resolve;
     });
-    this.step(() => this.node.disconnect(now()));
+    this.node.disconnect(now());
+    this.pump.run();
     await left;
     await this.saver.saved();
-    this.alarm.set(null);
+    this.pump.stop();
     this.pages.close();
   }
 
-  /** Does something with the core, then what the core asks for. */
-  private step(action: () => void): void {
-    if (this.broken) return;
-    try {
-      action();
-      this.pump();
-    } catch (error) {
-      this.fail(error);
-    }
-  }
-
-  private pump(): void {
-    for (;;) {
-      const { output, value } = this.node.pollOutput(now());
-      if (output === 'idle') {
-        this.alarm.set(value);
-        break;
-      }
-      if (output === 'effect') this.perform(value);
-      else this.tell(value);
-    }
-    this.sendLinkEffects();
+  private rested(): void {
     this.tellStatus();
     this.saver.flush();
-  }
-
-  private perform(effect: Effect): void {
-    if ('link' in effect) {
-      this.linkEffects.push(effect);
-      return;
-    }
-    switch (effect.kind) {
-      case 'openSignaling':
-        this.socket.open(effect.url);
-        break;
-      case 'sendSignaling':
-        this.socket.send(effect.text);
-        break;
-      case 'closeSignaling':
-        this.socket.close();
-        break;
-      default:
-        assertNever(effect);
-    }
-  }
-
-  private sendLinkEffects(): void {
-    if (this.linkEffects.length === 0) return;
-    this.page.perform(this.linkEffects);
-    this.linkEffects = [];
   }
 
   private tell(event: Event): void {
@@ -192,13 +148,6 @@ export class Host {
     const failure = toFailure(error);
     // A full disk may have room again. Shut out by the fence, what is in memory here is not what is stored any more.
     if (failure.code === 'storage') this.page.trouble(failure);
-    else this.fail(error);
-  }
-
-  private fail(error: unknown): void {
-    if (this.broken) return;
-    this.broken = true;
-    this.alarm.set(null);
-    this.page.failed(toFailure(error));
+    else this.pump.fail(error);
   }
 }
