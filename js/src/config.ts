@@ -2,11 +2,14 @@
 
 import { defaultWasmUrl } from './wasm-file';
 
+/** Longest token in bytes of UTF-8: the signaling server's own default, and what its address may grow to. */
+const MAX_TOKEN_BYTES = 16 * 1024;
+
 /** How to open a database and meet its peers. */
 export interface RTCBatteryConfig {
   /** Signaling server. `ws:` or `wss:`; `http:`, `https:` and relative URLs are taken for their WebSocket counterparts. */
   signalingUrl: string;
-  /** Names the room, and is its secret: who has it reads and writes. Peers with the same token sync together. */
+  /** Names the room, and is its secret: who has it reads and writes. Peers with the same token sync together. Any text of up to 16 KiB. */
   token: string;
   /** STUN and TURN servers for peers behind different NATs. None by default. */
   iceServers?: RTCIceServer[];
@@ -33,13 +36,15 @@ export interface Settings {
  * @throws TypeError if it is none.
  */
 export function settingsOf(config: RTCBatteryConfig): Settings {
+  if (typeof config !== 'object' || config === null) throw new TypeError('RTCBattery: the config must be an object');
   if (config.dbName !== undefined && typeof config.dbName !== 'string') throw new TypeError('RTCBattery: dbName must be a string');
+  if (config.iceServers !== undefined && !Array.isArray(config.iceServers)) throw new TypeError('RTCBattery: iceServers must be an array');
   return {
     ...roomOf('RTCBattery', config.signalingUrl, config.token),
     iceServers: config.iceServers ?? [],
     dbName: config.dbName,
-    workerUrl: config.workerUrl === undefined ? undefined : absolute(config.workerUrl),
-    wasmUrl: config.wasmUrl === undefined ? defaultWasmUrl() : absolute(config.wasmUrl),
+    workerUrl: config.workerUrl === undefined ? undefined : fileUrl('workerUrl', config.workerUrl),
+    wasmUrl: config.wasmUrl === undefined ? defaultWasmUrl() : fileUrl('wasmUrl', config.wasmUrl),
   };
 }
 
@@ -49,11 +54,16 @@ export function settingsOf(config: RTCBatteryConfig): Settings {
  */
 export function roomOf(asked: string, signalingUrl: string, token: string): { signalingUrl: string; token: string } {
   if (typeof token !== 'string') throw new TypeError(`${asked}: token must be a string`);
+  // Whoever forgot to set a token would share a room with everyone else who did.
+  if (token === '') throw new TypeError(`${asked}: token is empty; it is the room's secret`);
+  if (new TextEncoder().encode(token).length > MAX_TOKEN_BYTES) throw new TypeError(`${asked}: token is longer than 16,384 bytes`);
   return { signalingUrl: webSocketUrl(asked, signalingUrl), token };
 }
 
-function absolute(url: string | URL): string {
-  return new URL(url, document.baseURI).href;
+function fileUrl(name: string, url: string | URL): string {
+  const found = parsed(url);
+  if (found === undefined) throw new TypeError(`RTCBattery: ${name} must be a URL, not ${JSON.stringify(url)}`);
+  return found.href;
 }
 
 function webSocketUrl(asked: string, text: string): string {
@@ -67,9 +77,10 @@ function webSocketUrl(asked: string, text: string): string {
   return url.href;
 }
 
-function parsed(text: string): URL | undefined {
+function parsed(url: string | URL): URL | undefined {
+  if (typeof url !== 'string' && !(url instanceof URL)) return undefined;
   try {
-    return new URL(text, document.baseURI);
+    return new URL(url, document.baseURI);
   } catch {
     return undefined;
   }
