@@ -6,8 +6,18 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-/// Longest candidate that is kept, in bytes.
-pub(super) const MAX_CANDIDATE_BYTES: usize = 8 * 1024;
+/// Longest candidate that is kept, in bytes: browsers' are below 300.
+pub(super) const MAX_CANDIDATE_BYTES: usize = 2 * 1024;
+
+/// Longest description that is taken, in bytes of JSON: browsers' are below 2 KiB for a data channel and below 20 KiB for a video call.
+pub(super) const MAX_DESCRIPTION_BYTES: usize = 64 * 1024;
+
+/// What is remembered of a session id, in characters. RFC 8829 asks for 64 bits of randomness in it.
+const MAX_SESSION_CHARS: usize = 128;
+
+/// Longest user fragment that a candidate is matched by, in bytes (RFC 8839), and how many of them.
+const MAX_UFRAG_BYTES: usize = 256;
+const MAX_UFRAGS: usize = 32;
 
 /// Which connection and which generation of it a description speaks of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +32,12 @@ impl Origin {
         for line in sdp.lines().map(str::trim_end) {
             if let Some(fields) = line.strip_prefix("o=") {
                 // User name and session id; the version behind them changes with every description.
-                origin.session = fields.split(' ').take(2).collect::<Vec<_>>().join(" ");
-            } else if let Some(ufrag) = line.strip_prefix("a=ice-ufrag:") {
+                let session = fields.split(' ').take(2).collect::<Vec<_>>().join(" ");
+                origin.session = session.chars().take(MAX_SESSION_CHARS).collect();
+            } else if let Some(ufrag) = line.strip_prefix("a=ice-ufrag:")
+                && ufrag.len() <= MAX_UFRAG_BYTES
+                && origin.ufrags.len() < MAX_UFRAGS
+            {
                 origin.ufrags.insert(ufrag.to_owned());
             }
         }
@@ -95,6 +109,8 @@ mod tests {
         assert!(!chromium.same_connection(&firefox));
         let restarted = Origin::of(&CHROMIUM.replace(" 2 IN", " 3 IN").replace("4ZcD", "new"));
         assert!(chromium.same_connection(&restarted) && chromium != restarted);
+        let long = Origin::of(&format!("o=- {}\r\n{}", "7".repeat(60_000), "a=ice-ufrag:x\r\n".repeat(4_000)));
+        assert_eq!((long.session().len(), long.ufrags.len()), (MAX_SESSION_CHARS, 1));
         let nothing = Origin::of("");
         assert!(!nothing.same_connection(&nothing));
     }

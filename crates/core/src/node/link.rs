@@ -28,6 +28,7 @@ pub(super) struct Link {
     pub(super) channel: Option<Channel>,
     /// Whether this side made the first offer; it is also the one that restarts ICE.
     pub(super) offered_first: bool,
+    pub(super) began_at_ms: u64,
     connected: bool,
     give_up_at_ms: u64,
     disconnected_at_ms: Option<u64>,
@@ -84,6 +85,7 @@ impl Link {
             negotiation,
             channel: None,
             offered_first,
+            began_at_ms: now_ms,
             connected: false,
             give_up_at_ms: now_ms + GIVE_UP_MS,
             disconnected_at_ms: None,
@@ -100,6 +102,11 @@ impl Link {
     /// What is known of the peer's language, once the channel is open.
     pub(super) fn language(&self) -> Option<Language> {
         self.channel.as_ref().map(|channel| channel.courtesy.language())
+    }
+
+    /// Whether somebody has taken up our first offer, as far as the signaling server says.
+    pub(super) fn is_answered(&self) -> bool {
+        self.offered_first && self.negotiation.remote_session().is_some()
     }
 
     /// Whether the connection came about, so that it no longer depends on signaling.

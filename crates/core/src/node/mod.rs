@@ -4,7 +4,7 @@
 //! `poll_output` gives effects to perform, events to tell and, when there is nothing left, the time to come back.
 //!
 //! What both are built on is the `room`: peers that one can talk to. It owns `signaling` (the socket session), `peers` (who is here, when to
-//! dial), `negotiation` and `description` (offers, answers, candidates of one connection), `link` (its timers), `courtesy` (first words, ping, bye),
+//! dial), `dialing` with `bucket` (how many at a time), `negotiation`, `description` and `early` (offers, answers, candidates of one connection), `link` (its timers), `courtesy` (first words, ping, bye),
 //! `keepalive`, `outbox` (credit and frames), `sleep` and `random`; what runs between them is in `rendezvous` (signaling to links) and
 //! `hearing` (channels to messages). It knows no operation.
 //!
@@ -12,9 +12,12 @@
 //! and to be applied); `conversation` (messages to the inbox) and `replication` (the inbox to the replica and back) run between them. The `messenger` adds
 //! an `exchange` with each peer.
 
+mod bucket;
 mod conversation;
 mod courtesy;
 mod description;
+mod dialing;
+mod early;
 mod exchange;
 mod hearing;
 mod inbox;

@@ -177,7 +177,7 @@ impl Negotiation {
 }
 
 /// Keeps a candidate for a description that may come, the newest where there are too many.
-pub(super) fn keep_waiting(waiting: &mut VecDeque<Candidate>, candidate: Candidate) {
+fn keep_waiting(waiting: &mut VecDeque<Candidate>, candidate: Candidate) {
     if waiting.len() >= MAX_WAITING_CANDIDATES {
         waiting.pop_front();
     }

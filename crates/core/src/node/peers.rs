@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use rtc_battery_proto::PeerId;
 
-use super::description::Candidate;
 use super::io::LinkId;
 use super::random::{Backoff, Random};
 
-/// Most peers that are known at a time: a full mesh of this many is more than browsers bear.
-pub(super) const MAX_PEERS: usize = 64;
+/// Most peers that are known at a time: far more than are connected to, so that a crowd that a server makes up crowds nobody out who is real.
+/// At most 8 MiB.
+pub(super) const MAX_PEERS: usize = 8_192;
 
 /// How long those present wait for the newcomer's offer before they offer themselves, in milliseconds.
 pub(super) const OFFER_WAIT_MS: u64 = 3_000;
@@ -36,8 +36,6 @@ pub(super) struct Peer {
     pub(super) joined: bool,
     /// It speaks a newer protocol: it is left alone.
     pub(super) refused: bool,
-    /// Candidates that came before the offer they belong to.
-    pub(super) early: VecDeque<Candidate>,
     dial_at_ms: Option<u64>,
     backoff: Backoff,
     complained_at_ms: Option<u64>,
@@ -72,7 +70,6 @@ impl Peer {
         self.present = false;
         self.dial_at_ms = None;
         self.backoff.reset();
-        self.early.clear();
     }
 
     /// Remembers the peer's end of a link that was closed here.
@@ -97,6 +94,11 @@ impl Peer {
         may
     }
 
+    /// Whether nothing but its name is known.
+    fn is_but_a_name(&self) -> bool {
+        self.link.is_none() && !self.joined
+    }
+
     fn wants_dial(&self) -> Option<u64> {
         self.dial_at_ms.filter(|_| self.present && self.link.is_none() && !self.refused)
     }
@@ -114,17 +116,18 @@ impl Peers {
         self.0.get_mut(peer)
     }
 
-    /// The entry of someone the server speaks of; `None` if there is no room for another.
-    pub(super) fn admit(&mut self, peer: &PeerId) -> Option<&mut Peer> {
-        if self.0.len() >= MAX_PEERS {
-            self.forget_the_gone();
-        }
+    /// The entry of someone who is here, as the server says. Where there is no room for another, whoever left is forgotten, or else
+    /// anyone who is but a name.
+    pub(super) fn admit(&mut self, peer: &PeerId, random: &mut Random) -> &mut Peer {
         if self.0.len() >= MAX_PEERS && !self.0.contains_key(peer) {
-            return None;
+            self.0.retain(|_, peer| peer.present || !peer.is_but_a_name());
+            if self.0.len() >= MAX_PEERS {
+                self.forget_a_name(random);
+            }
         }
         let entry = self.0.entry(peer.clone()).or_default();
         entry.present = true;
-        Some(entry)
+        entry
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&PeerId, &mut Peer)> {
@@ -136,20 +139,39 @@ impl Peers {
         self.0.iter().filter(|(_, peer)| peer.joined).map(|(id, _)| id)
     }
 
-    /// Someone whose time to be dialled has come.
-    pub(super) fn next_dial(&mut self, now_ms: u64) -> Option<PeerId> {
+    /// Someone whose time to be dialled has come: anyone of those who were tried least.
+    pub(super) fn next_dial(&mut self, now_ms: u64, random: &mut Random) -> Option<PeerId> {
         let due = |peer: &Peer| peer.wants_dial().is_some_and(|at_ms| at_ms <= now_ms);
-        let (id, peer) = self.0.iter_mut().find(|(_, peer)| due(peer))?;
+        let attempts = self.0.values().filter(|peer| due(peer)).map(|peer| peer.backoff.attempts()).min()?;
+        let mut next = self.0.iter_mut().filter(|(_, peer)| due(peer) && peer.backoff.attempts() == attempts);
+        let which = random.below(next.by_ref().count());
+        let mut next = self.0.iter_mut().filter(|(_, peer)| due(peer) && peer.backoff.attempts() == attempts);
+        let (id, peer) = next.nth(which)?;
         peer.dial_at_ms = None;
         Some(id.clone())
+    }
+
+    /// Whether somebody's time to be dialled has come.
+    pub(super) fn is_dial_due(&self, now_ms: u64) -> bool {
+        self.0.values().filter_map(Peer::wants_dial).any(|at_ms| at_ms <= now_ms)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn count_present(&self) -> usize {
+        self.0.values().filter(|peer| peer.present).count()
     }
 
     pub(super) fn wake_at_ms(&self) -> Option<u64> {
         self.0.values().filter_map(Peer::wants_dial).min()
     }
 
-    fn forget_the_gone(&mut self) {
-        self.0.retain(|_, peer| peer.present || peer.link.is_some() || peer.joined);
+    fn forget_a_name(&mut self, random: &mut Random) {
+        let names = || self.0.iter().filter(|(_, peer)| peer.is_but_a_name());
+        let forgotten = names().nth(random.below(names().count())).map(|(id, _)| id.clone());
+        forgotten.map(|id| self.0.remove(&id));
     }
 }
 
@@ -163,28 +185,58 @@ mod tests {
 
     #[test]
     fn a_made_up_crowd_is_bounded_and_makes_room() {
-        let mut peers = Peers::default();
+        let (mut peers, mut random) = (Peers::default(), Random::new([3; 32]));
+        peers.admit(&id("linked"), &mut random).link = Some(LinkId(1));
+        peers.admit(&id("joined"), &mut random).joined = true;
         for n in 0..10_000 {
-            peers.admit(&id(&n.to_string()));
+            peers.admit(&id(&n.to_string()), &mut random);
+            assert!(peers.find(&id(&n.to_string())).is_some_and(|peer| peer.present));
         }
         assert_eq!(peers.0.len(), MAX_PEERS);
-        assert!(peers.admit(&id("late")).is_none() && peers.admit(&id("3")).is_some());
-        peers.find_mut(&id("3")).unwrap().leave();
-        assert!(peers.admit(&id("late")).is_some() && peers.find(&id("3")).is_none());
+        assert!(peers.find(&id("linked")).is_some() && peers.find(&id("joined")).is_some());
+        // Those who left make room first.
+        let gone: Vec<PeerId> = peers.0.keys().take(100).cloned().collect();
+        gone.iter().for_each(|gone| peers.find_mut(gone).unwrap().leave());
+        peers.admit(&id("late"), &mut random);
+        assert!(gone.iter().all(|gone| peers.find(gone).is_none()));
+        assert_eq!(peers.count_present(), MAX_PEERS - 99);
+    }
+
+    #[test]
+    fn who_was_tried_least_is_dialled_first_in_no_particular_order() {
+        let order = |seed| {
+            let (mut peers, mut random) = (Peers::default(), Random::new([seed; 32]));
+            for n in 0..20 {
+                let peer = peers.admit(&id(&format!("{n:02}")), &mut random);
+                peer.dial_at(0);
+                if n < 10 {
+                    peer.dial_again(true, None, 0, &mut Random::new([3; 32]));
+                }
+            }
+            std::iter::from_fn(|| peers.next_dial(60_000, &mut random)).map(|id| id.to_string()).collect::<Vec<_>>()
+        };
+        let (one, other) = (order(1), order(2));
+        assert!(one != other && one.len() == 20);
+        for order in [one, other] {
+            assert!(
+                order[..10].iter().all(|id| id.as_str() >= "10") && order[..10].windows(2).any(|two| two[0] > two[1])
+            );
+        }
     }
 
     #[test]
     fn only_those_present_and_without_a_link_are_dialled() {
-        let mut peers = Peers::default();
+        let (mut peers, mut random) = (Peers::default(), Random::new([3; 32]));
         for name in ["a", "b", "c", "d", "e"] {
-            peers.admit(&id(name)).unwrap().dial_at(5);
+            peers.admit(&id(name), &mut random).dial_at(5);
         }
         peers.find_mut(&id("a")).unwrap().link = Some(LinkId(1));
         peers.find_mut(&id("b")).unwrap().leave();
         peers.find_mut(&id("c")).unwrap().refused = true;
         peers.find_mut(&id("d")).unwrap().dial_at(9);
-        assert_eq!((peers.wake_at_ms(), peers.next_dial(4)), (Some(5), None));
-        assert_eq!((peers.next_dial(5), peers.next_dial(5)), (Some(id("e")), None));
+        assert_eq!((peers.wake_at_ms(), peers.is_dial_due(4), peers.next_dial(4, &mut random)), (Some(5), false, None));
+        assert!(peers.is_dial_due(5));
+        assert_eq!((peers.next_dial(5, &mut random), peers.next_dial(5, &mut random)), (Some(id("e")), None));
         assert_eq!(peers.wake_at_ms(), Some(9));
     }
 

@@ -25,6 +25,11 @@ impl Random {
         let offset = (u128::from(self.0.next_u64()) * count) >> 64;
         first + u64::try_from(offset).unwrap_or(0)
     }
+
+    /// A place in a list of `count`; 0 where it is empty.
+    pub(super) fn below(&mut self, count: usize) -> usize {
+        usize::try_from(self.between(0, count.saturating_sub(1) as u64)).unwrap_or(0)
+    }
 }
 
 /// Exponential backoff from 1 to 30 s with full jitter: the wait is drawn from the whole span, so that peers that lost

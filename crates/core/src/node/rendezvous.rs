@@ -10,10 +10,10 @@ use rtc_battery_proto::PeerId;
 use rtc_battery_proto::signaling::{ClientMessage, ServerMessage};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::description::{Candidate, Origin};
+use super::description::{Candidate, MAX_DESCRIPTION_BYTES, Origin};
 use super::io::{DescriptionKind, Effect, ErrorCode, Event, LinkId, LinkState, SessionDescription};
 use super::link::Link;
-use super::negotiation::{Action, AnswerFor, Negotiation, OfferFor, keep_waiting};
+use super::negotiation::{Action, AnswerFor, Negotiation, OfferFor};
 use super::outputs::excerpt;
 use super::peers::{OFFER_WAIT_MS, Peer};
 use super::room::{Ended, Room};
@@ -56,6 +56,9 @@ impl Room {
 
     /// The whole list of who is here. `fresh`: it is the answer to our own joining.
     fn reconcile(&mut self, listed: Vec<PeerId>, fresh: bool, now_ms: u64) {
+        if fresh {
+            self.dialing.forget_crowd();
+        }
         let listed: BTreeSet<PeerId> = listed.into_iter().collect();
         let gone: Vec<PeerId> =
             self.peers.iter_mut().map(|(id, _)| id).filter(|id| !listed.contains(id)).cloned().collect();
@@ -70,7 +73,7 @@ impl Room {
     /// A peer is here. With `anew` it or we have just come, so that what was being negotiated is begun again, by us after `wait_ms`.
     fn expect(&mut self, id: &PeerId, anew: bool, wait_ms: u64, now_ms: u64) {
         let known = self.peers.find(id).is_some_and(|peer| peer.present);
-        let Some(peer) = self.admit_other(id) else { return };
+        let Some(peer) = self.admit(id) else { return };
         if known && !anew {
             return;
         }
@@ -110,18 +113,26 @@ impl Room {
 
     fn handle_offer(&mut self, from: &PeerId, sdp: &RawValue, now_ms: u64) {
         let Some(offer) = self.read_description(from, sdp, DescriptionKind::Offer, now_ms) else { return };
-        let Some(peer) = self.admit_other(from) else { return };
+        let Some(peer) = self.admit(from) else { return };
         if peer.was_closed(Origin::of(&offer.sdp).session()) {
             // The peer still holds to a connection that we gave up: offer it another.
             peer.dial_at(now_ms);
             return;
         }
-        let Some(current) = peer.link else { return self.answer(from, offer, VecDeque::new(), now_ms) };
+        let Some(current) = peer.link else {
+            // If it cannot be answered now, we offer when it is its turn.
+            peer.dial_at(now_ms + OFFER_WAIT_MS);
+            if self.take_place(false, now_ms) {
+                self.answer(from, offer, VecDeque::new(), now_ms);
+            }
+            return;
+        };
         let Some(link) = self.links.get_mut(&current) else { return };
         let mut actions = Vec::new();
         match link.negotiation.handle_offer(offer.clone(), &mut actions) {
             OfferFor::This => self.perform(current, actions),
             OfferFor::Nobody => {}
+            OfferFor::Another if !self.take_place(false, now_ms) => {}
             OfferFor::Another => {
                 let old = self.drop_link(current, Ending::Replaced, now_ms);
                 let early = old.map(|link| link.negotiation.into_waiting()).unwrap_or_default();
@@ -141,10 +152,10 @@ impl Room {
 
     fn handle_answer(&mut self, from: &PeerId, sdp: &RawValue, now_ms: u64) {
         let Some(answer) = self.read_description(from, sdp, DescriptionKind::Answer, now_ms) else { return };
-        let Some(peer) = self.admit_other(from) else { return };
-        if peer.was_closed(Origin::of(&answer.sdp).session()) {
+        let Some(peer) = self.peers.find(from).filter(|peer| !peer.was_closed(Origin::of(&answer.sdp).session()))
+        else {
             return;
-        }
+        };
         let Some(current) = peer.link else { return };
         let Some(link) = self.links.get_mut(&current) else { return };
         let mut actions = Vec::new();
@@ -164,8 +175,8 @@ impl Room {
 
     fn handle_candidate(&mut self, from: &PeerId, json: &RawValue) {
         let Some(candidate) = Candidate::read(json.get()) else { return };
-        let Some(peer) = self.admit_other(from) else { return };
-        let Some(current) = peer.link else { return keep_waiting(&mut peer.early, candidate) };
+        let Some(peer) = self.peers.find(from).filter(|peer| !peer.refused) else { return };
+        let Some(current) = peer.link else { return self.early.keep(from, candidate) };
         let mut actions = Vec::new();
         if let Some(link) = self.links.get_mut(&current) {
             link.negotiation.handle_candidate(candidate, &mut actions);
@@ -230,8 +241,8 @@ impl Room {
     fn open_link(&mut self, peer: &PeerId, offers: bool, mut early: VecDeque<Candidate>, now_ms: u64) -> LinkId {
         let id = LinkId(self.next_link);
         self.next_link += 1;
+        early.append(&mut self.early.take(peer));
         if let Some(entry) = self.peers.find_mut(peer) {
-            early.append(&mut entry.early);
             entry.link = Some(id);
         }
         let polite = self.me < *peer;
@@ -272,7 +283,7 @@ impl Room {
             let first = peer.dial_again(link.offered_first, open_ms, now_ms, &mut self.random);
             if std::mem::take(&mut peer.joined) {
                 self.outputs.event(Event::PeerLeave { peer: link.peer.clone() });
-            } else if first && peer.present {
+            } else if first && peer.present && self.dialing.may_tell_failure(now_ms) {
                 let message = format!("No connection to a peer ({}). It is tried again.", excerpt(reason));
                 self.outputs.error(ErrorCode::Link, message, Some(&link.peer));
             }
@@ -309,12 +320,14 @@ impl Room {
         }
     }
 
-    /// The entry of another peer that we talk to.
-    fn admit_other(&mut self, id: &PeerId) -> Option<&mut Peer> {
+    /// The entry of another peer that is here and that we talk to.
+    fn admit(&mut self, id: &PeerId) -> Option<&mut Peer> {
         if *id == self.me {
             return None;
         }
-        self.peers.admit(id).filter(|peer| !peer.refused)
+        self.peers.admit(id, &mut self.random);
+        self.dialing.look_at_crowd(&self.peers, &mut self.outputs);
+        self.peers.find_mut(id).filter(|peer| !peer.refused)
     }
 
     fn read_description(
@@ -324,10 +337,13 @@ impl Room {
         kind: DescriptionKind,
         now_ms: u64,
     ) -> Option<SessionDescription> {
-        let description = serde_json::from_str::<SessionDescription>(sdp.get()).ok();
+        let short = Some(sdp.get()).filter(|sdp| sdp.len() <= MAX_DESCRIPTION_BYTES);
+        let description = short.and_then(|sdp| serde_json::from_str::<SessionDescription>(sdp).ok());
         let description = description.filter(|description| description.kind == kind);
         if description.is_none() {
-            self.complain(from, "it sent a session description that is none", now_ms);
+            // Who it is from is the server's word only.
+            let message = format!("What should be a session description of peer {from} is none; it was ignored.");
+            self.signaling.complain(message, now_ms, &mut self.outputs);
         }
         description
     }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use rtc_battery_proto::{DecodeError, Message, PeerId};
 
+use super::dialing::Dialing;
+use super::early::EarlyCandidates;
 use super::io::{Effect, Event, Input, LinkId, Output};
 use super::link::{Channel, Due, Link};
 use super::outbox::Frame;
@@ -68,6 +70,9 @@ pub(super) struct Room {
     pub(super) outputs: Outputs,
     pub(super) signaling: Signaling,
     pub(super) peers: Peers,
+    pub(super) dialing: Dialing,
+    /// Candidates of peers that have no link yet.
+    pub(super) early: EarlyCandidates,
     pub(super) links: BTreeMap<LinkId, Link>,
     pub(super) next_link: u32,
     /// Links that are gone, until the owner takes note.
@@ -85,6 +90,8 @@ impl Room {
             random,
             outputs: Outputs::default(),
             peers: Peers::default(),
+            dialing: Dialing::default(),
+            early: EarlyCandidates::default(),
             links: BTreeMap::new(),
             next_link: 0,
             ended: Vec::new(),
@@ -157,13 +164,8 @@ impl Room {
 
     /// When something may be due next.
     pub(super) fn wake_at_ms(&self) -> Option<u64> {
-        let joined = self.signaling.is_joined();
         let online = self.phase == Phase::Online;
-        let wakes = [
-            self.signaling.wake_at_ms(),
-            self.peers.wake_at_ms().filter(|_| joined),
-            online.then(|| self.sleep.look_at_ms()),
-        ];
+        let wakes = [self.signaling.wake_at_ms(), self.dial_at_ms(), online.then(|| self.sleep.look_at_ms())];
         let links = self.links.values().map(|link| link.wake_at_ms(self.can_signal(&link.peer)));
         wakes.into_iter().flatten().chain(links).min()
     }
@@ -174,11 +176,7 @@ impl Room {
         for id in links {
             self.handle_link_timeout(id, now_ms);
         }
-        while self.signaling.is_joined()
-            && let Some(peer) = self.peers.next_dial(now_ms)
-        {
-            self.dial(&peer, now_ms);
-        }
+        self.dial_those_due(now_ms);
     }
 
     /// Hands each channel the frames it takes. Whether anything was handed over.

@@ -100,6 +100,8 @@ pub struct Net {
     sockets: BTreeMap<u32, usize>,
     next_socket: u32,
     next_session: u64,
+    /// Whose connection a session is.
+    sessions: BTreeMap<u64, Key>,
     /// When the last message of each socket arrives, up and down.
     socket_ms: BTreeMap<(u32, bool), u64>,
     /// Pairs that cannot reach each other, and what they sent meanwhile.
@@ -130,6 +132,7 @@ impl Net {
             sockets: BTreeMap::new(),
             next_socket: 0,
             next_session: 1,
+            sessions: BTreeMap::new(),
             socket_ms: BTreeMap::new(),
             cut: BTreeSet::new(),
             stuck: Vec::new(),

@@ -5,6 +5,7 @@ use rtc_battery_core::node::{Effect, Input, LOW_WATER_BYTES, LinkId, LinkState, 
 use super::connection::Connection;
 use super::server::Server;
 use super::{Frame, Happening, Key, Net};
+use rtc_battery_proto::PeerId;
 use rtc_battery_proto::signaling::ServerMessage;
 
 impl Net {
@@ -91,6 +92,7 @@ impl Net {
                 let session = self.next_session;
                 self.next_session += 1;
                 self.hosts[host].opened += 1;
+                self.sessions.insert(session, (host, link));
                 let old = self.hosts[host].links.insert(link, Connection::new(peer, offers, session));
                 assert!(old.is_none(), "link id used twice");
             }
@@ -171,6 +173,11 @@ impl Net {
         }
     }
 
+    /// The server tells newcomers of others who are not there.
+    pub fn haunt(&mut self, ghosts: impl Iterator<Item = PeerId>) {
+        self.server.ghosts = ghosts.collect();
+    }
+
     pub fn start_server(&mut self) {
         self.server_up = true;
     }
@@ -199,9 +206,10 @@ impl Net {
 
     fn try_connect(&mut self, one: Key) {
         let Some(connection) = self.hosts[one.0].links.get(&one.1) else { return };
-        let matching = self.hosts.iter().enumerate().find_map(|(at, host)| {
-            let (id, _) = host.links.iter().find(|(id, link)| (at, **id) != one && link.matches(connection))?;
-            Some((at, *id))
+        let other = connection.remote.as_ref().and_then(|remote| self.sessions.get(&remote.session).copied());
+        let matching = other.filter(|(host, link)| {
+            let other = self.hosts[*host].links.get(link);
+            other.is_some_and(|other| other.matches(connection))
         });
         let idle = !matches!(connection.state, LinkState::Connected);
         if let Some(other) = matching.filter(|_| idle) {

@@ -9,6 +9,8 @@ use rtc_battery_proto::signaling::{ClientMessage, ServerMessage};
 pub struct Server {
     /// Sockets that have joined.
     joined: BTreeMap<u32, PeerId>,
+    /// Names that it tells newcomers too, and that are nobody's.
+    pub ghosts: Vec<PeerId>,
 }
 
 impl Server {
@@ -31,7 +33,7 @@ impl Server {
     }
 
     fn join(&mut self, socket: u32, peer_id: PeerId) -> Vec<(u32, ServerMessage)> {
-        let peers = ServerMessage::Peers { peer_ids: self.joined.values().cloned().collect() };
+        let peers = ServerMessage::Peers { peer_ids: self.joined.values().chain(&self.ghosts).cloned().collect() };
         let join = |other: &u32| (*other, ServerMessage::PeerJoin { peer_id: peer_id.clone() });
         let mut told: Vec<_> = self.joined.keys().map(join).collect();
         told.push((socket, peers));
