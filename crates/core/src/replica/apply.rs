@@ -17,7 +17,7 @@ use super::replica::{Committed, State};
 use super::rows::{self, Thinned};
 use super::schema::{self, SCHEMA};
 use super::sql::is_internal;
-use super::store;
+use super::store::{self, Place, Tx};
 
 /// What [`Replica::apply`](super::Replica::apply) did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -143,6 +143,7 @@ impl State {
         in_merge_transaction(connection, || {
             let mut merge = Merge::new(connection, self);
             names.iter().try_for_each(|name| merge.release(name))?;
+            // Our newest transaction stays: the clock had seen what waited.
             merge.forget_empty()?;
             Ok((true, ()))
         })?;
@@ -158,7 +159,10 @@ impl State {
         }
         // More would not be a JavaScript number; nobody but a forger gets there.
         self.version = self.version.min(rtc_battery_proto::MAX_SEQ);
-        store::save_progress(connection, self.version, self.clock.last())
+        // The merge may have forgotten our newest transaction, which told our last sequence number.
+        let last = |vector: &VersionVector| vector.origin(&self.node).and_then(|own| own.last());
+        let seq = last(&self.vector).max(last(news)).unwrap_or(0);
+        store::save_progress(connection, self.version, self.clock.last(), seq)
     }
 }
 
@@ -205,8 +209,8 @@ fn in_merge_transaction<T>(
 struct Merge<'a> {
     connection: &'a Connection,
     state: &'a mut State,
-    /// Numbers of the transactions met so far, and which of their operations.
-    transactions: BTreeMap<Dot, (i64, TransactionExtent, BTreeSet<u32>)>,
+    /// The transactions met so far, and which of their operations.
+    transactions: BTreeMap<Dot, (Tx, TransactionExtent, BTreeSet<u32>)>,
     thinned: Thinned,
     applied: Applied,
     /// Adopted operations that changed something or wait.
@@ -239,7 +243,7 @@ impl<'a> Merge<'a> {
     /// Transactions none of whose operations shows, the new ones among them.
     fn forget_empty(&mut self) -> Result<(), StorageError> {
         let mut thinned = std::mem::take(&mut self.thinned);
-        thinned.extend(self.transactions.values().map(|(tx, _, _)| *tx));
+        thinned.extend(self.transactions.values().map(|(tx, ..)| *tx));
         rows::forget_empty(self.connection, thinned)
     }
 
@@ -261,8 +265,9 @@ impl<'a> Merge<'a> {
             return Ok(());
         };
         self.state.clock.advance(operation.hlc.tick);
-        let mut outcome = self.apply(tx, index, &operation)?;
-        if matches!(outcome, Outcome::Waits) && !self.wait(tx, index, &operation)? {
+        let place = Place { tx, index };
+        let mut outcome = self.apply(place, &operation)?;
+        if matches!(outcome, Outcome::Waits) && !self.wait(place, &operation)? {
             outcome = Outcome::Absorbed;
         }
         match outcome {
@@ -279,25 +284,26 @@ impl<'a> Merge<'a> {
     }
 
     /// Keeps an operation until its table or column is known; `false` if it is waiting already.
-    fn wait(&mut self, tx: i64, index: u32, operation: &Operation) -> Result<bool, StorageError> {
+    fn wait(&mut self, Place { tx, index }: Place, operation: &Operation) -> Result<bool, StorageError> {
         let text = serde_json::to_string(&operation).map_err(|_| StorageError::Corrupt("an operation"))?;
         let mut insert =
-            self.connection.prepare_cached("INSERT OR IGNORE INTO rtc_waiting VALUES (?1, ?2, ?3, ?4, ?5)")?;
-        Ok(insert.execute(params![tx, index, operation.table, operation.hlc.to_string(), text])? > 0)
+            self.connection.prepare_cached("INSERT OR IGNORE INTO rtc_waiting VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+        Ok(insert.execute(params![tx.origin, tx.seq, index, operation.table, operation.hlc.to_string(), text])? > 0)
     }
 
     /// The transaction's number, once for each of its operations.
-    fn place(&mut self, dot: Dot, extent: TransactionExtent, index: u32) -> Result<Option<i64>, StorageError> {
+    fn place(&mut self, dot: Dot, extent: TransactionExtent, index: u32) -> Result<Option<Tx>, StorageError> {
         if let Some((tx, known, indices)) = self.transactions.get_mut(&dot) {
             return Ok((*known == extent && indices.insert(index)).then_some(*tx));
         }
         let origin = self.state.origins.id(self.connection, &dot.origin)?;
-        let tx = self.state.numbers.insert(self.connection, origin, dot.seq, extent)?;
+        let tx = Tx { origin, seq: dot.seq };
+        store::insert_transaction(self.connection, tx, extent)?;
         self.transactions.insert(dot, (tx, extent, BTreeSet::from([index])));
         Ok(Some(tx))
     }
 
-    fn apply(&mut self, tx: i64, index: u32, operation: &Operation) -> Result<Outcome, StorageError> {
+    fn apply(&mut self, place: Place, operation: &Operation) -> Result<Outcome, StorageError> {
         if is_internal(&operation.table) && !operation.table.eq_ignore_ascii_case(SCHEMA) {
             return Ok(Outcome::Refused("the table belongs to RTC Battery".to_owned()));
         }
@@ -305,8 +311,7 @@ impl<'a> Merge<'a> {
             return Ok(Outcome::Refused("it is no table definition".to_owned()));
         }
         let Some(table) = self.state.tables.by_name(&operation.table).cloned() else { return Ok(Outcome::Waits) };
-        let joined =
-            join::join(self.connection, &self.state.origins, &table, (tx, index), operation, &mut self.thinned)?;
+        let joined = join::join(self.connection, &self.state.origins, &table, place, operation, &mut self.thinned)?;
         if let Outcome::Applied { hidden: Some(why) } = &joined {
             self.applied.refuse(operation, &format!("kept, but this database cannot show the row: {why}"));
         }
@@ -335,21 +340,23 @@ impl<'a> Merge<'a> {
 
     /// Applies what waited for a table.
     fn release(&mut self, name: &str) -> Result<(), StorageError> {
-        let mut select = self.connection.prepare_cached("SELECT tx, idx, operation FROM rtc_waiting WHERE tbl = ?1")?;
-        let rows = select.query_map([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        let rows = rows.collect::<rusqlite::Result<Vec<(i64, u32, String)>>>()?;
-        for (tx, index, text) in rows {
+        let mut select =
+            self.connection.prepare_cached("SELECT origin, seq, idx, operation FROM rtc_waiting WHERE tbl = ?1")?;
+        let rows = select.query_map([name], |row| Ok((rows::place(row)?, row.get(3)?)))?;
+        let rows = rows.collect::<rusqlite::Result<Vec<(Place, String)>>>()?;
+        for (place, text) in rows {
             let operation: Operation =
                 serde_json::from_str(&text).map_err(|_| StorageError::Corrupt("rtc_waiting.operation"))?;
-            let outcome = self.apply(tx, index, &operation)?;
+            let outcome = self.apply(place, &operation)?;
             if let Outcome::Refused(why) = &outcome {
                 self.applied.refuse(&operation, why);
             }
             if !matches!(outcome, Outcome::Waits) {
-                let mut delete =
-                    self.connection.prepare_cached("DELETE FROM rtc_waiting WHERE tx = ?1 AND idx = ?2")?;
-                delete.execute(params![tx, index])?;
-                self.thinned.insert(tx);
+                let mut delete = self
+                    .connection
+                    .prepare_cached("DELETE FROM rtc_waiting WHERE origin = ?1 AND seq = ?2 AND idx = ?3")?;
+                delete.execute(params![place.tx.origin, place.tx.seq, place.index])?;
+                self.thinned.insert(place.tx);
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use super::query::SqlError;
 use super::record::Recorder;
 use super::rows;
 use super::schema::Tables;
-use super::store::{Origins, TransactionNumbers};
+use super::store::{self, Origins, Place, Tx};
 use super::table::Table;
 
 /// What a change weighs at least, in bytes.
@@ -184,7 +184,6 @@ pub(super) fn record_local(connection: &Connection, origins: &Origins, changes: 
 pub(super) fn seal(
     connection: &Connection,
     origins: &mut Origins,
-    numbers: &mut TransactionNumbers,
     dot: Dot,
     first: Tick,
     changes: &[Change],
@@ -198,7 +197,8 @@ pub(super) fn seal(
     let extent = TransactionExtent { first, n };
     let last = first.checked_add(u64::from(n.saturating_sub(1))).ok_or_else(too_many)?;
     let origin = origins.id(connection, &dot.origin)?;
-    let tx = numbers.insert(connection, origin, dot.seq, extent)?;
+    let tx = Tx { origin, seq: dot.seq };
+    store::insert_transaction(connection, tx, extent)?;
     let weight = |change: &Change| if change.new.is_unread() { None } else { Some(change.size_bytes()) };
     let at_hand = changes.iter().map(weight).sum::<Option<usize>>().is_some_and(|bytes| bytes <= at_hand_bytes);
     let mut operations = Vec::new();
@@ -208,7 +208,7 @@ pub(super) fn seal(
         if at_hand {
             operations.push(change.operation(hlc.clone(), dot.seq, extent));
         }
-        recorder.record(change, tx, index, hlc)?;
+        recorder.record(change, Place { tx, index }, hlc)?;
     }
     recorder.finish()?;
     Ok(Sealed { dot, last, operations: at_hand.then_some(operations) })

@@ -3,28 +3,29 @@
 //! Invariant: what a whole delta holds, applied at its end to what its reader had, is the fold of whole transactions. Transactions that
 //! are committed while it is being read may overwrite what it has told already or not yet; they are added to its end.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use rtc_battery_proto::{
     Adopted, Columns, Dot, Operation, OperationKind, SqlValue, Tick, TransactionExtent, VersionVector,
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::capture::Slot;
 use super::columns::ColumnSet;
 use super::error::StorageError;
 use super::replica::State;
 use super::rows;
+use super::store::Tx;
 use super::table::Table;
 
 /// Where the reading of a delta stands.
 #[derive(Debug)]
 pub struct DeltaReader {
     since: VersionVector,
-    /// Transactions still to be read.
-    transactions: VecDeque<i64>,
-    /// Transactions from this number on were committed after the last look.
-    next_number: i64,
+    /// What has been read, or is among `transactions`: what we have beyond it was committed after the last look.
+    noted: VersionVector,
+    /// Transactions still to be read: an origin's number, and its sequence numbers from the first to the last.
+    transactions: VecDeque<(i64, u64, u64)>,
     /// The next operation of the first transaction.
     next_index: u32,
 }
@@ -49,7 +50,7 @@ pub struct DeltaEnd {
 
 /// A transaction as stored.
 struct Stored {
-    id: i64,
+    tx: Tx,
     dot: Dot,
     extent: TransactionExtent,
 }
@@ -57,25 +58,21 @@ struct Stored {
 impl State {
     /// Begins to read what a replica that has `since` lacks.
     pub(super) fn delta(&self, connection: &Connection, since: &VersionVector) -> Result<DeltaReader, StorageError> {
-        let mut found = BTreeSet::new();
-        let mut select = connection.prepare_cached(
-            "SELECT t.id FROM rtc_transactions t JOIN rtc_origins o ON o.id = t.origin
-             WHERE o.node = ?1 AND t.seq BETWEEN ?2 AND ?3",
-        )?;
-        for (origin, ranges) in self.vector.minus(since).iter() {
-            for (first, last) in ranges.iter() {
-                let ids = select.query_map(params![origin.as_str(), first, last], |row| row.get::<_, i64>(0))?;
-                for id in ids {
-                    found.insert(id?);
-                }
-            }
+        let (transactions, next_index) = Default::default();
+        let mut reader = DeltaReader { since: since.clone(), noted: since.clone(), transactions, next_index };
+        self.note_rest(connection, &mut reader)?;
+        Ok(reader)
+    }
+
+    /// Notes what we have and the reader neither has nor has noted.
+    fn note_rest(&self, connection: &Connection, reader: &mut DeltaReader) -> Result<(), StorageError> {
+        let mut select = connection.prepare_cached("SELECT id FROM rtc_origins WHERE node = ?1")?;
+        for (origin, ranges) in self.vector.minus(&reader.noted).iter() {
+            let Some(id) = select.query_row([origin.as_str()], |row| row.get(0)).optional()? else { continue };
+            reader.transactions.extend(ranges.iter().map(|(first, last)| (id, first, last)));
         }
-        Ok(DeltaReader {
-            since: since.clone(),
-            transactions: found.into_iter().collect(),
-            next_number: self.numbers.next(),
-            next_index: 0,
-        })
+        reader.noted.merge(&self.vector);
+        Ok(())
     }
 
     /// The next part.
@@ -91,48 +88,51 @@ impl State {
         }
         let (mut operations, mut bytes) = (Vec::new(), 0);
         loop {
-            let Some(id) = reader.transactions.front().copied() else {
-                self.read_tail(connection, reader)?;
+            let Some((origin, first, last)) = reader.transactions.front().copied() else {
+                self.note_rest(connection, reader)?;
                 if reader.transactions.is_empty() {
                     let end = DeltaEnd { covers: self.vector.minus(&reader.since), version: self.version };
                     return Ok(DeltaChunk { operations, end: Some(end) });
                 }
                 continue;
             };
-            // A transaction may have been compacted away since it was noted.
-            if let Some(stored) = self.stored(connection, id)? {
-                let full =
-                    self.read_transaction(connection, &stored, reader, &mut operations, &mut bytes, max_bytes)?;
-                if full {
-                    return Ok(DeltaChunk { operations, end: None });
-                }
+            // Most transactions have been compacted away in the end.
+            let Some(stored) = self.stored(connection, origin, first, last)? else {
+                reader.transactions.pop_front();
+                continue;
+            };
+            if stored.tx.seq != first {
+                reader.next_index = 0;
             }
-            reader.transactions.pop_front();
+            let full = self.read_transaction(connection, &stored, reader, &mut operations, &mut bytes, max_bytes)?;
+            let next = if full { stored.tx.seq } else { stored.tx.seq + 1 };
+            if let Some(range) = reader.transactions.front_mut() {
+                range.1 = next;
+            }
+            if full {
+                return Ok(DeltaChunk { operations, end: None });
+            }
             reader.next_index = 0;
         }
     }
 
-    /// What was committed since the last look.
-    fn read_tail(&self, connection: &Connection, reader: &mut DeltaReader) -> Result<(), StorageError> {
-        let mut select = connection.prepare_cached("SELECT id FROM rtc_transactions WHERE id >= ?1 ORDER BY id")?;
-        for id in select.query_map([reader.next_number], |row| row.get::<_, i64>(0))? {
-            let id = id?;
-            if self.stored(connection, id)?.is_some_and(|stored| !reader.since.contains(&stored.dot)) {
-                reader.transactions.push_back(id);
-            }
-        }
-        reader.next_number = self.numbers.next();
-        Ok(())
-    }
-
-    fn stored(&self, connection: &Connection, id: i64) -> Result<Option<Stored>, StorageError> {
-        let mut select =
-            connection.prepare_cached("SELECT origin, seq, ts, counter, n FROM rtc_transactions WHERE id = ?1")?;
-        let mut rows = select.query([id])?;
+    /// The first transaction of an origin from `first` to `last` that still shows.
+    fn stored(
+        &self,
+        connection: &Connection,
+        origin: i64,
+        first: u64,
+        last: u64,
+    ) -> Result<Option<Stored>, StorageError> {
+        let mut select = connection.prepare_cached(
+            "SELECT seq, ts, counter, n FROM rtc_transactions WHERE origin = ?1 AND seq BETWEEN ?2 AND ?3
+             ORDER BY seq LIMIT 1",
+        )?;
+        let mut rows = select.query(params![origin, first, last])?;
         let Some(row) = rows.next()? else { return Ok(None) };
-        let dot = Dot { origin: self.origins.node(row.get(0)?)?.clone(), seq: row.get(1)? };
-        let extent = TransactionExtent { first: Tick { ts: row.get(2)?, counter: row.get(3)? }, n: row.get(4)? };
-        Ok(Some(Stored { id, dot, extent }))
+        let tx = Tx { origin, seq: row.get(0)? };
+        let extent = TransactionExtent { first: Tick { ts: row.get(1)?, counter: row.get(2)? }, n: row.get(3)? };
+        Ok(Some(Stored { tx, dot: Dot { origin: self.origins.node(origin)?.clone(), seq: tx.seq }, extent }))
     }
 
     /// Reads a transaction from where the reader stands; tells whether the part is full.
@@ -146,11 +146,13 @@ impl State {
         max_bytes: usize,
     ) -> Result<bool, StorageError> {
         let mut select = connection.prepare_cached(
-            "SELECT idx, kind, tbl, row, cols, vals, hlc, NULL FROM rtc_operations WHERE tx = ?1 AND idx >= ?2
-             UNION ALL SELECT idx, NULL, NULL, NULL, NULL, NULL, NULL, operation FROM rtc_waiting WHERE tx = ?1 AND idx >= ?2
+            "SELECT idx, kind, tbl, row, cols, vals, hlc, NULL FROM rtc_operations
+             WHERE origin = ?1 AND seq = ?2 AND idx >= ?3
+             UNION ALL SELECT idx, NULL, NULL, NULL, NULL, NULL, NULL, operation FROM rtc_waiting
+             WHERE origin = ?1 AND seq = ?2 AND idx >= ?3
              ORDER BY 1",
         )?;
-        let mut rows = select.query(params![stored.id, reader.next_index])?;
+        let mut rows = select.query(params![stored.tx.origin, stored.tx.seq, reader.next_index])?;
         while let Some(row) = rows.next()? {
             if *bytes >= max_bytes {
                 return Ok(true);

@@ -10,7 +10,7 @@ use super::columns::ColumnSet;
 use super::error::StorageError;
 use super::rows::{self, Entry, Thinned};
 use super::show::{self, Shown};
-use super::store::Origins;
+use super::store::{Origins, Place};
 use super::table::{Addressing, Table};
 
 /// What became of an operation.
@@ -31,7 +31,7 @@ pub(super) fn join(
     connection: &Connection,
     origins: &Origins,
     table: &Table,
-    place: (i64, u32),
+    place: Place,
     operation: &Operation,
     thinned: &mut Thinned,
 ) -> Result<Outcome, StorageError> {
@@ -67,7 +67,7 @@ fn by_key(table: &Table, key: &[SqlValue]) -> Result<Slot, StorageError> {
 fn insert(
     connection: &Connection,
     table: &Table,
-    (tx, index): (i64, u32),
+    place: Place,
     operation: &Operation,
     key: &[SqlValue],
     written: &[(usize, &SqlValue)],
@@ -82,7 +82,7 @@ fn insert(
     };
     let columns: ColumnSet = written.iter().map(|(column, _)| *column).collect();
     let own = operation.adopted.is_some().then_some(&operation.hlc);
-    rows::insert(connection, (tx, index), operation.kind, table, &slot, &columns, own)?;
+    rows::insert(connection, place, operation.kind, table, &slot, &columns, own)?;
     Ok(true)
 }
 
@@ -90,7 +90,7 @@ fn insert(
 fn merge(
     connection: &Connection,
     table: &Table,
-    (tx, index): (i64, u32),
+    place: Place,
     operation: &Operation,
     (by_key, found, mut entries): (Slot, Option<Shown>, Vec<Entry>),
     written: Vec<(usize, &SqlValue)>,
@@ -107,7 +107,7 @@ fn merge(
     }
     let columns = ColumnSet::default();
     let only = was_there.then_some(&operation.hlc);
-    entries.push(Entry { tx, index, hlc, adopted, kind, columns, inline: None, stored_at: None });
+    entries.push(Entry { place, hlc, adopted, kind, columns, inline: None, stored_at: None });
     let shown = show::show(connection, table, &by_key, &state, found, only)?;
     let (slot, image) = match &shown {
         Ok(Some((slot, image))) => (slot, Some(image.as_slice())),

@@ -12,7 +12,7 @@ use super::columns::ColumnSet;
 use super::commit::Change;
 use super::error::StorageError;
 use super::rows::{self, Entry, Thinned};
-use super::store::Origins;
+use super::store::{Origins, Place};
 use super::table::{Addressing, Table};
 
 /// Records the changes of one transaction, DELETEs before INSERTs.
@@ -28,20 +28,20 @@ impl<'a> Recorder<'a> {
     }
 
     /// Records a change as an operation.
-    pub(super) fn record(&mut self, change: &Change, tx: i64, index: u32, hlc: Hlc) -> Result<(), StorageError> {
+    pub(super) fn record(&mut self, change: &Change, place: Place, hlc: Hlc) -> Result<(), StorageError> {
         let Change { table, kind, slot, .. } = change;
         let columns = match kind {
             OperationKind::Insert if self.has_no_past(table)? => (0..table.columns.len()).collect(),
             OperationKind::Update => {
                 let written: ColumnSet = change.written().into_iter().collect();
                 if !rows::overwrite(self.connection, table, slot, &written, &mut self.thinned)? {
-                    return self.merge(change, Some((tx, index, hlc)));
+                    return self.merge(change, Some((place, hlc)));
                 }
                 written
             }
-            OperationKind::Insert | OperationKind::Delete => return self.merge(change, Some((tx, index, hlc))),
+            OperationKind::Insert | OperationKind::Delete => return self.merge(change, Some((place, hlc))),
         };
-        rows::insert(self.connection, (tx, index), *kind, table, slot, &columns, None)
+        rows::insert(self.connection, place, *kind, table, slot, &columns, None)
     }
 
     /// `execLocal` wrote over a row: its operations keep the values that the table no longer shows, and nobody else hears of it.
@@ -63,7 +63,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Joins the change with all that is known of the row.
-    fn merge(&mut self, change: &Change, operation: Option<(i64, u32, Hlc)>) -> Result<(), StorageError> {
+    fn merge(&mut self, change: &Change, operation: Option<(Place, Hlc)>) -> Result<(), StorageError> {
         let Change { table, kind, slot, old, .. } = change;
         let unread = change.new.is_unread().then(|| rows::read(self.connection, table, slot)).transpose()?.flatten();
         let new = unread.as_deref().or(change.new_row());
@@ -76,11 +76,11 @@ impl<'a> Recorder<'a> {
             rows::load(self.connection, self.origins, table, slot, &mut entries)?;
         }
         let mut state = rows::state(&entries, old.as_deref())?;
-        if let Some((tx, index, hlc)) = operation {
+        if let Some((place, hlc)) = operation {
             state.apply(&hlc, *kind, written(old.as_deref(), new));
             let columns = ColumnSet::default();
             let (kind, adopted) = (*kind, false);
-            entries.push(Entry { tx, index, hlc, adopted, kind, columns, inline: None, stored_at: None });
+            entries.push(Entry { place, hlc, adopted, kind, columns, inline: None, stored_at: None });
         }
         let slot = if new.is_some() { slot } else { &by_key };
         rows::write(self.connection, table, slot, &entries, &state, new, &mut self.thinned)

@@ -22,7 +22,7 @@ use super::prepared::Prepared;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::schema::{self, NotSynced, Tables};
 use super::staging;
-use super::store::{self, Origins, TransactionNumbers};
+use super::store::{self, Origins};
 use super::table::{Affinity, Table};
 use crate::Now;
 
@@ -41,7 +41,6 @@ pub(super) struct State {
     pub(super) clock: Clock,
     pub(super) vector: VersionVector,
     pub(super) origins: Origins,
-    pub(super) numbers: TransactionNumbers,
     pub(super) tables: Tables,
     pub(super) capture: Capture,
     pub(super) guard: Guard,
@@ -83,7 +82,6 @@ impl Replica {
         if !own.is_empty() {
             vector.replace_origin(identity.node.clone(), own);
         }
-        let numbers = TransactionNumbers::load(&connection)?;
         let tables = Tables::load(&connection)?;
         staging::create(&connection)?;
         Affinity::create_oracle(&connection).map_err(StorageError::from)?;
@@ -97,7 +95,6 @@ impl Replica {
             clock: Clock::new(identity.last),
             vector,
             origins,
-            numbers,
             tables,
             capture,
             guard,
@@ -311,9 +308,7 @@ impl State {
             CommitError::Sql(SqlError { message, code: ffi::SQLITE_FULL })
         })?;
         let dot = self.next_dot();
-        let sealed =
-            commit::seal(connection, &mut self.origins, &mut self.numbers, dot, first, &changes, self.at_hand_bytes)?;
-        store::save_own(connection, self.version + 1, sealed.last, sealed.dot.seq)?;
+        let sealed = commit::seal(connection, &mut self.origins, dot, first, &changes, self.at_hand_bytes)?;
         Ok(Some(sealed))
     }
 

@@ -16,14 +16,13 @@ use super::capture::Slot;
 use super::columns::ColumnSet;
 use super::error::StorageError;
 use super::merge::RowState;
-use super::store::{self, Origins};
+use super::store::{self, Origins, Place, Tx};
 use super::table::Table;
 
 /// One operation of a row, as stored.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    pub(super) tx: i64,
-    pub(super) index: u32,
+    pub(super) place: Place,
     pub(super) hlc: Hlc,
     /// Whether its clock value is its writer's, not its transaction's.
     pub(super) adopted: bool,
@@ -78,10 +77,11 @@ pub(super) fn parse_values(text: Option<String>) -> Result<Option<Vec<SqlValue>>
 }
 
 // `unlikely`: without it SQLite 3.54 guesses from the very values that are bound, and so compiles the statement anew for each row.
-const LOAD: &str = "SELECT o.tx, o.idx, o.kind, o.cols, o.vals, o.hlc, t.ts, t.counter, t.origin
-     FROM rtc_operations o JOIN rtc_transactions t ON t.id = o.tx WHERE unlikely(o.tbl = ?1) AND unlikely(o.row = ?2)";
+const LOAD: &str = "SELECT o.origin, o.seq, o.idx, o.kind, o.cols, o.vals, o.hlc, t.ts, t.counter
+     FROM rtc_operations o JOIN rtc_transactions t ON t.origin = o.origin AND t.seq = o.seq
+     WHERE unlikely(o.tbl = ?1) AND unlikely(o.row = ?2)";
 
-const LOAD_HERE: &str = "SELECT tx, idx, kind, cols, vals, hlc IS NOT NULL FROM rtc_operations
+const LOAD_HERE: &str = "SELECT origin, seq, idx, kind, cols, vals, hlc IS NOT NULL FROM rtc_operations
      WHERE unlikely(tbl = ?1) AND unlikely(row = ?2)";
 
 /// Adds what is stored of a row at one place to `entries`.
@@ -95,21 +95,25 @@ pub(super) fn load(
     let mut select = connection.prepare_cached(LOAD)?;
     let mut rows = select.query(params![table.id, slot])?;
     while let Some(row) = rows.next()? {
-        let index: u32 = row.get(1)?;
-        let first = Tick { ts: row.get(6)?, counter: row.get(7)? };
-        let adopted: Option<String> = row.get(5)?;
+        let place = place(row)?;
+        let first = Tick { ts: row.get(7)?, counter: row.get(8)? };
+        let adopted: Option<String> = row.get(6)?;
         entries.push(Entry {
-            tx: row.get(0)?,
-            index,
+            place,
             adopted: adopted.is_some(),
-            hlc: hlc(adopted, first, index, origins.node(row.get(8)?)?)?,
-            kind: kind_of_number(row.get(2)?)?,
-            columns: row.get(3)?,
-            inline: parse_values(row.get(4)?)?,
+            hlc: hlc(adopted, first, place.index, origins.node(place.tx.origin)?)?,
+            kind: kind_of_number(row.get(3)?)?,
+            columns: row.get(4)?,
+            inline: parse_values(row.get(5)?)?,
             stored_at: Some(slot.clone()),
         });
     }
     Ok(())
+}
+
+/// The place that a row's first three columns tell.
+pub(super) fn place(row: &rusqlite::Row<'_>) -> rusqlite::Result<Place> {
+    Ok(Place { tx: Tx { origin: row.get(0)?, seq: row.get(1)? }, index: row.get(2)? })
 }
 
 /// An operation's clock value: its own, if it was adopted, or its transaction's.
@@ -141,7 +145,7 @@ pub(super) fn state(entries: &[Entry], image: Option<&[SqlValue]>) -> Result<Row
 
 /// Transactions that lost an operation and may be empty now. Looked at once, at the end of the SQLite transaction: until then more of
 /// their operations may be on the way.
-pub(super) type Thinned = BTreeSet<i64>;
+pub(super) type Thinned = BTreeSet<Tx>;
 
 /// Forgets those that are empty.
 pub(super) fn forget_empty(connection: &Connection, thinned: Thinned) -> Result<(), StorageError> {
@@ -165,8 +169,8 @@ pub(super) fn write(
         let columns: ColumnSet = state.columns_won_by(&entry.hlc).collect();
         if columns.is_empty() && !state.needs(&entry.hlc, entry.kind) {
             if entry.stored_at.is_some() {
-                delete(connection, entry)?;
-                thinned.insert(entry.tx);
+                delete(connection, entry.place)?;
+                thinned.insert(entry.place.tx);
             }
             continue;
         }
@@ -181,7 +185,7 @@ pub(super) fn write(
 /// Stores an operation that the table shows all columns of; `own` is its clock value where that is not its transaction's.
 pub(super) fn insert(
     connection: &Connection,
-    (tx, index): (i64, u32),
+    place: Place,
     kind: OperationKind,
     table: &Table,
     slot: &Slot,
@@ -190,7 +194,8 @@ pub(super) fn insert(
 ) -> Result<(), StorageError> {
     let mut insert = connection.prepare_cached(INSERT)?;
     let own = own.map(Hlc::to_string);
-    insert.execute(params![tx, index, kind_number(kind), table.id, slot, columns, Null, own])?;
+    let Place { tx, index } = place;
+    insert.execute(params![tx.origin, tx.seq, index, kind_number(kind), table.id, slot, columns, Null, own])?;
     Ok(())
 }
 
@@ -214,8 +219,7 @@ pub(super) fn overwrite(
 ) -> Result<bool, StorageError> {
     let mut select = connection.prepare_cached(LOAD_HERE)?;
     let read = |row: &rusqlite::Row<'_>| {
-        let place: (i64, u32) = (row.get(0)?, row.get(1)?);
-        Ok((place, row.get::<_, i64>(2)?, row.get::<_, ColumnSet>(3)?, row.get(4)?, row.get::<_, bool>(5)?))
+        Ok((place(row)?, row.get::<_, i64>(3)?, row.get::<_, ColumnSet>(4)?, row.get(5)?, row.get::<_, bool>(6)?))
     };
     let entries = select.query_map(params![table.id, slot], read)?.collect::<rusqlite::Result<Vec<_>>>()?;
     let is_insert = |kind: i64| kind == kind_number(OperationKind::Insert);
@@ -223,21 +227,20 @@ pub(super) fn overwrite(
     if inserts > 1 || entries.iter().any(|(.., adopted)| *adopted) {
         return Ok(false);
     }
-    for ((tx, index), kind, columns, inline, _) in entries {
+    for (place, kind, columns, inline, _) in entries {
         let left = columns.without(written);
         if left.is_empty() && !is_insert(kind) {
-            let mut delete = connection.prepare_cached(DELETE)?;
-            delete.execute(params![tx, index])?;
-            thinned.insert(tx);
+            delete(connection, place)?;
+            thinned.insert(place.tx);
         } else if left != columns {
             let inline = parse_values(inline)?.map(|values| {
                 let kept = |(column, value)| (!written.contains(column)).then_some(value);
                 columns.iter().zip(values).filter_map(kept).collect::<Vec<_>>()
             });
             let inline = inline.map(|values| values_text(&values.iter().collect::<Vec<_>>())).transpose()?;
-            let mut update = connection
-                .prepare_cached("UPDATE rtc_operations SET cols = ?3, vals = ?4 WHERE tx = ?1 AND idx = ?2")?;
-            update.execute(params![tx, index, left, inline])?;
+            let Place { tx, index } = place;
+            let update = "UPDATE rtc_operations SET cols = ?4, vals = ?5 WHERE origin = ?1 AND seq = ?2 AND idx = ?3";
+            connection.prepare_cached(update)?.execute(params![tx.origin, tx.seq, index, left, inline])?;
         }
     }
     Ok(true)
@@ -247,9 +250,7 @@ fn values_text(values: &[&SqlValue]) -> Result<String, StorageError> {
     serde_json::to_string(values).map_err(|_| StorageError::Corrupt("a value"))
 }
 
-const INSERT: &str = "INSERT INTO rtc_operations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-
-const DELETE: &str = "DELETE FROM rtc_operations WHERE tx = ?1 AND idx = ?2";
+const INSERT: &str = "INSERT INTO rtc_operations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
 fn save(
     connection: &Connection,
@@ -260,24 +261,27 @@ fn save(
     inline: Option<Vec<&SqlValue>>,
 ) -> Result<(), StorageError> {
     let text = inline.map(|values| values_text(&values)).transpose()?;
+    let Place { tx, index } = entry.place;
     if entry.stored_at.is_none() {
         let mut insert = connection.prepare_cached(INSERT)?;
         let hlc = entry.adopted.then(|| entry.hlc.to_string());
-        insert.execute(params![entry.tx, entry.index, kind_number(entry.kind), table.id, slot, columns, text, hlc])?;
+        let kind = kind_number(entry.kind);
+        insert.execute(params![tx.origin, tx.seq, index, kind, table.id, slot, columns, text, hlc])?;
     } else if entry.stored_at.as_ref() != Some(slot)
         || entry.columns != *columns
         || entry.inline.is_some()
         || text.is_some()
     {
-        let mut update = connection
-            .prepare_cached("UPDATE rtc_operations SET row = ?3, cols = ?4, vals = ?5 WHERE tx = ?1 AND idx = ?2")?;
-        update.execute(params![entry.tx, entry.index, slot, columns, text])?;
+        let update =
+            "UPDATE rtc_operations SET row = ?4, cols = ?5, vals = ?6 WHERE origin = ?1 AND seq = ?2 AND idx = ?3";
+        connection.prepare_cached(update)?.execute(params![tx.origin, tx.seq, index, slot, columns, text])?;
     }
     Ok(())
 }
 
-fn delete(connection: &Connection, entry: &Entry) -> Result<(), StorageError> {
-    connection.prepare_cached(DELETE)?.execute(params![entry.tx, entry.index])?;
+fn delete(connection: &Connection, Place { tx, index }: Place) -> Result<(), StorageError> {
+    let delete = "DELETE FROM rtc_operations WHERE origin = ?1 AND seq = ?2 AND idx = ?3";
+    connection.prepare_cached(delete)?.execute(params![tx.origin, tx.seq, index])?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The `rtc_*` tables: who this replica is, which transactions it has, and the numbers it gives to origins, tables and transactions.
+//! The `rtc_*` tables: who this replica is, which transactions it has, and the numbers it gives to origins and tables.
 //!
 //! Readable by anyone with SQL, written only from here and [`rows`](super::rows). Written in the same SQLite transaction as the
 //! user's rows, so that a write and its operation commit or vanish together.
@@ -30,16 +30,16 @@ CREATE TABLE rtc_replica (
 CREATE TABLE rtc_origins (id INTEGER PRIMARY KEY, node TEXT NOT NULL UNIQUE, have TEXT NOT NULL);
 CREATE TABLE rtc_tables (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE);
 CREATE TABLE rtc_transactions (
-  id INTEGER PRIMARY KEY,
   origin INTEGER NOT NULL,
   seq INTEGER NOT NULL,
   ts INTEGER NOT NULL,
   counter INTEGER NOT NULL,
   n INTEGER NOT NULL,
-  UNIQUE (origin, seq)
-);
+  PRIMARY KEY (origin, seq)
+) WITHOUT ROWID;
 CREATE TABLE rtc_operations (
-  tx INTEGER NOT NULL,
+  origin INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
   idx INTEGER NOT NULL,
   kind INTEGER NOT NULL,
   tbl INTEGER NOT NULL,
@@ -47,21 +47,38 @@ CREATE TABLE rtc_operations (
   cols NOT NULL,
   vals TEXT,
   hlc TEXT,
-  PRIMARY KEY (tx, idx)
+  PRIMARY KEY (origin, seq, idx)
 ) WITHOUT ROWID;
 CREATE INDEX rtc_operations_of_row ON rtc_operations (tbl, row);
 CREATE TABLE rtc_waiting (
-  tx INTEGER NOT NULL,
+  origin INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
   idx INTEGER NOT NULL,
   tbl TEXT NOT NULL COLLATE NOCASE,
   hlc TEXT NOT NULL,
   operation TEXT NOT NULL,
-  PRIMARY KEY (tx, idx)
+  PRIMARY KEY (origin, seq, idx)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX rtc_waiting_for_table ON rtc_waiting (tbl, hlc);
 CREATE TABLE rtc_schema (id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, sql TEXT NOT NULL) WITHOUT ROWID;
 INSERT INTO rtc_tables (id, name) VALUES (1, 'rtc_schema');
 ";
+
+/// A transaction as the store names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Tx {
+    /// Number of its origin, in `rtc_origins`.
+    pub(super) origin: i64,
+    /// Which of its origin's transactions.
+    pub(super) seq: u64,
+}
+
+/// An operation as the store names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) tx: Tx,
+    pub(super) index: u32,
+}
 
 /// What of the store is kept in memory. Changed only after the SQLite transaction that stored the change committed.
 #[derive(Debug)]
@@ -69,7 +86,7 @@ pub(super) struct Identity {
     pub(super) node: ReplicaId,
     pub(super) version: u64,
     pub(super) last: Tick,
-    /// Sequence number of its last transaction. What it wrote since its entry in `rtc_origins` was stored is all up to this.
+    /// Sequence number of its last transaction.
     pub(super) seq: u64,
 }
 
@@ -106,20 +123,32 @@ fn read_identity(connection: &Connection, room: &str) -> Result<Identity, OpenEr
         return Err(OpenError::OtherRoom);
     }
     let node = ReplicaId::new(&node).map_err(|_| StorageError::Corrupt("rtc_replica.node"))?;
-    Ok(Identity { node, version, last, seq })
+    let mut identity = Identity { node, version, last, seq };
+    add_own_since(connection, &mut identity)?;
+    Ok(identity)
 }
 
-/// Stores that the replica committed a transaction of its own. Its entry in `rtc_origins` follows when something else changes it.
-pub(super) fn save_own(connection: &Connection, version: u64, last: Tick, seq: u64) -> Result<(), StorageError> {
-    let sql = "UPDATE rtc_replica SET version = ?1, ts = ?2, counter = ?3, seq = ?4";
-    connection.prepare_cached(sql)?.execute(params![version, last.ts, last.counter, seq])?;
+/// A commit of its own does not write `rtc_replica`: what it has committed since then is read from its newest transaction, which is kept at
+/// least until a merge, and so `rtc_replica`, is written.
+fn add_own_since(connection: &Connection, identity: &mut Identity) -> Result<(), StorageError> {
+    let newest = "SELECT t.seq, t.ts, t.counter, t.n FROM rtc_transactions t, rtc_origins o
+                  WHERE o.node = ?1 AND t.origin = o.id ORDER BY t.seq DESC LIMIT 1";
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok((row.get::<_, u64>(0)?, Tick { ts: row.get(1)?, counter: row.get(2)? }, row.get::<_, u64>(3)?))
+    };
+    let newest = connection.query_row(newest, [identity.node.as_str()], read).optional()?;
+    if let Some((seq, first, n)) = newest.filter(|(seq, ..)| *seq > identity.seq) {
+        identity.version += seq - identity.seq;
+        identity.seq = seq;
+        identity.last = identity.last.max(first.checked_add(n.saturating_sub(1)).unwrap_or(first));
+    }
     Ok(())
 }
 
-/// Stores version and clock.
-pub(super) fn save_progress(connection: &Connection, version: u64, last: Tick) -> Result<(), StorageError> {
-    let mut update = connection.prepare_cached("UPDATE rtc_replica SET version = ?1, ts = ?2, counter = ?3")?;
-    update.execute(params![version, last.ts, last.counter])?;
+/// Stores version, clock and the replica's last sequence number.
+pub(super) fn save_progress(connection: &Connection, version: u64, last: Tick, seq: u64) -> Result<(), StorageError> {
+    let sql = "UPDATE rtc_replica SET version = ?1, ts = ?2, counter = ?3, seq = ?4";
+    connection.prepare_cached(sql)?.execute(params![version, last.ts, last.counter, seq])?;
     Ok(())
 }
 
@@ -177,49 +206,26 @@ impl Origins {
     }
 }
 
-/// Numbers for transactions: they grow in order of commit and are not given twice while the database is open, so that a reader of
-/// the log can go on from the last one it saw.
-#[derive(Debug)]
-pub(super) struct TransactionNumbers {
-    next: i64,
-}
-
-impl TransactionNumbers {
-    pub(super) fn load(connection: &Connection) -> Result<Self, StorageError> {
-        let last = "SELECT coalesce(max(id), 0) FROM rtc_transactions";
-        Ok(Self { next: connection.query_row(last, [], |row| row.get::<_, i64>(0))? + 1 })
-    }
-
-    /// The next number, which later transactions will be above.
-    pub(super) fn next(&self) -> i64 {
-        self.next
-    }
-
-    /// Stores a transaction; gives its number.
-    pub(super) fn insert(
-        &mut self,
-        connection: &Connection,
-        origin: i64,
-        seq: u64,
-        extent: TransactionExtent,
-    ) -> Result<i64, StorageError> {
-        let mut insert = connection.prepare_cached("INSERT INTO rtc_transactions VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-        let TransactionExtent { first, n } = extent;
-        let id = self.next;
-        insert.execute(params![id, origin, seq, first.ts, first.counter, n])?;
-        self.next += 1;
-        Ok(id)
-    }
+/// Stores a transaction.
+pub(super) fn insert_transaction(
+    connection: &Connection,
+    tx: Tx,
+    extent: TransactionExtent,
+) -> Result<(), StorageError> {
+    let mut insert = connection.prepare_cached("INSERT INTO rtc_transactions VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let TransactionExtent { first, n } = extent;
+    insert.execute(params![tx.origin, tx.seq, first.ts, first.counter, n])?;
+    Ok(())
 }
 
 /// Forgets a transaction none of whose operations is shown any more.
-pub(super) fn forget_if_empty(connection: &Connection, tx: i64) -> Result<(), StorageError> {
+pub(super) fn forget_if_empty(connection: &Connection, tx: Tx) -> Result<(), StorageError> {
     let mut delete = connection.prepare_cached(
-        "DELETE FROM rtc_transactions WHERE id = ?1
-         AND NOT EXISTS (SELECT 1 FROM rtc_operations WHERE tx = ?1)
-         AND NOT EXISTS (SELECT 1 FROM rtc_waiting WHERE tx = ?1)",
+        "DELETE FROM rtc_transactions WHERE origin = ?1 AND seq = ?2
+         AND NOT EXISTS (SELECT 1 FROM rtc_operations WHERE origin = ?1 AND seq = ?2)
+         AND NOT EXISTS (SELECT 1 FROM rtc_waiting WHERE origin = ?1 AND seq = ?2)",
     )?;
-    delete.execute([tx])?;
+    delete.execute(params![tx.origin, tx.seq])?;
     Ok(())
 }
 
