@@ -1,10 +1,10 @@
 // The public face: the specification's names, and the state in which each may be called.
 
-import { type RTCBatteryConfig, type Settings, settingsOf } from './config';
-import { Listeners, type RTCBatteryEvents } from './events';
-import { Session } from './session';
-import { Stay } from './stay';
-import type { QueryResult, SqlParams } from './values';
+import { type RTCBatteryConfig, type Settings, settingsOf } from './config.js';
+import { Listeners, type RTCBatteryEvents } from './events.js';
+import { Session } from './session.js';
+import { Stay } from './stay.js';
+import type { QueryResult, SqlParams } from './values.js';
 
 /**
  * A SQL database in the browser that everyone with the same token shares.

@@ -1,6 +1,6 @@
 // What a user says when making an RTCBattery, and what is made of it.
 
-import { defaultWasmUrl } from './wasm-file';
+import { defaultWasmUrl } from './wasm-file.js';
 
 /** Longest token in bytes of UTF-8: the signaling server's own default, and what its address may grow to. */
 const MAX_TOKEN_BYTES = 16 * 1024;

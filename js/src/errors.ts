@@ -1,7 +1,7 @@
 // Everything that can go wrong, as a caller would tell it apart: SQL that failed, and the rest by a stable code.
 
-import type { ErrorCode } from './generated/ErrorCode';
-import type { Operation } from './operation';
+import type { ErrorCode } from './generated/ErrorCode.js';
+import type { Operation } from './operation.js';
 
 /** Why SQL failed. The message is SQLite's. */
 export class SqlError extends Error {

@@ -1,6 +1,6 @@
 // The events of an RTCBattery and who listens to them.
 
-import type { RTCBatteryError } from './errors';
+import type { RTCBatteryError } from './errors.js';
 
 /** What `on` takes, by event. */
 export interface RTCBatteryEvents {

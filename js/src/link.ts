@@ -1,10 +1,10 @@
 // One RTCPeerConnection and its channel. Says what happens to them and does what it is told, one negotiation step after another; why, is the
 // core's business.
 
-import type { LinkId } from './generated/LinkId';
-import type { LinkState } from './generated/LinkState';
-import type { SessionDescription } from './generated/SessionDescription';
-import type { LinkInput } from './messages';
+import type { LinkId } from './generated/LinkId.js';
+import type { LinkState } from './generated/LinkState.js';
+import type { SessionDescription } from './generated/SessionDescription.js';
+import type { LinkInput } from './messages.js';
 
 /** Label of our channel. A peer may call its own otherwise. */
 const LABEL = 'rtc-battery';

@@ -1,10 +1,10 @@
 // The core's links by id. Performs link effects; decides nothing. What is asked of a link that is gone is dropped: the core hears of its end
 // by a report that is on its way.
 
-import { assertNever } from './assert-never';
-import type { LinkId } from './generated/LinkId';
-import { Link } from './link';
-import type { LinkEffect, LinkInput } from './messages';
+import { assertNever } from './assert-never.js';
+import type { LinkId } from './generated/LinkId.js';
+import { Link } from './link.js';
+import type { LinkEffect, LinkInput } from './messages.js';
 
 /** All links of one session. */
 export class Links {

@@ -1,11 +1,11 @@
 // What page and worker say to each other. Effects, inputs and events are the core's own types, generated from Rust.
 
-import type { Failure } from './errors';
-import type { Effect } from './generated/Effect';
-import type { Event } from './generated/Event';
-import type { Input } from './generated/Input';
-import type { LinkId } from './generated/LinkId';
-import type { QueryResult, SqlParams } from './values';
+import type { Failure } from './errors.js';
+import type { Effect } from './generated/Effect.js';
+import type { Event } from './generated/Event.js';
+import type { Input } from './generated/Input.js';
+import type { LinkId } from './generated/LinkId.js';
+import type { QueryResult, SqlParams } from './values.js';
 
 /** Effects that only the page can perform: workers have no RTCPeerConnection. */
 export type LinkEffect = Extract<Effect, { link: LinkId }>;

@@ -1,18 +1,18 @@
 // One stay in a room without a database: the core runs here, on the page, beside the links that it asks for.
 
-import { RoomMessenger } from '../pkg/rtc_battery';
-import { assertNever } from './assert-never';
-import { now } from './core/clock';
-import { toFailure } from './core/failure';
-import { Pump } from './core/pump';
-import { random, SEED_BYTES } from './core/random';
-import { RTCBatteryError, toError } from './errors';
-import type { Event } from './generated/Event';
-import type { RequestId } from './generated/RequestId';
-import { Links } from './links';
-import type { LinkInput } from './messages';
-import type { Operation } from './operation';
-import { loadCoreHere } from './wasm-file';
+import { RoomMessenger } from '../pkg/rtc_battery.js';
+import { assertNever } from './assert-never.js';
+import { now } from './core/clock.js';
+import { toFailure } from './core/failure.js';
+import { Pump } from './core/pump.js';
+import { random, SEED_BYTES } from './core/random.js';
+import { RTCBatteryError, toError } from './errors.js';
+import type { Event } from './generated/Event.js';
+import type { RequestId } from './generated/RequestId.js';
+import { Links } from './links.js';
+import type { LinkInput } from './messages.js';
+import type { Operation } from './operation.js';
+import { loadCoreHere } from './wasm-file.js';
 
 /** Where to, and how. */
 export interface RoomSettings {

@@ -1,10 +1,10 @@
 // RTC Battery: a SQL database in the browser that everyone who shares a link shares.
 
-export { RTCBattery } from './battery';
-export type { RTCBatteryConfig } from './config';
-export { DatabaseBusy, RTCBatteryError, type RTCBatteryErrorCode, SqlError } from './errors';
-export type { RTCBatteryEvents } from './events';
-export type { HLC, Operation } from './operation';
-export { SQLLayer, type SQLLayerOptions } from './sql-layer';
-export { WebRTCManager, type WebRTCManagerOptions } from './webrtc-manager';
-export type { QueryResult, SqlInput, SqlParams, SqlValue } from './values';
+export { RTCBattery } from './battery.js';
+export type { RTCBatteryConfig } from './config.js';
+export { DatabaseBusy, RTCBatteryError, type RTCBatteryErrorCode, SqlError } from './errors.js';
+export type { RTCBatteryEvents } from './events.js';
+export type { HLC, Operation } from './operation.js';
+export { SQLLayer, type SQLLayerOptions } from './sql-layer.js';
+export { WebRTCManager, type WebRTCManagerOptions } from './webrtc-manager.js';
+export type { QueryResult, SqlInput, SqlParams, SqlValue } from './values.js';

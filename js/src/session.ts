@@ -1,13 +1,13 @@
 // One stay in a room, from connect to disconnect: a worker with the database, the links that it asks for, and what it last told of itself.
 
-import { assertNever } from './assert-never';
-import type { Settings } from './config';
-import { RTCBatteryError, toError } from './errors';
-import type { Listeners } from './events';
-import { Links } from './links';
-import type { UserEvent } from './messages';
-import { bytesOf, type QueryResult, type SqlParams } from './values';
-import { type Notice, WorkerClient } from './worker-client';
+import { assertNever } from './assert-never.js';
+import type { Settings } from './config.js';
+import { RTCBatteryError, toError } from './errors.js';
+import type { Listeners } from './events.js';
+import { Links } from './links.js';
+import type { UserEvent } from './messages.js';
+import { bytesOf, type QueryResult, type SqlParams } from './values.js';
+import { type Notice, WorkerClient } from './worker-client.js';
 
 /** A session that is open, opening or closing. */
 export class Session {

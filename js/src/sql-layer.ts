@@ -1,13 +1,13 @@
 // The specification's SQLLayer: a database by itself, synchronous and in memory, whose operations the caller carries.
 
-import { MemoryLayer } from '../pkg/rtc_battery';
-import { now } from './core/clock';
-import { toFailure } from './core/failure';
-import { random, REPLICA_ID_BYTES } from './core/random';
-import { RTCBatteryError, toError } from './errors';
-import type { Operation } from './operation';
-import { bytesOf, type QueryResult, type SqlParams } from './values';
-import { loadCoreHere } from './wasm-file';
+import { MemoryLayer } from '../pkg/rtc_battery.js';
+import { now } from './core/clock.js';
+import { toFailure } from './core/failure.js';
+import { random, REPLICA_ID_BYTES } from './core/random.js';
+import { RTCBatteryError, toError } from './errors.js';
+import type { Operation } from './operation.js';
+import { bytesOf, type QueryResult, type SqlParams } from './values.js';
+import { loadCoreHere } from './wasm-file.js';
 
 /** How to make a SQLLayer. */
 export interface SQLLayerOptions {

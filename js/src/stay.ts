@@ -1,6 +1,6 @@
 // In a room or not: when what is done there begins, ends, and may be asked for anything.
 
-import { RTCBatteryError } from './errors';
+import { RTCBatteryError } from './errors.js';
 
 /** What is done in a room, from entering it to leaving it. */
 export interface Visit {

@@ -1,6 +1,6 @@
 // What goes into SQL and what comes out of it.
 
-import { RTCBatteryError } from './errors';
+import { RTCBatteryError } from './errors.js';
 
 /** A value that SQL returned. An INTEGER is a `bigint` only where a number cannot hold it (beyond 2^53 - 1). */
 export type SqlValue = null | number | bigint | string | Uint8Array;

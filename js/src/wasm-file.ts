@@ -1,6 +1,6 @@
 // Where `rtc_battery.wasm` is, and how it is read where `fetch` knows no files: in Node.
 
-import { loadCore } from './core/load';
+import { loadCore } from './core/load.js';
 
 interface Files {
   promises: { readFile(path: string | URL): Promise<BufferSource> };

@@ -1,11 +1,11 @@
 // The specification's WebRTCManager: peers and operations, without a database.
 
-import { roomOf } from './config';
-import { RTCBatteryError } from './errors';
-import { call } from './events';
-import { type Hearer, MessengerSession } from './messenger-session';
-import type { Operation } from './operation';
-import { Stay } from './stay';
+import { roomOf } from './config.js';
+import { RTCBatteryError } from './errors.js';
+import { call } from './events.js';
+import { type Hearer, MessengerSession } from './messenger-session.js';
+import type { Operation } from './operation.js';
+import { Stay } from './stay.js';
 
 /** How to meet peers. */
 export interface WebRTCManagerOptions {

@@ -1,7 +1,7 @@
 // The page's end of the line to its worker: calls and their answers, and what the worker says of its own accord.
 
-import { RTCBatteryError, toError } from './errors';
-import type { Call, Calls, FromWorker, LinkInput, ToWorker } from './messages';
+import { RTCBatteryError, toError } from './errors.js';
+import type { Call, Calls, FromWorker, LinkInput, ToWorker } from './messages.js';
 
 /** What the worker says of its own accord. */
 export type Notice = Exclude<FromWorker, { kind: 'reply' } | { kind: 'refusal' }>;

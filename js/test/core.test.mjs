@@ -1,8 +1,8 @@
 // SQLLayer in Node, from core.js alone.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -28,26 +28,57 @@ async function withTable(sql = 'CREATE TABLE t (id INTEGER PRIMARY KEY, x, y)') 
   return { layer, operation, rows: (select = 'SELECT * FROM t') => layer.execute(select).result.values };
 }
 
-test('the package gives core.js to Node; the module is found beside it, by path and by URL', () => {
+/** A project that has the package installed. */
+function project(t) {
   const folder = mkdtempSync(join(tmpdir(), 'rtc-battery-node-'));
-  try {
-    mkdirSync(join(folder, 'node_modules'));
-    symlinkSync(DIST, join(folder, 'node_modules/rtc-battery'));
-    for (const options of ['', `{ wasmUrl: ${JSON.stringify(join(DIST, 'rtc_battery.wasm'))} }`, `{ wasmUrl: new URL('rtc_battery.wasm', 'file://${DIST}/') }`]) {
-      const code = `
-        import { SQLLayer } from 'rtc-battery/core.js';
-        console.log((await SQLLayer.create(${options})).execute('SELECT 6 * 7').result.values[0][0]);`;
-      const output = execFileSync(process.execPath, ['--input-type=module', '--eval', code], { cwd: folder, encoding: 'utf8' });
-      assert.equal(output.trim(), '42');
-    }
-    const missing = `
+  t.after(() => rmSync(folder, { recursive: true }));
+  mkdirSync(join(folder, 'node_modules'));
+  symlinkSync(DIST, join(folder, 'node_modules/rtc-battery'));
+  return folder;
+}
+
+test('the package gives core.js to Node; the module is found beside it, by path and by URL', (t) => {
+  const folder = project(t);
+  for (const options of ['', `{ wasmUrl: ${JSON.stringify(join(DIST, 'rtc_battery.wasm'))} }`, `{ wasmUrl: new URL('rtc_battery.wasm', 'file://${DIST}/') }`]) {
+    const code = `
       import { SQLLayer } from 'rtc-battery/core.js';
-      await SQLLayer.create({ wasmUrl: 'nowhere.wasm' }).catch((error) => console.log(error.name, error.code));
-      console.log((await SQLLayer.create()).execute('SELECT 1').result.rowsAffected);`;
-    const output = execFileSync(process.execPath, ['--input-type=module', '--eval', missing], { cwd: folder, encoding: 'utf8' });
-    assert.equal(output, 'RTCBatteryError load\n0\n');
-  } finally {
-    rmSync(folder, { recursive: true });
+      console.log((await SQLLayer.create(${options})).execute('SELECT 6 * 7').result.values[0][0]);`;
+    const output = execFileSync(process.execPath, ['--input-type=module', '--eval', code], { cwd: folder, encoding: 'utf8' });
+    assert.equal(output.trim(), '42');
+  }
+  const missing = `
+    import { SQLLayer } from 'rtc-battery/core.js';
+    await SQLLayer.create({ wasmUrl: 'nowhere.wasm' }).catch((error) => console.log(error.name, error.code));
+    console.log((await SQLLayer.create()).execute('SELECT 1').result.rowsAffected);`;
+  const output = execFileSync(process.execPath, ['--input-type=module', '--eval', missing], { cwd: folder, encoding: 'utf8' });
+  assert.equal(output, 'RTCBatteryError load\n0\n');
+});
+
+test('the types are found and true, whichever way TypeScript resolves modules', (t) => {
+  const folder = project(t);
+  const code = `
+    import { RTCBattery, SQLLayer as SameLayer, WebRTCManager } from 'rtc-battery';
+    import { type HLC, type Operation, type SQLLayer } from 'rtc-battery/core.js';
+    export async function use(layer: SQLLayer, same: SameLayer): Promise<string[]> {
+      const { operations, result } = layer.execute('SELECT ?', [1n, null, new Uint8Array(), true]);
+      const hlc: HLC | undefined = operations[0]?.hlc;
+      const manager = new WebRTCManager({ iceServers: [] });
+      manager.onOperation = (op: Operation, peerId: string) => same.applyOperation({ ...op, table: peerId });
+      // @ts-expect-error A layer is no manager.
+      layer.broadcast(operations[0]);
+      // @ts-expect-error The table is missing.
+      manager.broadcast({ hlc: { ts: 1, counter: 2, nodeId: 'n' }, type: 'DELETE', pk: {} });
+      // @ts-expect-error A battery needs a token.
+      new RTCBattery({ signalingUrl: 'ws://host' });
+      return [...result.columns, String(hlc), ...(await manager.requestSync('peer')).map(({ type }) => type)];
+    }`;
+  writeFileSync(join(folder, 'use.mts'), code);
+  const tsc = fileURLToPath(new URL('../node_modules/.bin/tsc', import.meta.url));
+  for (const [module, resolution] of [['nodenext', 'nodenext'], ['esnext', 'bundler']]) {
+    const options = ['--noEmit', '--strict', '--target', 'es2020', '--lib', 'es2020,dom', '--types', '', '--module', module, '--moduleResolution', resolution];
+    const { status, stdout } = spawnSync(tsc, [...options, 'use.mts'], { cwd: folder, encoding: 'utf8' });
+    assert.equal(stdout, '', resolution);
+    assert.equal(status, 0);
   }
 });
 

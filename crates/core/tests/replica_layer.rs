@@ -125,6 +125,10 @@ fn an_invalid_operation_is_refused_and_changes_nothing() {
         (Operation { pk: Columns::new(), ..insert.clone() }, "lacks a column"),
         (Operation { pk: columns(&[("id", SqlValue::Null)]), ..insert.clone() }, "NULL in its pk"),
         (Operation { pk: columns(&[("id", SqlValue::Integer(2))]), ..insert.clone() }, "different rows"),
+        (
+            Operation { prev: Some(columns(&[("x", SqlValue::Blob(vec![0; 16_000_001]))])), ..insert.clone() },
+            "16000001",
+        ),
     ];
     let before = a.rows("SELECT * FROM rtc_operations, rtc_replica");
     for (operation, why) in bad {

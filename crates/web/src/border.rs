@@ -16,10 +16,10 @@ use crate::{operations, random};
 
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = r"
-import type { Input } from '../src/generated/Input';
-import type { Now } from '../src/generated/Now';
-import type { Output } from '../src/generated/Output';
-import type { QueryResult } from '../src/values';
+import type { Input } from '../src/generated/Input.js';
+import type { Now } from '../src/generated/Now.js';
+import type { Output } from '../src/generated/Output.js';
+import type { QueryResult } from '../src/values.js';
 
 /** Which room, and what is random about being in it. */
 export interface RoomConfig {

@@ -13,7 +13,7 @@ use crate::values::{self, Strange, object};
 
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = r"
-import type { Operation } from '../src/operation';
+import type { Operation } from '../src/operation.js';
 ";
 
 /// Writes an operation. A REAL without a fraction would come back as an INTEGER: where `is_real` does not say of table and column that

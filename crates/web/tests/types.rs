@@ -11,7 +11,7 @@ use rtc_battery_core::node::{Input, Output};
 use ts_rs::{Config, ExportError, TS};
 
 fn generate(folder: &Path) -> Result<(), ExportError> {
-    let config = Config::new().with_out_dir(folder);
+    let config = Config::new().with_out_dir(folder).with_import_extension(Some("js"));
     Input::export_all(&config)?;
     Output::export_all(&config)?;
     Now::export_all(&config)

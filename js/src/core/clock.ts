@@ -1,6 +1,6 @@
 // Time for a core that has no clock.
 
-import type { Now } from '../generated/Now';
+import type { Now } from '../generated/Now.js';
 
 /** Longest delay that `setTimeout` takes. */
 const MAX_DELAY_MS = 2 ** 31 - 1;

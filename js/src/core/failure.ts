@@ -1,7 +1,7 @@
 // Errors on their way from the core and its hosts to the user.
 
-import type { Failure, RTCBatteryErrorCode } from '../errors';
-import type { Operation } from '../operation';
+import type { Failure, RTCBatteryErrorCode } from '../errors.js';
+import type { Operation } from '../operation.js';
 
 /** An error of the shell's own. The bindings throw the same shape. */
 export class Refusal extends Error {

@@ -1,7 +1,7 @@
 // The core's WebAssembly module, once for each page, worker or process.
 
-import init from '../../pkg/rtc_battery';
-import { Refusal, toFailure } from './failure';
+import init from '../../pkg/rtc_battery.js';
+import { Refusal, toFailure } from './failure.js';
 
 let loading: Promise<unknown> | undefined;
 

@@ -1,15 +1,15 @@
 // What every host of a core does: hands it what happened, performs what it asks for in the order given, and keeps its one alarm. Decides
 // nothing.
 
-import { assertNever } from '../assert-never';
-import type { Effect } from '../generated/Effect';
-import type { Event } from '../generated/Event';
-import type { Input } from '../generated/Input';
-import type { Now } from '../generated/Now';
-import type { Output } from '../generated/Output';
-import type { LinkEffect } from '../messages';
-import { Alarm, now } from './clock';
-import { SignalingSocket } from './socket';
+import { assertNever } from '../assert-never.js';
+import type { Effect } from '../generated/Effect.js';
+import type { Event } from '../generated/Event.js';
+import type { Input } from '../generated/Input.js';
+import type { Now } from '../generated/Now.js';
+import type { Output } from '../generated/Output.js';
+import type { LinkEffect } from '../messages.js';
+import { Alarm, now } from './clock.js';
+import { SignalingSocket } from './socket.js';
 
 /** A core, as the bindings have it. */
 export interface Core {

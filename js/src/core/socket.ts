@@ -1,6 +1,6 @@
 // The socket to the signaling server. When to open it again is the core's business.
 
-import type { Input } from '../generated/Input';
+import type { Input } from '../generated/Input.js';
 
 /** At most one WebSocket at a time. */
 export class SignalingSocket {

@@ -1,19 +1,19 @@
 // The host of a core with a database: has its commits saved, and tells the page what it cannot perform itself. Decides nothing.
 
-import { BatteryNode, roomOf, Storage } from '../../pkg/rtc_battery';
-import { now } from '../core/clock';
-import { Refusal, toFailure } from '../core/failure';
-import { loadCore } from '../core/load';
-import { Pump } from '../core/pump';
-import { random, REPLICA_ID_BYTES, SEED_BYTES } from '../core/random';
-import type { Failure } from '../errors';
-import type { Event } from '../generated/Event';
-import type { Input } from '../generated/Input';
-import type { Calls, LinkEffect, UserEvent } from '../messages';
-import type { QueryResult } from '../values';
-import { hold } from './lock';
-import { PageDatabase } from './pages';
-import { Saver } from './saver';
+import { BatteryNode, roomOf, Storage } from '../../pkg/rtc_battery.js';
+import { now } from '../core/clock.js';
+import { Refusal, toFailure } from '../core/failure.js';
+import { loadCore } from '../core/load.js';
+import { Pump } from '../core/pump.js';
+import { random, REPLICA_ID_BYTES, SEED_BYTES } from '../core/random.js';
+import type { Failure } from '../errors.js';
+import type { Event } from '../generated/Event.js';
+import type { Input } from '../generated/Input.js';
+import type { Calls, LinkEffect, UserEvent } from '../messages.js';
+import type { QueryResult } from '../values.js';
+import { hold } from './lock.js';
+import { PageDatabase } from './pages.js';
+import { Saver } from './saver.js';
 
 /** The page, as the host sees it. */
 export interface Page {

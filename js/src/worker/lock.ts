@@ -1,6 +1,6 @@
 // One worker a database, as long as the browser can tell. The fence in `pages.ts` keeps the data safe where it cannot.
 
-import { Refusal } from '../core/failure';
+import { Refusal } from '../core/failure.js';
 
 /** How long the worker of a page that is being reloaded may take to let go. */
 const PATIENCE_MS = 5000;

@@ -1,9 +1,9 @@
 // The worker: takes the page's calls to a host, and the host's words to the page.
 
-import { assertNever } from '../assert-never';
-import type { Call, FromWorker, ToWorker } from '../messages';
-import { toFailure } from '../core/failure';
-import { Host, type Page } from './host';
+import { assertNever } from '../assert-never.js';
+import type { Call, FromWorker, ToWorker } from '../messages.js';
+import { toFailure } from '../core/failure.js';
+import { Host, type Page } from './host.js';
 
 // The worker's global scope, for the messages that we know.
 const scope = self as unknown as {

@@ -4,7 +4,7 @@
 // [epoch, generation] to `meta`. Opening takes the key that the previous writer's next batch would need (whoever it is and wherever it
 // hangs), so that batch fails as a whole, and goes on in an epoch of its own.
 
-import { Refusal } from '../core/failure';
+import { Refusal } from '../core/failure.js';
 
 /** Version of this layout. */
 const FORMAT = 1;

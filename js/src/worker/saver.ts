@@ -1,8 +1,8 @@
 // From commits in memory to IndexedDB: one transaction in flight, and what is committed meanwhile goes into the next one together.
 // (Two in flight leave a hole when the first fails and the second does not.)
 
-import type { Storage } from '../../pkg/rtc_battery';
-import type { PageDatabase } from './pages';
+import type { Storage } from '../../pkg/rtc_battery.js';
+import type { PageDatabase } from './pages.js';
 
 /** When to try again after saving failed. */
 const RETRY_MS = 2000;

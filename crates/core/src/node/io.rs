@@ -247,7 +247,7 @@ pub enum Event {
         /// Who told it.
         peer: PeerId,
         /// The specification's fields and no others.
-        #[cfg_attr(feature = "ts", ts(type = "import('../operation').Operation"))]
+        #[cfg_attr(feature = "ts", ts(type = "import('../operation.js').Operation"))]
         operation: Box<Operation>,
     },
     /// A peer answered [`request_sync`](super::Messenger::request_sync). From a [`Messenger`](super::Messenger) only.
@@ -257,7 +257,7 @@ pub enum Event {
         /// Who answered.
         peer: PeerId,
         /// All its operations, with the specification's fields and no others.
-        #[cfg_attr(feature = "ts", ts(type = "import('../operation').Operation[]"))]
+        #[cfg_attr(feature = "ts", ts(type = "import('../operation.js').Operation[]"))]
         operations: Vec<Operation>,
     },
     /// The answer to [`request_sync`](super::Messenger::request_sync) will not come. From a [`Messenger`](super::Messenger) only.

@@ -116,6 +116,7 @@ impl State {
         stands: impl FnOnce(&Applied) -> bool,
     ) -> Result<(Applied, Vec<Operation>), StorageError> {
         let before = (self.clock, self.version);
+        let concerns_tables = operations.iter().any(is_schema);
         let outcome = in_merge_transaction(connection, || {
             let mut merge = Merge::new(connection, self);
             merge.run(operations, news)?;
@@ -126,7 +127,9 @@ impl State {
         if !matches!(outcome, Ok((true, _))) {
             (self.clock, self.version) = before;
             self.reload_origins(connection)?;
-            self.reload_tables(connection)?;
+            if concerns_tables {
+                self.reload_tables(connection)?;
+            }
         }
         outcome.map(|(_, merged)| merged)
     }
@@ -164,6 +167,11 @@ impl State {
         let seq = last(&self.vector).max(last(news)).unwrap_or(0);
         store::save_progress(connection, self.version, self.clock.last(), seq)
     }
+}
+
+/// Whether the operation is about a table, not a row.
+fn is_schema(operation: &Operation) -> bool {
+    operation.table.eq_ignore_ascii_case(SCHEMA)
 }
 
 /// Whether the operations are one transaction as its writer committed it, few enough to keep at hand.
@@ -225,8 +233,7 @@ impl<'a> Merge<'a> {
 
     fn run(&mut self, operations: Vec<Operation>, news: &VersionVector) -> Result<(), StorageError> {
         // Tables before their rows, whatever the order they came in.
-        let (schema, rows): (Vec<_>, Vec<_>) =
-            operations.into_iter().partition(|operation| operation.table.eq_ignore_ascii_case(SCHEMA));
+        let (schema, rows): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_schema);
         let schema_changed = !schema.is_empty();
         for operation in schema {
             self.take(operation, news)?;

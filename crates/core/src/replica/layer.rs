@@ -6,11 +6,12 @@
 //!
 //! Invariant: every operation that was committed is given to the caller exactly once, by the call that committed it.
 
-use rtc_battery_proto::{Operation, ReplicaId};
+use rtc_battery_proto::{Columns, Operation, ReplicaId, SqlValue};
 use rusqlite::Connection;
 
 use super::error::{OpenError, StorageError};
 use super::file::ImportError;
+use super::limits::MAX_ROW_BYTES;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::replica::Replica;
 use super::table::Affinity;
@@ -84,6 +85,7 @@ impl SqlLayer {
     /// # Errors
     /// [`ApplyError`].
     pub fn apply(&mut self, operation: Operation) -> Result<Vec<String>, ApplyError> {
+        check_size(&operation)?;
         let (mut applied, _) = self.replica.adopt(vec![operation])?;
         // The caller has it.
         self.take_operations();
@@ -135,4 +137,17 @@ impl SqlLayer {
         let operations = committed.into_iter().filter_map(|committed| committed.operations).flatten();
         operations.map(Operation::into_plain).collect()
     }
+}
+
+/// What no row can hold is refused before it takes room here.
+fn check_size(operation: &Operation) -> Result<(), ApplyError> {
+    let parts = [("pk", Some(&operation.pk)), ("values", operation.values.as_ref()), ("prev", operation.prev.as_ref())];
+    for (name, columns) in parts {
+        let bytes: usize = columns.into_iter().flat_map(Columns::values).map(SqlValue::size_bytes).sum();
+        if bytes > MAX_ROW_BYTES.unsigned_abs() as usize {
+            let why = format!("its {name} has {bytes} bytes; a row has at most {MAX_ROW_BYTES}");
+            return Err(ApplyError::Refused(why));
+        }
+    }
+    Ok(())
 }
