@@ -20,10 +20,38 @@ CREATE TABLE reals (k REAL PRIMARY KEY, a BLOB, b AS (a || 'x'));
 CREATE TABLE strict (k BLOB PRIMARY KEY, a ANY, b INT) STRICT;
 CREATE TABLE mixed (k TEXT COLLATE NOCASE, a, b, PRIMARY KEY (k COLLATE BINARY));
 CREATE TABLE "quo""ted ""name" ("k" PRIMARY KEY, "a", "b");
+CREATE TABLE parents (k INTEGER PRIMARY KEY, a, b);
+CREATE TABLE children (
+  k INTEGER PRIMARY KEY,
+  a INT REFERENCES parents ON DELETE CASCADE ON UPDATE CASCADE,
+  b INT REFERENCES parents ON DELETE SET NULL DEFERRABLE INITIALLY DEFERRED
+);
 "#;
 
-const TABLES: [&str; 9] =
-    ["ints", "texts", "nocase", "rtrim", "pairs", "reals", "strict", "mixed", "\"quo\"\"ted \"\"name\""];
+/// On the writers' devices only: what triggers do travels, they do not.
+const TRIGGERS: &str = "
+CREATE TRIGGER copied AFTER INSERT ON ints WHEN new.k % 2 = 1
+  BEGIN INSERT OR REPLACE INTO texts (k, a) VALUES (new.k, new.a); END;
+CREATE TRIGGER told AFTER DELETE ON texts BEGIN UPDATE ints SET b = old.k WHERE k = 1; END;
+CREATE TRIGGER kept BEFORE UPDATE ON nocase WHEN new.a = 2 BEGIN SELECT RAISE(IGNORE); END;
+CREATE TRIGGER refused AFTER INSERT ON mixed WHEN new.a = 2 BEGIN SELECT RAISE(FAIL, 'no'); END;
+CREATE TRIGGER undone AFTER UPDATE ON reals WHEN new.a = 2 BEGIN SELECT RAISE(ROLLBACK, 'no'); END;
+CREATE TRIGGER moved AFTER UPDATE OF k ON parents BEGIN DELETE FROM parents WHERE k = 2; END;
+";
+
+const TABLES: [&str; 11] = [
+    "ints",
+    "texts",
+    "nocase",
+    "rtrim",
+    "pairs",
+    "reals",
+    "strict",
+    "mixed",
+    "\"quo\"\"ted \"\"name\"",
+    "parents",
+    "children",
+];
 
 fn literal() -> impl Strategy<Value = String> {
     const LITERALS: [&str; 24] = [
@@ -84,6 +112,9 @@ fn statement() -> impl Strategy<Value = String> {
         format!("INSERT INTO {table} (k, a) VALUES ({k}, {a}) ON CONFLICT (k) DO UPDATE SET b = excluded.a")
     });
     let delete = (select(&TABLES[..]), key()).prop_map(|(table, key)| format!("DELETE FROM {table} WHERE k = {key}"));
+    // Rows move over one another, in an order that SQLite chooses.
+    let shift = (select(&["ints", "parents", "children"][..]), select(&["k + 1", "-k", "3 - k", "k * 2 % 3"][..]))
+        .prop_map(|(table, k)| format!("UPDATE OR REPLACE {table} SET k = {k}"));
     let sweep = select(&TABLES[..]).prop_map(|table| format!("DELETE FROM {table}"));
     let copy = (select(&["ints", "texts", "nocase"][..]), select(&["ints", "texts", "nocase"][..]))
         .prop_map(|(to, from)| format!("INSERT OR REPLACE INTO {to} SELECT k, a, b FROM {from}"));
@@ -91,7 +122,7 @@ fn statement() -> impl Strategy<Value = String> {
         &["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT s", "ROLLBACK TO s", "RELEASE s", "SAVEPOINT t", "RELEASE t"][..],
     )
     .prop_map(str::to_owned);
-    prop_oneof![6 => insert, 4 => update, 1 => upsert, 2 => delete, 1 => sweep, 1 => copy, 3 => control]
+    prop_oneof![6 => insert, 4 => update, 1 => upsert, 2 => delete, 1 => shift, 1 => sweep, 1 => copy, 3 => control]
 }
 
 /// Runs a program; statements may fail, that is their right.
@@ -126,6 +157,7 @@ proptest! {
     fn replay_makes_the_same_database(program in program(25), seed in any::<u64>()) {
         let mut a = peer("a");
         a.exec(SCHEMA);
+        a.local(TRIGGERS);
         run(&mut a, &program);
         let live = a.replica.take_committed(u64::MAX);
         let (mut in_order, mut shuffled, mut whole) = (peer("b"), peer("c"), peer("d"));
@@ -162,6 +194,8 @@ proptest! {
             let (left, right) = peers.split_at_mut(n);
             right[0].pull(&left[0]);
         }
+        peers[0].local(TRIGGERS);
+        peers[1].local(TRIGGERS);
         for (writer, source, program) in rounds {
             run(&mut peers[writer], &program);
             if source != writer {
