@@ -15,6 +15,7 @@ use super::query::{Params, QueryResult, Scope, SqlError};
 use super::replica::State;
 use super::schema;
 use super::sql::{Bind, value};
+use super::store;
 use crate::Now;
 
 /// The user's open transaction.
@@ -199,8 +200,14 @@ impl State {
         outcome
     }
 
-    /// A table that `exec` created becomes a synced one. An index on a synced table must not refuse what others wrote.
+    /// A table that `exec` created becomes a synced one. An index on a synced table must not refuse what others wrote. Nothing new has a
+    /// name of ours.
     fn check_schema_change(&mut self, connection: &Connection, facts: &Facts) -> Result<(), SqlError> {
+        if facts.renames
+            && let Some(name) = store::foreign_internal_name(connection)?
+        {
+            return Err(refused(format!("{name} cannot be the name of a table: names in rtc_* belong to RTC Battery")));
+        }
         if let Some(name) = &facts.creates_table {
             self.make_synced(connection, name)?;
         }

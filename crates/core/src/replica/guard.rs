@@ -25,6 +25,8 @@ pub(super) struct Facts {
     pub(super) indexes_table: Option<String>,
     /// It changes the schema.
     pub(super) changes_schema: bool,
+    /// It may give a table or a column a new name, which SQLite does not tell.
+    pub(super) renames: bool,
     /// It must run outside of a transaction of ours (PRAGMA, ATTACH, DETACH).
     pub(super) unwrapped: bool,
     /// Why it is refused.
@@ -105,12 +107,15 @@ impl Facts {
 
     fn judge(&mut self, scope: Scope, synced: &BTreeSet<String>, context: &AuthContext<'_>) -> Authorization {
         use AuthAction as A;
-        let main = context.database_name.is_none_or(|name| name.eq_ignore_ascii_case("main"));
+        if let Some(name) = names(&context.action).into_iter().flatten().find(|name| is_internal(name)) {
+            return self.refuse(internal(name));
+        }
+        let main = is_in_main(context);
         match context.action {
             A::Insert { table_name } | A::Delete { table_name } | A::Update { table_name, .. } => {
                 let schema_table = table_name.starts_with("sqlite_");
                 self.writes_rows |= !schema_table;
-                if is_internal(table_name) { self.refuse(internal(table_name)) } else { Authorization::Allow }
+                Authorization::Allow
             }
             A::Transaction { operation } => {
                 self.control = Some(match operation {
@@ -141,9 +146,6 @@ impl Facts {
                 )),
             A::CreateTable { table_name } => {
                 self.changes_schema = true;
-                if is_internal(table_name) {
-                    return self.refuse(internal(table_name));
-                }
                 if main && scope == Scope::Synced {
                     self.creates_table = Some(table_name.to_owned());
                 }
@@ -191,7 +193,8 @@ impl Facts {
     ) -> Authorization {
         use AuthAction as A;
         let (what, table, can_be_local) = match *action {
-            A::AlterTable { database_name, table_name } if database_name.eq_ignore_ascii_case("main") => {
+            A::AlterTable { table_name, .. } => {
+                self.renames = true;
                 ("ALTER TABLE", table_name, false)
             }
             A::DropTable { table_name } => ("DROP TABLE", table_name, false),
@@ -204,15 +207,20 @@ impl Facts {
             A::CreateVtable { table_name, .. } | A::DropVtable { table_name, .. } => {
                 ("a virtual table", table_name, true)
             }
+            A::CreateTempIndex { .. }
+            | A::CreateTempTable { .. }
+            | A::CreateTempTrigger { .. }
+            | A::CreateTempView { .. }
+            | A::DropTempIndex { .. }
+            | A::DropTempTable { .. }
+            | A::DropTempTrigger { .. }
+            | A::DropTempView { .. } => ("", "", true),
             _ => return Authorization::Allow,
         };
         self.changes_schema = true;
         // An index that SQLite makes for a constraint of CREATE TABLE is part of that table.
         if !main || self.creates_table.is_some() {
             return Authorization::Allow;
-        }
-        if is_internal(table) {
-            return self.refuse(internal(table));
         }
         let is_synced = synced.contains(&table.to_ascii_lowercase());
         match scope {
@@ -230,6 +238,55 @@ impl Facts {
     }
 }
 
+/// Whether the action is about the main schema.
+fn is_in_main(context: &AuthContext<'_>) -> bool {
+    use AuthAction as A;
+    let schema = match context.action {
+        // What SQLite gives as the schema here is a column, where there is one.
+        A::AlterTable { database_name, .. } => Some(database_name),
+        A::CreateTempIndex { .. }
+        | A::CreateTempTable { .. }
+        | A::CreateTempTrigger { .. }
+        | A::CreateTempView { .. }
+        | A::DropTempIndex { .. }
+        | A::DropTempTable { .. }
+        | A::DropTempTrigger { .. }
+        | A::DropTempView { .. } => return false,
+        _ => context.database_name,
+    };
+    schema.is_none_or(|name| name.eq_ignore_ascii_case("main"))
+}
+
+/// Everything that the action would write, make, change or drop. A TEMP table of one of our names would stand before ours.
+fn names<'a>(action: &AuthAction<'a>) -> [Option<&'a str>; 2] {
+    use AuthAction as A;
+    match *action {
+        A::Insert { table_name }
+        | A::Update { table_name, .. }
+        | A::Delete { table_name }
+        | A::AlterTable { table_name, .. }
+        | A::CreateTable { table_name }
+        | A::CreateTempTable { table_name }
+        | A::DropTable { table_name }
+        | A::DropTempTable { table_name }
+        | A::CreateVtable { table_name, .. }
+        | A::DropVtable { table_name, .. } => [Some(table_name), None],
+        A::CreateIndex { index_name: name, table_name }
+        | A::CreateTempIndex { index_name: name, table_name }
+        | A::DropIndex { index_name: name, table_name }
+        | A::DropTempIndex { index_name: name, table_name }
+        | A::CreateTrigger { trigger_name: name, table_name }
+        | A::CreateTempTrigger { trigger_name: name, table_name }
+        | A::DropTrigger { trigger_name: name, table_name }
+        | A::DropTempTrigger { trigger_name: name, table_name } => [Some(name), Some(table_name)],
+        A::CreateView { view_name: name }
+        | A::CreateTempView { view_name: name }
+        | A::DropView { view_name: name }
+        | A::DropTempView { view_name: name } => [Some(name), None],
+        _ => [None, None],
+    }
+}
+
 fn internal(name: &str) -> String {
-    format!("{name} belongs to RTC Battery: tables named rtc_* can be read, not written")
+    format!("{name} belongs to RTC Battery: what is named rtc_* can be read, not made, changed or dropped")
 }

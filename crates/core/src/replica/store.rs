@@ -229,6 +229,15 @@ pub(super) fn forget_if_empty(connection: &Connection, tx: Tx) -> Result<(), Sto
     Ok(())
 }
 
+/// A table of a name like ours that is none of ours, if there is one.
+pub(super) fn foreign_internal_name(connection: &Connection) -> Result<Option<String>, StorageError> {
+    let select = "SELECT name FROM (SELECT name, type FROM main.sqlite_schema UNION ALL SELECT name, type FROM temp.sqlite_schema)
+                  WHERE type IN ('table', 'view') AND lower(substr(name, 1, 4)) = 'rtc_' AND lower(name) NOT IN
+                  ('rtc_replica', 'rtc_origins', 'rtc_tables', 'rtc_transactions', 'rtc_operations', 'rtc_waiting', 'rtc_schema',
+                   'rtc_staged', 'rtc_affinity')";
+    Ok(connection.query_row(select, [], |row| row.get(0)).optional()?)
+}
+
 /// The number of a table name, a new one if it was never seen.
 pub(super) fn table_id(connection: &Connection, name: &str) -> Result<i64, StorageError> {
     let mut select = connection.prepare_cached("SELECT id FROM rtc_tables WHERE name = ?1")?;

@@ -37,9 +37,13 @@ impl Peer {
         self.exec(sql)
     }
 
-    pub fn local(&mut self, sql: &str) -> QueryResult {
+    pub fn try_local(&mut self, sql: &str) -> Result<QueryResult, SqlError> {
         let now = self.now();
-        self.replica.exec(sql, &Params::None, Scope::Local, now).unwrap_or_else(|error| panic!("{sql}: {error}"))
+        self.replica.exec(sql, &Params::None, Scope::Local, now)
+    }
+
+    pub fn local(&mut self, sql: &str) -> QueryResult {
+        self.try_local(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     /// Rows as `typeof:quote` of each column.
