@@ -5,6 +5,7 @@ mod net;
 
 use net::Net;
 use rtc_battery_core::node::{ErrorCode, Event, Input, LinkId};
+use rtc_battery_proto::{MAX_ORIGINS, MAX_RANGES, frame};
 
 fn hello(protocol: u32) -> String {
     format!(r#"{{"type":"hello","protocol":{protocol},"nodeId":"other","vector":{{}}}}"#)
@@ -143,4 +144,117 @@ fn a_plain_peer_is_kept() {
     }
     assert_eq!(net.hosts[ours].node.peers().len(), 1);
     assert_eq!((net.hosts[ours].count("pong"), net.hosts[ours].errors()), (20, vec![]));
+}
+
+/// A part of a series, of about so many bytes.
+fn part(bytes: usize) -> String {
+    format!(r#"{{"type":"sync-response","operations":[],"more":true,"x":"{}"}}"#, "y".repeat(bytes))
+}
+
+#[test]
+fn what_is_staged_is_bounded_for_all_and_whoever_holds_most_loses_its_link() {
+    let mut net = Net::room(8, 3);
+    let (hog, part) = (net.peer(1), part(16_000_000));
+    for _ in 0..9 {
+        net.say(1, 0, &part);
+    }
+    for _ in 0..7 {
+        net.say(2, 0, &part);
+        assert_eq!(net.hosts[0].events, []);
+    }
+    net.say(2, 0, &part);
+    assert_eq!(net.hosts[0].errors(), [ErrorCode::BadMessage]);
+    assert_eq!(net.hosts[0].comings(), [(false, hog)]);
+    // The other's series goes on.
+    let op = r#"{"hlc":{"ts":1,"counter":0,"nodeId":"x"},"type":"INSERT","table":"t","pk":{"id":"x"},
+        "values":{"id":"x","v":1,"w":2},"seq":1,"tx":{"first":{"ts":1,"counter":0},"n":1}}"#;
+    net.say(2, 0, &format!(r#"{{"type":"sync-response","operations":[{op}],"covers":{{"x":[[1,1]]}}}}"#));
+    assert_eq!(net.rows(0).len(), 1);
+    // And there is room again, for one who comes back too.
+    net.until("they are connected again", |net| net.is_full_mesh());
+    net.forget();
+    for _ in 0..15 {
+        net.say(1, 0, &part);
+    }
+    assert_eq!(net.hosts[0].events, []);
+}
+
+#[test]
+fn messages_that_do_not_come_whole_are_bounded_for_all() {
+    let mut net = Net::room(9, 4);
+    let mut frame = vec![b'x'; frame::FRAME_BYTES];
+    frame[0] = 1;
+    let hog = net.peer(2);
+    let links = [1, 2, 3].map(|peer| net.link(0, peer));
+    let frames = frame::MAX_MESSAGE_BYTES / (frame::FRAME_BYTES - 1);
+    for (link, tenths) in [(links[0], 6), (links[1], 8), (links[2], 7)] {
+        for _ in 0..frames * tenths / 10 {
+            net.feed(0, Input::ChannelBinary { link, bytes: frame.clone() });
+        }
+    }
+    assert_eq!(net.hosts[0].comings(), [(false, hog)]);
+    assert_eq!(net.hosts[0].errors(), [ErrorCode::BadMessage]);
+}
+
+#[test]
+fn vectors_are_bounded_wherever_they_are_told() {
+    let mut net = Net::room(10, 2);
+    net.until("nobody has anything to ask", |net| net.is_converged());
+    let origins: Vec<String> = (0..=MAX_ORIGINS).map(|n| format!("\"g{n}\":[[1,1]]")).collect();
+    let ranges: Vec<String> = (0..=MAX_RANGES).map(|n| format!("[{0},{0}]", 2 * n + 1)).collect();
+    let vectors = [format!("{{{}}}", origins.join(",")), format!("{{\"x\":[{}]}}", ranges.join(","))];
+    for vector in &vectors {
+        net.say(1, 0, &part(10));
+        for message in [
+            format!(r#"{{"type":"vector","vector":{vector}}}"#),
+            format!(r#"{{"type":"sync-request","fromVersion":0,"vector":{vector}}}"#),
+            format!(r#"{{"type":"hello","protocol":1,"nodeId":"x","vector":{vector}}}"#),
+            format!(r#"{{"type":"sync-response","operations":[],"covers":{vector}}}"#),
+        ] {
+            net.say(1, 0, &message);
+            net.pass(10_000);
+        }
+    }
+    assert_eq!(net.hosts[0].errors(), [ErrorCode::BadMessage; 8]);
+    assert_eq!(net.hosts[0].node.replica().vector().origin_count(), 1);
+    net.exec(1, "INSERT INTO t VALUES ('fine', 1, 2)");
+    net.settle();
+    assert!(net.is_full_mesh() && net.hosts[0].comings().is_empty());
+}
+
+#[test]
+fn a_room_that_is_full_of_replicas_refuses_more_and_goes_on() {
+    let mut net = Net::room(11, 2);
+    let ghosts: Vec<String> = (2..MAX_ORIGINS).map(|n| format!("\"g{n}\":[[1,1]]")).collect();
+    net.say(1, 0, &format!(r#"{{"type":"sync-response","operations":[],"covers":{{{}}}}}"#, ghosts.join(",")));
+    assert_eq!(net.hosts[0].node.replica().vector().origin_count(), MAX_ORIGINS - 1);
+    net.exec(1, "INSERT INTO t VALUES ('the last that fits', 1, 2)");
+    net.until("it is there", |net| net.rows(0).len() == 1);
+    net.pass(1_000);
+    net.forget();
+    let op = |node: &str, seq: u64| {
+        format!(
+            r#"{{"type":"op","payload":{{"hlc":{{"ts":1,"counter":{seq},"nodeId":"{node}"}},"type":"INSERT","table":"t",
+            "pk":{{"id":"{node}"}},"values":{{"id":"{node}","v":1,"w":2}},"seq":{seq},"tx":{{"first":{{"ts":1,"counter":{seq}}},"n":1}}}}}}"#
+        )
+    };
+    net.say(1, 0, &op("one-too-many", 1));
+    assert_eq!(net.hosts[0].errors(), [ErrorCode::BadMessage]);
+    assert_eq!(net.rows(0).len(), 1);
+    // Those that are known go on writing.
+    net.say(1, 0, &op("g7", 2));
+    net.exec(1, "INSERT INTO t VALUES ('fine', 1, 2)");
+    net.pass(1_000);
+    assert_eq!(net.rows(0).len(), 3);
+    // What is refused is asked for once, and nobody waits for it.
+    let asked = |net: &Net| net.hosts[0].count("sync-request");
+    net.say(1, 0, r#"{"type":"vector","vector":{"one-too-many":[[1,1]]}}"#);
+    net.say(1, 0, r#"{"type":"sync-response","operations":[],"covers":{"one-too-many":[[1,1]]}}"#);
+    net.pass(60_000);
+    assert_eq!(asked(&net), 1);
+    net.say(1, 0, r#"{"type":"vector","vector":{"one-too-many":[[1,2]]}}"#);
+    net.say(1, 0, r#"{"type":"sync-response","operations":[],"covers":{"one-too-many":[[1,2]]}}"#);
+    net.say(1, 0, r#"{"type":"vector","vector":{"g9":[[1,2]]}}"#);
+    net.pass(100);
+    assert_eq!(asked(&net), 3);
 }

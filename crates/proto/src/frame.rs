@@ -45,6 +45,12 @@ pub struct Reassembly {
 }
 
 impl Reassembly {
+    /// How much of an unfinished message is held, in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Takes the next frame; gives the message that it ends.
     ///
     /// # Errors

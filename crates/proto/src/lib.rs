@@ -19,4 +19,4 @@ pub use id::{InvalidId, MAX_ID_BYTES, PeerId, ReplicaId};
 pub use message::{DecodeError, Hello, Message, PROTOCOL, SyncRequest, SyncResponse};
 pub use operation::{Adopted, Columns, Dot, MAX_SEQ, Operation, OperationKind, TransactionExtent};
 pub use value::{MAX_SAFE_INTEGER, SqlValue};
-pub use vector::{SeqRanges, VersionVector};
+pub use vector::{MAX_ORIGINS, MAX_RANGES, SeqRanges, VersionVector};

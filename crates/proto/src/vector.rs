@@ -4,11 +4,20 @@
 //! `{"nodeId": [[first, last], ...]}`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::operation::MAX_SEQ;
 use crate::{Dot, ReplicaId};
+
+/// Most origins of one vector, and so of one room: every database that ever wrote in it is one. At 128 bytes a name they are 9 MiB of JSON,
+/// which is what two who meet tell each other at most.
+pub const MAX_ORIGINS: usize = 65_536;
+
+/// Most ranges of one vector, over all origins: one each, and as many gaps. At most 5 MiB of JSON.
+pub const MAX_RANGES: usize = 2 * MAX_ORIGINS;
 
 /// A set of sequence numbers as sorted, disjoint, non-adjacent inclusive ranges.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -65,6 +74,12 @@ impl SeqRanges {
         self.0.iter().copied()
     }
 
+    /// How many ranges there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -80,20 +95,34 @@ impl SeqRanges {
 
 impl<'de> Deserialize<'de> for SeqRanges {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let ranges = Vec::<(u64, u64)>::deserialize(deserializer)?;
-        let mut set = Self::default();
-        for (first, last) in ranges {
-            if first == 0 || first > last || last > MAX_SEQ || set.last().is_some_and(|end| end >= first) {
-                return Err(serde::de::Error::custom("ranges are [first, last] with 1 <= first <= last, in order"));
+        struct Ranges;
+        impl<'de> Visitor<'de> for Ranges {
+            type Value = SeqRanges;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of ranges")
             }
-            set.insert(first, last);
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut ranges: A) -> Result<SeqRanges, A::Error> {
+                let mut set = SeqRanges::default();
+                while let Some((first, last)) = ranges.next_element::<(u64, u64)>()? {
+                    if first == 0 || first > last || last > MAX_SEQ || set.last().is_some_and(|end| end >= first) {
+                        return Err(A::Error::custom("ranges are [first, last] with 1 <= first <= last, in order"));
+                    }
+                    set.insert(first, last);
+                    if set.count() > MAX_RANGES {
+                        return Err(A::Error::custom(format_args!("more than {MAX_RANGES} ranges")));
+                    }
+                }
+                Ok(set)
+            }
         }
-        Ok(set)
+        deserializer.deserialize_seq(Ranges)
     }
 }
 
-/// Which transactions a replica has, for every origin it knows.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Which transactions a replica has, for every origin it knows. One that is read has at most [`MAX_ORIGINS`] and [`MAX_RANGES`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(transparent)]
 pub struct VersionVector(BTreeMap<ReplicaId, SeqRanges>);
 
@@ -153,10 +182,49 @@ impl VersionVector {
         self.0.iter()
     }
 
+    /// How many origins there are.
+    #[must_use]
+    pub fn origin_count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How many ranges there are, over all origins.
+    #[must_use]
+    pub fn range_count(&self) -> usize {
+        self.0.values().map(SeqRanges::count).sum()
+    }
+
     /// Whether the vector has no dot at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.values().all(SeqRanges::is_empty)
+    }
+}
+
+impl<'de> Deserialize<'de> for VersionVector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Origins;
+        impl<'de> Visitor<'de> for Origins {
+            type Value = VersionVector;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of origins and their ranges")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut origins: A) -> Result<VersionVector, A::Error> {
+                let (mut vector, mut range_count) = (VersionVector::default(), 0);
+                while let Some((origin, ranges)) = origins.next_entry::<ReplicaId, SeqRanges>()? {
+                    range_count += ranges.count();
+                    vector.0.insert(origin, ranges);
+                    if vector.0.len() > MAX_ORIGINS || range_count > MAX_RANGES {
+                        let what = format_args!("more than {MAX_ORIGINS} origins or {MAX_RANGES} ranges");
+                        return Err(A::Error::custom(what));
+                    }
+                }
+                Ok(vector)
+            }
+        }
+        deserializer.deserialize_map(Origins)
     }
 }
 
@@ -210,6 +278,22 @@ mod tests {
         for bad in ["[[0,1]]", "[[2,1]]", "[[1,3],[2,4]]", "[[5,6],[1,2]]", "[[1,9007199254740992]]", "[[1]]"] {
             assert!(serde_json::from_str::<SeqRanges>(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_read_is_bounded() {
+        let ranges = |count: usize| (0..count).map(|n| format!("[{0},{0}]", 2 * n + 1)).collect::<Vec<_>>().join(",");
+        let origins = |count: usize| {
+            let origins = (0..count).map(|n| format!("\"{n:0128}\":[[9007199254740990,9007199254740991]]"));
+            format!("{{{}}}", origins.collect::<Vec<_>>().join(","))
+        };
+        let read = |json: &str| serde_json::from_str::<VersionVector>(json).map(|vector| vector.origin_count());
+        assert_eq!(read(&origins(MAX_ORIGINS)).unwrap(), MAX_ORIGINS);
+        assert!(read(&origins(MAX_ORIGINS + 1)).is_err());
+        assert!(read(&format!(r#"{{"x":[{}]}}"#, ranges(MAX_RANGES))).is_ok());
+        assert!(read(&format!(r#"{{"x":[{}]}}"#, ranges(MAX_RANGES + 1))).is_err());
+        assert!(read(&format!(r#"{{"x":[{0}],"y":[{0}]}}"#, ranges(MAX_RANGES / 2 + 1))).is_err());
+        assert!(serde_json::from_str::<SeqRanges>(&format!("[{}]", ranges(MAX_RANGES + 1))).is_err());
     }
 
     #[test]

@@ -2,22 +2,25 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rtc_battery_proto::{Dot, Hello, Message, Operation, PROTOCOL, PeerId, SyncRequest, SyncResponse, VersionVector};
+use rtc_battery_proto::{
+    DecodeError, Dot, Hello, Message, Operation, PROTOCOL, PeerId, SyncRequest, SyncResponse, VersionVector,
+};
 
 use super::inbox::Work;
 use super::io::{ErrorCode, LinkId};
 use super::node::Node;
 use super::room::Heard;
 
-/// Longest message that only tells what somebody has, in bytes.
-const MAX_VECTOR_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
-
-/// Most that is staged for one link, in bytes of messages.
-const MAX_STAGED_BYTES: u64 = 256 * 1024 * 1024;
+/// Longest message that only tells what somebody has, in bytes: the largest vector there may be, and something.
+const MAX_VECTOR_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
 impl Node {
     pub(super) fn handle_heard(&mut self, heard: Heard, now_ms: u64) {
-        let Heard { link: id, peer, message: Ok(message), size_bytes } = heard else { return };
+        let Heard { link: id, peer, message, size_bytes } = heard;
+        let message = match message {
+            Ok(message) => message,
+            Err(error) => return self.handle_unread(id, &peer, &error),
+        };
         let tells_vector = matches!(message, Message::Hello(_) | Message::Vector { .. } | Message::SyncRequest(_));
         if tells_vector && size_bytes > MAX_VECTOR_MESSAGE_BYTES {
             return self.room.complain(&peer, "it sent a version vector that is too long", now_ms);
@@ -29,6 +32,15 @@ impl Node {
                 self.handle_plain(id, &peer, message, size_bytes, now_ms);
             }
             message => self.handle_ours(id, &peer, message, size_bytes, now_ms),
+        }
+    }
+
+    /// Part of a series may have been among what cannot be read, even its end.
+    fn handle_unread(&mut self, id: LinkId, peer: &PeerId, error: &DecodeError) {
+        let part = matches!(error, DecodeError::Fields { kind, .. } if kind == "sync-response");
+        let session = self.sessions.get_mut(&id).filter(|_| part);
+        if session.is_some_and(|session| std::mem::take(&mut session.is_staging)) {
+            self.inbox.drop_staged(id, peer);
         }
     }
 
@@ -97,14 +109,12 @@ impl Node {
     fn handle_response(&mut self, id: LinkId, peer: &PeerId, part: SyncResponse, size_bytes: usize, now_ms: u64) {
         self.note_progress(id, now_ms);
         let session = self.sessions.entry(id).or_default();
-        let staged_bytes = session.staged_bytes;
         let work = match (part.covers, part.more) {
             (None, true) => {
-                session.staged_bytes += size_bytes as u64;
+                session.is_staging = true;
                 Work::Stage(part.operations)
             }
-            (Some(covers), false) if staged_bytes > 0 => {
-                session.staged_bytes = 0;
+            (Some(covers), false) if std::mem::take(&mut session.is_staging) => {
                 Work::ApplyStaged(part.operations, covers)
             }
             (Some(covers), false) => Work::Apply(part.operations, covers),
@@ -112,16 +122,18 @@ impl Node {
                 return self.room.complain(peer, "it sent a sync-response that neither ends nor goes on", now_ms);
             }
         };
-        if staged_bytes > MAX_STAGED_BYTES {
-            return self.room.cut_off(id, "it sent an answer without an end", now_ms);
-        }
         self.take_in(id, peer, work, size_bytes, now_ms);
     }
 
     fn take_in(&mut self, id: LinkId, peer: &PeerId, work: Work, size_bytes: usize, now_ms: u64) {
-        if !self.inbox.push(id, peer, work, size_bytes) {
-            self.room.cut_off(id, "it sent more than can wait for the open transaction", now_ms);
+        while let Some(holder) = self.inbox.in_the_way(id, size_bytes) {
+            self.inbox.forget(holder);
+            self.room.cut_off(holder, "it sent more than can be kept until it is applied", now_ms);
+            if holder == id {
+                return;
+            }
         }
+        self.inbox.push(id, peer, work, size_bytes);
     }
 }
 

@@ -7,9 +7,13 @@ use rtc_battery_proto::frame::MAX_MESSAGE_BYTES;
 use rtc_battery_proto::{DecodeError, Message, PeerId};
 
 use super::io::{ErrorCode, Event, LinkId};
+use super::link::Link;
 use super::outputs::excerpt;
 use super::rendezvous::Ending;
 use super::room::{Heard, Room};
+
+/// Most bytes of messages that have not come whole, for all links together: two of the largest.
+const MAX_UNFINISHED_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
 
 impl Room {
     pub(super) fn handle_text(&mut self, id: LinkId, text: &str, now_ms: u64) -> Option<Heard> {
@@ -30,11 +34,25 @@ impl Room {
         let channel = link.channel.as_mut()?;
         channel.keepalive.heard(now_ms);
         match channel.reassembly.push(bytes) {
-            Ok(whole) => self.handle_message(id, &whole?, now_ms),
+            Ok(Some(whole)) => self.handle_message(id, &whole, now_ms),
+            Ok(None) => {
+                self.bound_unfinished(now_ms);
+                None
+            }
             Err(error) => {
                 self.cut_off(id, &format!("it sent {error}"), now_ms);
                 None
             }
+        }
+    }
+
+    /// Who holds most of what has not come whole loses its link where all of it is too much.
+    fn bound_unfinished(&mut self, now_ms: u64) {
+        let held = |link: &Link| link.channel.as_ref().map_or(0, |channel| channel.reassembly.held_bytes());
+        if self.links.values().map(held).sum::<usize>() > MAX_UNFINISHED_BYTES
+            && let Some((&id, _)) = self.links.iter().max_by_key(|(_, link)| held(link))
+        {
+            self.cut_off(id, "it began a message that does not fit beside those of others", now_ms);
         }
     }
 

@@ -1,11 +1,12 @@
-//! What peers sent for the replica, in order, while a transaction of the user is open. It is nearly always empty: without an open
-//! transaction everything is applied as it comes.
+//! What peers sent for the replica and is not applied: in order, what waits while a transaction of the user is open, and the count of what is
+//! staged. It is nearly always empty: without an open transaction everything is applied as it comes, but for series, which wait for their end.
 //!
 //! Staging goes through here too, since what is written inside the user's transaction would be undone with it.
 //!
-//! Invariant: bounded. Whoever sends more than fits loses its link, and asks again on the next one.
+//! Invariant: bounded, for all links together. Where something does not fit, whoever holds most loses its link, and asks again on the
+//! next one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use rtc_battery_proto::{Operation, PeerId, VersionVector};
 
@@ -13,6 +14,9 @@ use super::io::LinkId;
 
 /// Most bytes of messages that wait, one message larger than this excepted.
 const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
+
+/// Most bytes of messages that wait or are staged, one message larger than this excepted. Staged operations lie in SQLite's memory.
+const MAX_HELD_BYTES: usize = 256 * 1024 * 1024;
 
 /// Something to be done to the replica.
 #[derive(Debug)]
@@ -43,18 +47,40 @@ pub(super) struct Item {
 pub(super) struct Inbox {
     items: VecDeque<Item>,
     size_bytes: usize,
+    /// Bytes of messages that are staged.
+    staged: BTreeMap<LinkId, (PeerId, usize)>,
 }
 
 impl Inbox {
-    /// Takes work that came as a message of `size_bytes`. `false` if there is no room for it.
-    #[must_use]
-    pub(super) fn push(&mut self, link: LinkId, peer: &PeerId, work: Work, size_bytes: usize) -> bool {
-        if self.size_bytes > 0 && self.size_bytes + size_bytes > MAX_WAITING_BYTES {
-            return false;
+    /// Who must be [forgotten](Self::forget) before a message of `size_bytes` fits; nobody where it does.
+    pub(super) fn in_the_way(&self, link: LinkId, size_bytes: usize) -> Option<LinkId> {
+        let held_bytes = self.size_bytes + self.staged.values().map(|(_, staged_bytes)| staged_bytes).sum::<usize>();
+        let waits = self.size_bytes == 0 || self.size_bytes + size_bytes <= MAX_WAITING_BYTES;
+        let fits = held_bytes == 0 || held_bytes + size_bytes <= MAX_HELD_BYTES;
+        if waits && fits {
+            return None;
         }
+        let mut held = BTreeMap::from([(link, size_bytes)]);
+        let waiting = self.items.iter().map(|item| (item.link, item.size_bytes));
+        // What is staged is not in the way of what has to wait.
+        let staged = self.staged.iter().filter(|_| waits).map(|(link, (_, staged_bytes))| (*link, *staged_bytes));
+        waiting.chain(staged).for_each(|(link, bytes)| *held.entry(link).or_default() += bytes);
+        held.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(link, _)| link)
+    }
+
+    /// Takes work that came as a message of `size_bytes`.
+    pub(super) fn push(&mut self, link: LinkId, peer: &PeerId, work: Work, size_bytes: usize) {
         self.size_bytes += size_bytes;
         self.items.push_back(Item { link, peer: peer.clone(), work, size_bytes });
-        true
+    }
+
+    /// Drops all that a link has sent, whole deltas too: they are asked for again.
+    pub(super) fn forget(&mut self, link: LinkId) {
+        self.items.retain(|item| item.link != link);
+        self.count();
+        if let Some((peer, _)) = self.staged.remove(&link) {
+            self.push(link, &peer, Work::DropStaged, 0);
+        }
     }
 
     /// The link is gone: an unfinished series of it is of no use. Whole deltas stay.
@@ -67,14 +93,29 @@ impl Inbox {
             at += 1;
             item.link != link || !unfinished
         });
-        self.items.push_back(Item { link, peer: peer.clone(), work: Work::DropStaged, size_bytes: 0 });
-        self.size_bytes = self.items.iter().map(|item| item.size_bytes).sum();
+        self.count();
+        self.push(link, peer, Work::DropStaged, 0);
     }
 
+    /// The next thing to be done. What is to be staged goes on being counted.
     pub(super) fn pop(&mut self) -> Option<Item> {
         let item = self.items.pop_front()?;
         self.size_bytes -= item.size_bytes;
+        match item.work {
+            Work::Stage(_) => {
+                let staged = self.staged.entry(item.link).or_insert_with(|| (item.peer.clone(), 0));
+                staged.1 += item.size_bytes;
+            }
+            Work::ApplyStaged(..) | Work::DropStaged => {
+                self.staged.remove(&item.link);
+            }
+            Work::Apply(..) | Work::Adopt(_) | Work::Import(_) => {}
+        }
         Some(item)
+    }
+
+    fn count(&mut self) {
+        self.size_bytes = self.items.iter().map(|item| item.size_bytes).sum();
     }
 }
 
@@ -101,13 +142,36 @@ mod tests {
     #[test]
     fn it_is_bounded_but_takes_one_of_any_size() {
         let mut inbox = Inbox::default();
-        assert!(inbox.push(LinkId(1), &peer(), Work::Stage(vec![]), 2 * MAX_WAITING_BYTES));
-        assert!(!inbox.push(LinkId(1), &peer(), Work::Stage(vec![]), 1));
+        assert_eq!(inbox.in_the_way(LinkId(1), 2 * MAX_WAITING_BYTES), None);
+        inbox.push(LinkId(1), &peer(), Work::Adopt(vec![]), 2 * MAX_WAITING_BYTES);
+        assert_eq!(inbox.in_the_way(LinkId(1), 1), Some(LinkId(1)));
         inbox.pop();
         for _ in 0..32 {
-            assert!(inbox.push(LinkId(1), &peer(), Work::Stage(vec![]), 1024 * 1024));
+            assert_eq!(inbox.in_the_way(LinkId(1), 1024 * 1024), None);
+            inbox.push(LinkId(1), &peer(), Work::Adopt(vec![]), 1024 * 1024);
         }
-        assert!(!inbox.push(LinkId(1), &peer(), Work::Stage(vec![]), 1));
+        assert_eq!(inbox.in_the_way(LinkId(2), 1), Some(LinkId(1)));
+        inbox.forget(LinkId(1));
+        assert_eq!((inbox.in_the_way(LinkId(2), 1), inbox.size_bytes), (None, 0));
+        assert!(inbox.pop().is_none());
+    }
+
+    #[test]
+    fn what_is_staged_counts_until_its_end_and_the_largest_holder_goes() {
+        let (mut inbox, half) = (Inbox::default(), MAX_HELD_BYTES / 2);
+        for link in [1, 2] {
+            inbox.push(LinkId(link), &peer(), Work::Stage(vec![]), half - 100 * (link as usize));
+            inbox.pop();
+        }
+        assert_eq!((inbox.in_the_way(LinkId(2), 300), inbox.size_bytes), (None, 0));
+        assert_eq!(inbox.in_the_way(LinkId(2), 301), Some(LinkId(2)));
+        assert_eq!(inbox.in_the_way(LinkId(3), 301), Some(LinkId(1)));
+        inbox.push(LinkId(2), &peer(), Work::ApplyStaged(vec![], VersionVector::default()), 9);
+        inbox.pop();
+        assert_eq!(inbox.in_the_way(LinkId(3), 301), None);
+        inbox.forget(LinkId(1));
+        assert_eq!(works(&mut inbox), [(1, "drop")]);
+        assert_eq!(inbox.in_the_way(LinkId(3), MAX_HELD_BYTES), None);
     }
 
     #[test]
@@ -123,7 +187,7 @@ mod tests {
             (2, end()),
         ];
         for (link, work) in pushed {
-            assert!(inbox.push(LinkId(link), &peer(), work, 1));
+            inbox.push(LinkId(link), &peer(), work, 1);
         }
         inbox.drop_staged(LinkId(1), &peer());
         assert_eq!(inbox.size_bytes, 5);

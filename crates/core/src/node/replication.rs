@@ -99,7 +99,10 @@ impl Node {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.note_shared(covers, ours);
         }
-        if self.asking.as_ref().is_some_and(|asking| ours.covers(&asking.asked_for)) {
+        // An answer ends, also where some of it was refused.
+        let ended =
+            |asking: &Asking| ours.covers(&asking.asked_for) || asking.link == id && covers.covers(&asking.asked_for);
+        if self.asking.as_ref().is_some_and(ended) {
             self.stop_asking();
         }
     }
@@ -148,7 +151,7 @@ impl Node {
     fn release_ended(&mut self) {
         for Ended { link, peer, .. } in std::mem::take(&mut self.room.ended) {
             let session = self.sessions.remove(&link);
-            if session.is_some_and(|session| session.staged_bytes > 0) {
+            if session.is_some_and(|session| session.is_staging) {
                 self.inbox.drop_staged(link, &peer);
             }
             if self.asking.as_ref().is_some_and(|asking| asking.link == link) {

@@ -50,8 +50,8 @@ pub(super) struct Session {
     answer: Option<Answer>,
     live: LiveQueue,
     plain: Plain,
-    /// Bytes of a series of the peer's that is being staged; 0 when there is none.
-    pub(super) staged_bytes: u64,
+    /// Whether a series of the peer's is being staged.
+    pub(super) is_staging: bool,
 }
 
 impl Session {

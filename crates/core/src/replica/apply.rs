@@ -7,10 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rtc_battery_proto::{Adopted, Dot, Operation, Tick, TransactionExtent, VersionVector};
+use rtc_battery_proto::{Adopted, Dot, MAX_ORIGINS, MAX_RANGES, Operation, Tick, TransactionExtent, VersionVector};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
+use super::bounds::within_bounds;
 use super::error::StorageError;
 use super::join::{self, Outcome};
 use super::replica::{Committed, State};
@@ -67,12 +68,18 @@ impl State {
             // Nobody has so many transactions of ours that we lack; to believe it would end our numbers.
             news.replace_origin(self.node.clone(), Default::default());
         }
-        if news.is_empty() {
-            return Ok(Applied::default());
+        let (news, left_out) = within_bounds(&self.vector, &news);
+        let mut applied = Applied::default();
+        if !news.is_empty() {
+            let at_hand = whole_transaction(&operations, &news).then(|| operations.clone());
+            (applied, _) = self.merge(connection, operations, &news, |_| true)?;
+            self.note_merged(news, at_hand);
         }
-        let at_hand = whole_transaction(&operations, &news).then(|| operations.clone());
-        let (applied, _) = self.merge(connection, operations, &news, |_| true)?;
-        self.note_merged(news, at_hand);
+        if left_out > 0 {
+            applied.refused.push(format!(
+                "what {left_out} replicas wrote; {MAX_ORIGINS} replicas and {MAX_RANGES} gaps in what is known of them are the most"
+            ));
+        }
         Ok(applied)
     }
 

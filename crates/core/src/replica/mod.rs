@@ -7,6 +7,7 @@
 //! knows peers or links.
 
 mod apply;
+mod bounds;
 mod capture;
 mod clock;
 mod columns;
