@@ -137,6 +137,8 @@ impl State {
             if concerns_tables {
                 self.reload_tables(connection)?;
             }
+            // Dead rows that came back are dead again.
+            self.tables.iter().for_each(|table| table.note_dead(true));
         }
         outcome.map(|(_, merged)| merged)
     }
