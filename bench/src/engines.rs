@@ -64,12 +64,19 @@ impl Engine for Tracked {
     }
 
     fn size_bytes(&mut self) -> Result<i64> {
-        let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
-        let result = self.0.exec(sql, &Params::None, Scope::Synced, NOW).map_err(|error| anyhow!(error.message))?;
-        match result.values.first().and_then(|row| row.first()) {
+        let rows = self.rows("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")?;
+        match rows.first().and_then(|row| row.first()) {
             Some(SqlValue::Integer(bytes)) => Ok(*bytes),
             other => Err(anyhow!("the size is {other:?}")),
         }
+    }
+}
+
+impl Tracked {
+    /// The rows of a query.
+    pub(crate) fn rows(&mut self, sql: &str) -> Result<Vec<Vec<SqlValue>>> {
+        let result = self.0.exec(sql, &Params::None, Scope::Synced, NOW);
+        Ok(result.map_err(|error| anyhow!(error.message))?.values)
     }
 }
 

@@ -124,7 +124,8 @@ impl State {
     ) -> Result<(Applied, Vec<Operation>), StorageError> {
         let before = (self.clock, self.version);
         let concerns_tables = operations.iter().any(is_schema);
-        let outcome = in_merge_transaction(connection, || {
+        let lift = concerns_tables || self.enforces(connection)?;
+        let outcome = in_merge_transaction(connection, lift, || {
             let mut merge = Merge::new(connection, self);
             merge.run(operations, news)?;
             let Merge { applied, fresh, .. } = merge;
@@ -152,7 +153,8 @@ impl State {
     /// Applies what waited for tables that the user has created meanwhile.
     pub(super) fn release_waiting(&mut self, connection: &Connection) -> Result<(), StorageError> {
         let names: Vec<String> = self.tables.iter().map(|table| table.name.clone()).collect();
-        in_merge_transaction(connection, || {
+        let lift = self.enforces(connection)?;
+        in_merge_transaction(connection, lift, || {
             let mut merge = Merge::new(connection, self);
             names.iter().try_for_each(|name| merge.release(name))?;
             // Our newest transaction stays: the clock had seen what waited.
@@ -160,6 +162,17 @@ impl State {
             Ok((true, ()))
         })?;
         Ok(())
+    }
+
+    /// Whether the schema has triggers, CHECKs or foreign keys. To lift them has a price: SQLite compiles every statement anew.
+    fn enforces(&mut self, connection: &Connection) -> Result<bool, StorageError> {
+        // The words may stand in a comment or a name; that costs time only.
+        let select = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE lower(substr(name, 1, 4)) <> 'rtc_'
+                      AND (type = 'trigger' OR type = 'table' AND (sql LIKE '%check%' OR sql LIKE '%references%')))";
+        if self.enforces.is_none() {
+            self.enforces = Some(connection.query_row(select, [], |row| row.get(0))?);
+        }
+        Ok(self.enforces == Some(true))
     }
 
     /// Stores vector, version and clock as they are with the new dots. The vector in memory follows after the COMMIT.
@@ -195,28 +208,33 @@ fn whole_transaction(operations: &[Operation], news: &VersionVector) -> bool {
         && places.all(|(other, _, _)| other == dot)
 }
 
-/// Runs a merge in one transaction, with the user's enforcement out of the way and back afterwards. The merge says whether it stands.
+/// Runs a merge in one transaction; `lift`: with the user's enforcement out of the way, and back afterwards. The merge says whether it stands.
 fn in_merge_transaction<T>(
     connection: &Connection,
+    lift: bool,
     merge: impl FnOnce() -> Result<(bool, T), StorageError>,
 ) -> Result<(bool, T), StorageError> {
     let foreign_keys = connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY)?;
     let enforce = |on: bool| -> Result<(), StorageError> {
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, on && foreign_keys)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, on)?;
-        connection.pragma_update(None, "ignore_check_constraints", !on)?;
+        if lift {
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, on && foreign_keys)?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, on)?;
+            connection.pragma_update(None, "ignore_check_constraints", !on)?;
+        }
         Ok(())
     };
-    enforce(false)?;
-    connection.execute_batch("BEGIN IMMEDIATE")?;
-    let outcome = merge().and_then(|done| {
+    let run = |sql: &str| -> Result<(), StorageError> {
+        connection.prepare_cached(sql)?.raw_execute()?;
+        Ok(())
+    };
+    let outcome = enforce(false).and_then(|()| run("BEGIN IMMEDIATE")).and_then(|()| merge()).and_then(|done| {
         if done.0 {
-            connection.execute_batch("COMMIT")?;
+            run("COMMIT")?;
         }
         Ok(done)
     });
     if !connection.is_autocommit() {
-        connection.execute_batch("ROLLBACK")?;
+        run("ROLLBACK")?;
     }
     enforce(true)?;
     outcome

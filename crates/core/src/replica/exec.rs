@@ -122,7 +122,7 @@ impl State {
             return step(statement, &Facts::default(), connection, result);
         }
         if facts.changes_schema || facts.unwrapped {
-            self.prepared.forget();
+            self.schema_may_have_changed();
         }
         if let Some(control) = &facts.control {
             return self.exec_control(connection, statement, control, now);
@@ -259,7 +259,7 @@ impl State {
             }
             Control::RollbackTo(name) => {
                 run(statement)?;
-                self.prepared.forget();
+                self.schema_may_have_changed();
                 if let Some(depth) = self.savepoint(name) {
                     self.capture.undo_since(self.open.savepoints[depth].1);
                     self.open.savepoints.truncate(depth + 1);
@@ -326,7 +326,7 @@ impl State {
 
     /// The user's transaction is gone.
     fn rolled_back(&mut self, connection: &Connection) -> Result<(), SqlError> {
-        self.prepared.forget();
+        self.schema_may_have_changed();
         self.capture.clear();
         self.open = OpenTransaction::default();
         self.reload_origins(connection)?;

@@ -45,6 +45,8 @@ pub(super) struct State {
     pub(super) capture: Capture,
     pub(super) guard: Guard,
     pub(super) prepared: Prepared,
+    /// Whether the schema has something that merges must not enforce, if that is known.
+    pub(super) enforces: Option<bool>,
     pub(super) open: OpenTransaction,
     /// Whether the user created a table that operations may be waiting for.
     pub(super) table_created: bool,
@@ -99,6 +101,7 @@ impl Replica {
             capture,
             guard,
             prepared: Prepared::default(),
+            enforces: None,
             open: OpenTransaction::default(),
             table_created: false,
             committed: VecDeque::new(),
@@ -366,9 +369,15 @@ impl State {
         Ok(())
     }
 
+    /// Forgets what is known of the schema as a whole.
+    pub(super) fn schema_may_have_changed(&mut self) {
+        self.prepared.forget();
+        self.enforces = None;
+    }
+
     /// The set of synced tables has changed.
     pub(super) fn watch_tables(&mut self) {
-        self.prepared.forget();
+        self.schema_may_have_changed();
         self.capture.watch(self.tables.iter());
         self.guard.watch(self.tables.iter());
     }
