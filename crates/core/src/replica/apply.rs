@@ -17,7 +17,7 @@ use super::join::{self, Outcome};
 use super::replica::{Committed, State};
 use super::rows::{self, Thinned};
 use super::schema::{self, SCHEMA};
-use super::sql::is_internal;
+use super::sql::{is_internal, is_sqlites};
 use super::store::{self, Place, Tx};
 
 /// What [`Replica::apply`](super::Replica::apply) did.
@@ -340,6 +340,9 @@ impl<'a> Merge<'a> {
     fn apply(&mut self, place: Place, operation: &Operation) -> Result<Outcome, StorageError> {
         if is_internal(&operation.table) && !operation.table.eq_ignore_ascii_case(SCHEMA) {
             return Ok(Outcome::Refused("the table belongs to RTC Battery".to_owned()));
+        }
+        if is_sqlites(&operation.table) {
+            return Ok(Outcome::Refused("the table belongs to SQLite".to_owned()));
         }
         if is_internal(&operation.table) && !schema::is_sound(operation) {
             return Ok(Outcome::Refused("it is no table definition".to_owned()));

@@ -34,6 +34,11 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// Whether a name is reserved for SQLite: no table of the user's ever has it.
+pub(super) fn is_sqlites(name: &str) -> bool {
+    name.get(..7).is_some_and(|prefix| prefix.eq_ignore_ascii_case("sqlite_"))
+}
+
 /// Whether a name is reserved for us. SQLite folds ASCII case in names.
 pub(super) fn is_internal(name: &str) -> bool {
     name.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("rtc_"))
