@@ -134,7 +134,7 @@ fn a_flood_of_offers_is_answered_within_bounds_and_stops_no_dial() {
 }
 
 #[test]
-fn strangers_candidates_and_answers_make_nobody_known() {
+fn what_others_are_said_to_say_makes_nobody_known_and_replaces_no_link_that_stands() {
     let mut net = Net::room(4, 2);
     let (me, peer, link) = (net.peer(0), net.peer(1), net.link(0, 1));
     for n in 0..5_000 {
@@ -146,12 +146,16 @@ fn strangers_candidates_and_answers_make_nobody_known() {
         );
         hear(&mut net, 0, &json!({"type": "answer", "from": from, "sdp": description("answer", n)}));
         hear(&mut net, 0, &json!({"type": "answer", "from": peer, "sdp": description("answer", n)}));
+        hear(&mut net, 0, &json!({"type": "offer", "from": peer, "sdp": description("offer", n)}));
         hear(&mut net, 0, &json!({"type": "offer", "from": me, "sdp": description("offer", n)}));
         hear(&mut net, 0, &json!({"type": "ice", "from": me, "candidate": {"candidate": "x"}}));
     }
     hear(&mut net, 0, &json!({"type": "peer-join", "peerId": me}));
     hear(&mut net, 0, &json!({"type": "peer-leave", "peerId": me}));
-    net.pass(300_000);
+    for n in 0..100 {
+        net.pass(3_000);
+        hear(&mut net, 0, &json!({"type": "offer", "from": peer, "sdp": description("offer", n)}));
+    }
     assert_eq!((net.link(0, 1), net.hosts[0].links.len()), (link, 1));
     assert_eq!(net.hosts[0].events, []);
 }

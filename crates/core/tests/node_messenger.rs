@@ -287,10 +287,14 @@ fn a_whole_file_is_its_rows() {
 #[test]
 fn a_connection_that_is_replaced_is_a_peer_that_left() {
     let mut net = pair(8, false);
+    let link = net.link(1, 0);
+    net.cut(0, 1);
     let request = net.request_sync(0, 1).unwrap();
-    let sdp = "v=0\r\no=- 9999 1 IN IP4 127.0.0.1\r\na=ice-ufrag:new\r\n";
-    let offer = json!({"type": "offer", "from": net.peer(1), "sdp": {"type": "offer", "sdp": sdp}});
-    net.feed(0, Input::SignalingText { text: offer.to_string() });
+    net.feed(1, Input::LinkFailed { link, reason: "only here".into() });
+    // The channel's end is lost on the way.
+    net.pass(100);
+    net.mend(0, 1);
+    net.until("the other connection is taken up", |net| !net.hosts[0].comings().is_empty());
     assert_eq!(net.hosts[0].comings(), [(false, net.peer(1))]);
     assert_eq!(ends(&net, 0), [(request, Err("the connection was replaced".into()))]);
     net.until("they are connected again", |net| net.is_full_mesh());

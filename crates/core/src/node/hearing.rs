@@ -67,6 +67,7 @@ impl Room {
         }
         match &message {
             Ok(Message::Ping) => self.channel(id)?.courtesy.handle_ping(),
+            Ok(Message::Pong) => self.links.get_mut(&id)?.stand(),
             Ok(Message::Bye) => self.handle_bye(id, &peer, now_ms),
             Ok(_) | Err(DecodeError::UnknownType(_)) => {}
             Err(error) => self.complain(&peer, &format!("it sent {error}"), now_ms),

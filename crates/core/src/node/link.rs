@@ -7,7 +7,7 @@ use rtc_battery_proto::PeerId;
 use rtc_battery_proto::frame::Reassembly;
 
 use super::courtesy::{Courtesy, Language, Turn};
-use super::io::LinkState;
+use super::io::{LinkState, SessionDescription};
 use super::keepalive::{Keepalive, Pulse};
 use super::negotiation::Negotiation;
 use super::outbox::Outbox;
@@ -17,6 +17,10 @@ const GIVE_UP_MS: u64 = 39_500;
 
 /// So long `disconnected`, ICE is restarted, in milliseconds.
 const RESTART_AFTER_MS: u64 = 3_000;
+
+/// A link that stands has so long to show that it does, when the signaling server passes on the offer of another connection in its place. In
+/// milliseconds.
+const CHALLENGE_MS: u64 = 3_000;
 
 /// The answer to a `bye` is awaited so long, in milliseconds.
 pub(super) const LEAVE_MS: u64 = 2_000;
@@ -34,6 +38,15 @@ pub(super) struct Link {
     disconnected_at_ms: Option<u64>,
     restarted: bool,
     leave_at_ms: Option<u64>,
+    rival: Option<Rival>,
+}
+
+/// An offer of another connection in place of one that stands, as far as we know: the peer may have lost its end of it, or the server may
+/// have made the offer up.
+#[derive(Debug)]
+struct Rival {
+    offer: SessionDescription,
+    wins_at_ms: u64,
 }
 
 /// An open channel.
@@ -76,6 +89,8 @@ pub(super) enum Due {
     Restart,
     /// It was waited long enough for the answer to `bye`.
     Close,
+    /// The link did not show that it stands: the offer of another one is taken up.
+    Replace,
 }
 
 impl Link {
@@ -91,6 +106,7 @@ impl Link {
             disconnected_at_ms: None,
             restarted: false,
             leave_at_ms: None,
+            rival: None,
         }
     }
 
@@ -123,6 +139,27 @@ impl Link {
             keepalive: Keepalive::new(now_ms),
             opened_at_ms: now_ms,
         });
+    }
+
+    /// Asks the peer over the channel whether it is still there, where it can be asked; `false` where it cannot, so that the offer is to be
+    /// taken up at once.
+    pub(super) fn challenge(&mut self, offer: &SessionDescription, now_ms: u64) -> bool {
+        let stands = self.disconnected_at_ms.is_none() && self.leave_at_ms.is_none();
+        let Some(channel) = self.channel.as_mut().filter(|_| stands) else { return false };
+        channel.courtesy.ping();
+        let wins_at_ms = self.rival.take().map_or(now_ms + CHALLENGE_MS, |rival| rival.wins_at_ms);
+        self.rival = Some(Rival { offer: offer.clone(), wins_at_ms });
+        true
+    }
+
+    /// The peer answered over the channel: what was offered in place of this link is not taken up.
+    pub(super) fn stand(&mut self) {
+        self.rival = None;
+    }
+
+    /// The offer that this link gives way to.
+    pub(super) fn take_rival(&mut self) -> Option<SessionDescription> {
+        self.rival.take().map(|rival| rival.offer)
     }
 
     /// Takes a new connection state; `false` if the connection is lost.
@@ -163,6 +200,9 @@ impl Link {
         self.give_up_at_ms = now_ms + GIVE_UP_MS;
         self.disconnected_at_ms = self.disconnected_at_ms.map(|_| now_ms);
         self.leave_at_ms = self.leave_at_ms.map(|_| now_ms + LEAVE_MS);
+        if let Some(rival) = &mut self.rival {
+            rival.wins_at_ms = now_ms + CHALLENGE_MS;
+        }
         if let Some(channel) = &mut self.channel {
             channel.keepalive.probe(now_ms);
         }
@@ -175,6 +215,9 @@ impl Link {
         };
         if self.leave_at_ms.is_some_and(|at| at <= now_ms) {
             return Some(Due::Close);
+        }
+        if self.rival.as_ref().is_some_and(|rival| rival.wins_at_ms <= now_ms) {
+            return Some(Due::Replace);
         }
         channel.courtesy.handle_timeout(now_ms);
         match channel.keepalive.check(now_ms) {
@@ -190,7 +233,8 @@ impl Link {
     pub(super) fn wake_at_ms(&self, can_signal: bool) -> u64 {
         let Some(channel) = &self.channel else { return self.give_up_at_ms };
         let restart = self.restart_at_ms().filter(|_| can_signal);
-        let others = [channel.courtesy.wake_at_ms(), self.leave_at_ms, restart].into_iter().flatten();
+        let rival = self.rival.as_ref().map(|rival| rival.wins_at_ms);
+        let others = [channel.courtesy.wake_at_ms(), self.leave_at_ms, restart, rival].into_iter().flatten();
         others.fold(channel.keepalive.wake_at_ms(), u64::min)
     }
 

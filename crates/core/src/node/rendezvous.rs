@@ -132,12 +132,23 @@ impl Room {
         match link.negotiation.handle_offer(offer.clone(), &mut actions) {
             OfferFor::This => self.perform(current, actions),
             OfferFor::Nobody => {}
-            OfferFor::Another if !self.take_place(false, now_ms) => {}
-            OfferFor::Another => {
-                let old = self.drop_link(current, Ending::Replaced, now_ms);
-                let early = old.map(|link| link.negotiation.into_waiting()).unwrap_or_default();
-                self.answer(from, offer, early, now_ms);
-            }
+            OfferFor::Another if link.challenge(&offer, now_ms) => {}
+            OfferFor::Another => self.give_way(current, from, offer, now_ms),
+        }
+    }
+
+    /// The offer in place of a link that did not show that it stands is taken up.
+    pub(super) fn replace(&mut self, id: LinkId, peer: &PeerId, now_ms: u64) {
+        if let Some(offer) = self.links.get_mut(&id).and_then(Link::take_rival) {
+            self.give_way(id, peer, offer, now_ms);
+        }
+    }
+
+    fn give_way(&mut self, current: LinkId, peer: &PeerId, offer: SessionDescription, now_ms: u64) {
+        if self.take_place(false, now_ms) {
+            let old = self.drop_link(current, Ending::Replaced, now_ms);
+            let early = old.map(|link| link.negotiation.into_waiting()).unwrap_or_default();
+            self.answer(peer, offer, early, now_ms);
         }
     }
 

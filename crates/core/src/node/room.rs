@@ -259,6 +259,7 @@ impl Room {
                 self.drop_link(id, Ending::Meant, now_ms);
             }
             Some(Due::Restart) => self.restart(id),
+            Some(Due::Replace) => self.replace(id, &peer, now_ms),
         }
     }
 }
