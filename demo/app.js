@@ -19,6 +19,7 @@ const EXAMPLES = {
 const ROWS_AT_ONCE = 200;
 const LOG_LINES = 200;
 const SHORT_ID = 6;
+const SLOW_MS = 300;
 
 const ui = Object.fromEntries([...document.querySelectorAll('[id]')].map((element) => [element.id, element]));
 
@@ -132,7 +133,8 @@ async function run() {
   const here = room;
   const sql = ui.sql.value;
   if (!open || sql.trim() === '') return;
-  ui.run.disabled = true;
+  // The button stays enabled: disabling it would take the focus from who pressed it by keyboard.
+  const slow = setTimeout(() => (ui.outcome.textContent = 'Running…'), SLOW_MS);
   try {
     const result = await battery.exec(sql);
     if (room !== here) return;
@@ -150,7 +152,7 @@ async function run() {
     ui.outcome.textContent = '';
     showError(error);
   } finally {
-    if (room === here) ui.run.disabled = !here.open;
+    clearTimeout(slow);
   }
 }
 
@@ -238,9 +240,13 @@ function showResult(result, again = false) {
 }
 
 function showMore() {
-  const left = room.rows.length - room.shown;
-  ui.more.hidden = left <= 0;
-  ui.more.textContent = `Show ${counted(Math.min(left, ROWS_AT_ONCE), 'more row')}`;
+  ui.more.hidden = nextPart() === 0;
+  ui.more.textContent = `Show ${counted(nextPart(), 'more row')}`;
+}
+
+/** As many rows again as there are, so that a few clicks reach the end and none makes the page wait long. */
+function nextPart() {
+  return Math.max(0, Math.min(room.rows.length - room.shown, room.shown));
 }
 
 /** Rows that were not there before are marked. */
@@ -312,9 +318,11 @@ ui.sql.addEventListener('keydown', (event) => {
   run();
 });
 ui.more.addEventListener('click', () => {
-  ui.rows.append(...tableRows(room.rows.slice(room.shown, room.shown + ROWS_AT_ONCE)));
-  room.shown += ROWS_AT_ONCE;
+  const part = nextPart();
+  ui.rows.append(...tableRows(room.rows.slice(room.shown, room.shown + part)));
+  room.shown += part;
   showMore();
+  if (ui.more.hidden) ui['table-box'].focus();
 });
 ui.copy.addEventListener('click', copy);
 ui['share-url'].addEventListener('focus', () => ui['share-url'].select());

@@ -1,9 +1,10 @@
-// Pictures of the demo with two peers in sync, in the sizes and colours that people have: docs/demo.png for the README, the others to look at.
+// Pictures of the demo: docs/demo.png with two peers in sync for the README, and every state in the sizes and colours that people have to look at.
 // Needs a build: `cargo xtask build` and `cargo build --package rtc-battery-signal`. Run: node js/scripts/screenshots.mjs [folder for the others]
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { look, LOOKS, STATES } from '../test/demo-states.mjs';
 import { makeSite, Server, startChromium } from '../test/harness.mjs';
 
 const README_PICTURE = fileURLToPath(new URL('../../docs/demo.png', import.meta.url));
@@ -57,10 +58,17 @@ await sideBySide([ada, bob], README_PICTURE);
 
 if (folder !== undefined) {
   mkdirSync(folder, { recursive: true });
-  for (const [name, page] of [['desktop', ada], ['phone', bob]]) {
-    for (const colorScheme of ['light', 'dark']) {
-      await page.emulateMedia({ colorScheme });
-      await page.screenshot({ path: join(folder, `${name}-${colorScheme}.png`), fullPage: true, animations: 'disabled' });
+  const open = async (url = `${server.url}/demo/`, beside) => {
+    const page = beside === undefined ? await browser.page() : await beside.context().newPage();
+    page.setDefaultTimeout(60_000);
+    await page.goto(url);
+    return page;
+  };
+  for (const [state, reach] of Object.entries(STATES)) {
+    const page = await reach(open, site.folder);
+    for (const { name, ...how } of LOOKS) {
+      await look(page, how);
+      await page.screenshot({ path: join(folder, `${state}, ${name}.png`), fullPage: true, animations: 'disabled' });
     }
   }
 }
