@@ -238,3 +238,46 @@ fn a_replaced_row_that_moved_keeps_its_transaction() {
     assert_eq!(b.log().len(), 3, "the table, the row's first INSERT and its newest");
     assert_equal(&mut a, &mut b);
 }
+
+/// A delta is being read in the middle of a transaction when everything in it is overwritten: what follows is read from its beginning.
+#[test]
+fn a_transaction_that_is_forgotten_while_it_is_read_takes_nothing_else_with_it() {
+    let (mut a, mut b, mut c) = (peer("a"), peer("b"), peer("c"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, v)");
+    b.pull(&a);
+    a.exec("INSERT INTO t (id) VALUES (1), (2), (3), (4)");
+    a.exec("UPDATE t SET v = 'first'");
+    b.exec("INSERT INTO t (id) VALUES (11), (12), (13), (14)");
+    a.pull(&b);
+    let mut reader = a.replica.delta(c.replica.vector()).unwrap();
+    let (mut operations, mut in_update) = (Vec::new(), 0);
+    let covers = loop {
+        let chunk = a.replica.read_delta(&mut reader, 1).unwrap();
+        in_update += chunk.operations.iter().filter(|operation| operation.seq == Some(3)).count();
+        operations.extend(chunk.operations);
+        if in_update == 2 {
+            in_update = 0;
+            a.exec("UPDATE t SET v = 'second' WHERE id < 10");
+        }
+        if let Some(end) = chunk.end {
+            break end.covers;
+        }
+    };
+    c.replica.apply(operations, &covers).unwrap();
+    assert_equal(&mut a, &mut c);
+}
+
+#[test]
+fn checks_are_the_writers_business_however_text_is_compared() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    b.exec("PRAGMA case_sensitive_like = ON");
+    a.exec(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, x, y, CHECK (x IS NULL OR y IS NULL)); INSERT INTO t (id) VALUES (1)",
+    );
+    sync(&mut a, &mut b);
+    a.exec("UPDATE t SET x = 1");
+    b.exec("UPDATE t SET y = 1");
+    sync(&mut a, &mut b);
+    assert_eq!(b.rows("SELECT * FROM t"), ["1|1|1"]);
+    assert_equal(&mut a, &mut b);
+}

@@ -154,21 +154,25 @@ impl State {
     pub(super) fn release_waiting(&mut self, connection: &Connection) -> Result<(), StorageError> {
         let names: Vec<String> = self.tables.iter().map(|table| table.name.clone()).collect();
         let lift = self.enforces(connection)?;
-        in_merge_transaction(connection, lift, || {
+        let outcome = in_merge_transaction(connection, lift, || {
             let mut merge = Merge::new(connection, self);
             names.iter().try_for_each(|name| merge.release(name))?;
             // Our newest transaction stays: the clock had seen what waited.
             merge.forget_empty()?;
             Ok((true, ()))
-        })?;
-        Ok(())
+        });
+        if outcome.is_err() {
+            self.reload_tables(connection)?;
+        }
+        outcome.map(|_| ())
     }
 
     /// Whether the schema has triggers, CHECKs or foreign keys. To lift them has a price: SQLite compiles every statement anew.
     fn enforces(&mut self, connection: &Connection) -> Result<bool, StorageError> {
         // The words may stand in a comment or a name; that costs time only.
+        // LIKE would heed PRAGMA case_sensitive_like.
         let select = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE lower(substr(name, 1, 4)) <> 'rtc_'
-                      AND (type = 'trigger' OR type = 'table' AND (sql LIKE '%check%' OR sql LIKE '%references%')))";
+                      AND (type = 'trigger' OR type = 'table' AND (instr(lower(sql), 'check') OR instr(lower(sql), 'references'))))";
         if self.enforces.is_none() {
             self.enforces = Some(connection.query_row(select, [], |row| row.get(0))?);
         }

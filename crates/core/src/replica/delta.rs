@@ -99,6 +99,7 @@ impl State {
             // Most transactions have been compacted away in the end.
             let Some(stored) = self.stored(connection, origin, first, last)? else {
                 reader.transactions.pop_front();
+                reader.next_index = 0;
                 continue;
             };
             if stored.tx.seq != first {
