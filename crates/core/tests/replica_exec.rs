@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use common::{Peer, assert_equal, peer};
 use rtc_battery_core::Replica;
 use rtc_battery_core::replica::{OpenError, Params, Scope};
@@ -303,4 +306,48 @@ fn live_operations_tell_what_was_overwritten() {
     assert_eq!(json["pk"], serde_json::json!({"id": 1}));
     assert_eq!(json["values"], serde_json::json!({"x": "new"}));
     assert_eq!(json["prev"], serde_json::json!({"x": "old"}));
+}
+
+/// A number of a table that a savepoint took back is given to the next one.
+#[test]
+fn rows_of_a_table_that_was_undone_are_not_the_next_ones() {
+    for gone in ["(a PRIMARY KEY, b)", "(a, b, PRIMARY KEY (a, b))"] {
+        let (mut a, mut b) = (peer("a"), peer("b"));
+        a.exec(&format!("BEGIN; SAVEPOINT s; CREATE TABLE gone {gone} WITHOUT ROWID; INSERT INTO gone VALUES (5, 5)"));
+        a.exec("ROLLBACK TO s; CREATE TABLE t (id INTEGER PRIMARY KEY, x); INSERT INTO t VALUES (5, 'x'); COMMIT");
+        assert_eq!(a.rows("SELECT count(*) FROM rtc_operations"), ["2"]);
+        b.pull(&a);
+        assert_equal(&mut a, &mut b);
+    }
+}
+
+/// As on a full disk: SQLite rolls back what it could not commit.
+#[test]
+fn a_commit_that_rolls_back_leaves_nothing_behind() {
+    let full = Arc::new(AtomicBool::new(false));
+    let mut connection = Connection::open_in_memory().unwrap();
+    let hook = Arc::clone(&full);
+    connection.commit_hook(Some(move || hook.load(Ordering::Relaxed))).unwrap();
+    let replica = Replica::open(connection, "room", &ReplicaId::new("a").unwrap()).unwrap();
+    let (mut a, mut b) = (Peer { replica, wall_ms: 1000 }, peer("b"));
+    a.replica.keep_at_hand(0);
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x)");
+    a.local("CREATE TABLE mine (x)");
+    for write in ["INSERT INTO t (x) VALUES (1)", "INSERT INTO mine VALUES (1)"] {
+        for (begin, commit) in [("BEGIN", "COMMIT"), ("SAVEPOINT s", "RELEASE s"), ("", "")] {
+            a.exec(begin);
+            full.store(true, Ordering::Relaxed);
+            a.try_exec(&format!("{write}; {commit}")).unwrap_err();
+            full.store(false, Ordering::Relaxed);
+            assert!(!a.replica.in_transaction());
+            // Its scope is gone too.
+            a.exec("BEGIN");
+            a.local("INSERT INTO t VALUES (-1, 0); DELETE FROM t WHERE id = -1");
+            a.exec("COMMIT");
+        }
+    }
+    a.exec("BEGIN; INSERT INTO t VALUES (7, 7); COMMIT");
+    b.pull(&a);
+    assert_equal(&mut a, &mut b);
+    assert_eq!(b.rows("SELECT * FROM t"), ["7|7"]);
 }

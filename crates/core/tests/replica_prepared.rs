@@ -73,3 +73,32 @@ fn a_local_table_that_becomes_a_synced_one_is_captured() {
     assert_eq!(b.rows("SELECT count(*) FROM t"), ["3"]);
     assert_equal(&mut a, &mut b);
 }
+
+/// What fires now is judged, too.
+#[test]
+fn a_trigger_made_between_is_judged() {
+    let mut a = peer("a");
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY)");
+    a.local("CREATE TEMP TABLE mine (x)");
+    let insert = "INSERT INTO mine VALUES (1)";
+    three_times(&mut a, insert);
+    a.local("CREATE TEMP TRIGGER x AFTER INSERT ON mine BEGIN DELETE FROM rtc_operations; END");
+    assert!(a.try_exec(insert).unwrap_err().message.contains("belongs to RTC Battery"));
+}
+
+/// A statement may begin with nothing, and end with it.
+#[test]
+fn what_stands_around_a_statement_changes_nothing() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY)");
+    for sql in [
+        "; ;INSERT INTO t DEFAULT VALUES",
+        "-- so\n;INSERT INTO t DEFAULT VALUES;;",
+        "/**/INSERT INTO t DEFAULT VALUES; --",
+    ] {
+        three_times(&mut a, sql);
+    }
+    assert_eq!(a.rows("SELECT count(*) FROM t"), ["9"]);
+    b.pull(&a);
+    assert_equal(&mut a, &mut b);
+}

@@ -4,7 +4,7 @@
 //! with its *first* old image, and the commit compares that with what is there then. It stays installed from open to close, because
 //! SQLite decides at prepare time whether `DELETE FROM t` may skip it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rtc_battery_proto::SqlValue;
@@ -109,6 +109,14 @@ impl Capture {
             for touched in state.touched.rows.values_mut() {
                 touched.deleted = touched.deleted.filter(|deleted| *deleted <= moment);
             }
+        });
+    }
+
+    /// Tables that were created since are gone: what was touched in those that are not watched never was.
+    pub(super) fn forget_other_tables(&self) {
+        self.with(|State { tables, touched, .. }| {
+            let known: BTreeSet<i64> = tables.values().map(|table| table.id).collect();
+            touched.rows.retain(|(table, _), _| known.contains(table));
         });
     }
 

@@ -118,10 +118,29 @@ impl State {
         now: Now,
         result: &mut QueryResult,
     ) -> Result<(), SqlError> {
+        let in_transaction = !connection.is_autocommit();
+        let outcome = self.dispatch(connection, statement, facts, scope, now, result);
+        if outcome.is_err() && in_transaction && connection.is_autocommit() {
+            // SQLite rolled the whole transaction back (OR ROLLBACK, a full disk, at COMMIT too).
+            self.rolled_back(connection)?;
+        }
+        outcome
+    }
+
+    fn dispatch(
+        &mut self,
+        connection: &Connection,
+        statement: &mut Statement<'_>,
+        facts: &Facts,
+        scope: Scope,
+        now: Now,
+        result: &mut QueryResult,
+    ) -> Result<(), SqlError> {
         if statement.is_explain() != 0 {
             return step(statement, &Facts::default(), connection, result);
         }
-        if facts.changes_schema || facts.unwrapped {
+        let known = facts.control.is_some() || facts.changes_rows_only() || statement.readonly();
+        if facts.unwrapped || !known {
             self.schema_may_have_changed();
         }
         if let Some(control) = &facts.control {
@@ -142,10 +161,7 @@ impl State {
             connection.execute_batch("SAVEPOINT rtc_undo")?;
         }
         let outcome = self.write(connection, statement, facts, scope, result);
-        if connection.is_autocommit() {
-            // The statement rolled the whole transaction back (OR ROLLBACK, a full disk).
-            self.rolled_back(connection)?;
-        } else if undo {
+        if undo && !connection.is_autocommit() {
             let end = if outcome.is_err() { "ROLLBACK TO rtc_undo; RELEASE rtc_undo" } else { "RELEASE rtc_undo" };
             connection.execute_batch(end)?;
         }
@@ -264,8 +280,9 @@ impl State {
                     self.capture.undo_since(self.open.savepoints[depth].1);
                     self.open.savepoints.truncate(depth + 1);
                 }
-                // A table created since may be gone.
+                // A table created since may be gone, and its number is given again.
                 self.reload_tables(connection)?;
+                self.capture.forget_other_tables();
             }
             Control::Rollback => {
                 run(statement)?;
@@ -312,10 +329,9 @@ impl State {
                 self.committed(sealed);
                 Ok(())
             }
+            Err(error) if connection.is_autocommit() => Err(error),
             Err(error) => {
-                if !connection.is_autocommit() {
-                    connection.execute_batch("ROLLBACK TO rtc_seal; RELEASE rtc_seal")?;
-                }
+                connection.execute_batch("ROLLBACK TO rtc_seal; RELEASE rtc_seal")?;
                 self.capture.put_back(touched);
                 self.reload_origins(connection)?;
                 self.reload_tables(connection)?;
