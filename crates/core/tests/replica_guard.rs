@@ -5,7 +5,7 @@ mod common;
 
 use common::{assert_equal, peer};
 
-const ATTACKS: [&str; 28] = [
+const ATTACKS: [&str; 29] = [
     "ALTER TABLE temp.rtc_staged RENAME TO mine",
     "ALTER TABLE temp.rtc_staged ADD COLUMN x",
     "ALTER TABLE rtc_operations ADD COLUMN x",
@@ -26,6 +26,7 @@ const ATTACKS: [&str; 28] = [
     "CREATE VIRTUAL TABLE rtc_words USING fts5 (x)",
     "CREATE VIRTUAL TABLE temp.rtc_words USING fts5 (x)",
     "ALTER TABLE local RENAME TO rtc_mine",
+    "CREATE TEMP TABLE mine (x); ALTER TABLE mine RENAME TO rtc_operations",
     "INSERT INTO sqlite_temp_schema VALUES ('table', 'x', 'x', 0, '')",
     "UPDATE rtc_replica SET node = 'b'",
     "REPLACE INTO rtc_origins VALUES (1, 'x', '[]')",

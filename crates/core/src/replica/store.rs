@@ -231,10 +231,11 @@ pub(super) fn forget_if_empty(connection: &Connection, tx: Tx) -> Result<(), Sto
 
 /// A table of a name like ours that is none of ours, if there is one.
 pub(super) fn foreign_internal_name(connection: &Connection) -> Result<Option<String>, StorageError> {
-    let select = "SELECT name FROM (SELECT name, type FROM main.sqlite_schema UNION ALL SELECT name, type FROM temp.sqlite_schema)
-                  WHERE type IN ('table', 'view') AND lower(substr(name, 1, 4)) = 'rtc_' AND lower(name) NOT IN
-                  ('rtc_replica', 'rtc_origins', 'rtc_tables', 'rtc_transactions', 'rtc_operations', 'rtc_waiting', 'rtc_schema',
-                   'rtc_staged', 'rtc_affinity')";
+    // One of TEMP that is called as one of main stands before it.
+    let select = "SELECT name FROM (SELECT 0 AS temp, * FROM main.sqlite_schema UNION ALL SELECT 1, * FROM temp.sqlite_schema)
+                  WHERE type IN ('table', 'view') AND lower(substr(name, 1, 4)) = 'rtc_' AND (temp, lower(name)) NOT IN
+                  (VALUES (0, 'rtc_replica'), (0, 'rtc_origins'), (0, 'rtc_tables'), (0, 'rtc_transactions'), (0, 'rtc_operations'),
+                   (0, 'rtc_waiting'), (0, 'rtc_schema'), (1, 'rtc_staged'), (1, 'rtc_affinity'))";
     Ok(connection.query_row(select, [], |row| row.get(0)).optional()?)
 }
 
