@@ -72,6 +72,10 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     fn link(this: &JsInput) -> u32;
     #[wasm_bindgen(method, getter)]
+    fn kind(this: &JsInput) -> String;
+    #[wasm_bindgen(method, getter)]
+    fn text(this: &JsInput) -> String;
+    #[wasm_bindgen(method, getter)]
     fn bytes(this: &JsInput) -> JsValue;
 
     /// Something to perform, to tell, or when to come back.
@@ -104,6 +108,9 @@ pub(crate) fn read_input(input: &JsInput) -> Result<Input, JsValue> {
     if let Some(bytes) = input.bytes().dyn_ref::<Uint8Array>() {
         return Ok(Input::ChannelBinary { link: LinkId(input.link()), bytes: bytes.to_vec() });
     }
+    if input.kind() == "channelText" {
+        return Ok(Input::ChannelText { link: LinkId(input.link()), text: input.text() });
+    }
     let text = JSON::stringify(input)?.as_string().unwrap_or_default();
     serde_json::from_str(&text).map_err(|error| failure("internal", &format!("an input that is none: {error}")))
 }
@@ -117,6 +124,9 @@ pub(crate) fn write_output(output: &Output) -> Result<JsOutput, JsValue> {
         Output::Effect(Effect::SendBinary { link, bytes }) => {
             let bytes = Uint8Array::from(bytes.as_slice());
             ("effect", vec![("kind", "sendBinary".into()), ("link", link.0.into()), ("bytes", bytes.into())])
+        }
+        Output::Effect(Effect::SendText { link, text }) => {
+            ("effect", vec![("kind", "sendText".into()), ("link", link.0.into()), ("text", text.into())])
         }
         Output::Event(Event::Operation { peer, operation }) => {
             let operation = write_operation(operation);
