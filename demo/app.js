@@ -20,6 +20,8 @@ const ROWS_AT_ONCE = 200;
 const LOG_LINES = 200;
 const SHORT_ID = 6;
 const SLOW_MS = 300;
+const NO_NOTES = 'No rows. “Add a note” above writes one; it appears here and on every device with the link.';
+const BUSY = 'This room is open in another tab or window. Close it there to go on here.';
 
 const ui = Object.fromEntries([...document.querySelectorAll('[id]')].map((element) => [element.id, element]));
 
@@ -112,10 +114,11 @@ function clear() {
 }
 
 function fail(error) {
-  ui['trouble-text'].textContent = error.message;
+  ui['trouble-text'].textContent = error.code === 'database-busy' ? BUSY : error.message;
   ui.trouble.hidden = false;
   ui.run.disabled = true;
   room.open = false;
+  if (room.rows.length === 0) ui.empty.textContent = 'The database is not open.';
   showPeers('failed');
 }
 
@@ -231,10 +234,11 @@ function showResult(result, again = false) {
   ui.live.hidden = room.query === undefined;
   ui.count.textContent = result === undefined ? '' : counted(values.length, 'row');
   ui.empty.hidden = values.length > 0;
-  ui.empty.textContent =
-    result === undefined ? 'Opening the database…' : 'No rows. “Add a note” above writes one; it appears here and on every device with the link.';
+  ui.empty.textContent = result === undefined ? 'Opening the database…' : room.query === EXAMPLES['Show notes'] ? NO_NOTES : 'No rows.';
   ui['table-box'].hidden = values.length === 0;
-  fill(ui.columns, element('tr', {}, ...columns.map((name) => element('th', { scope: 'col' }, name))));
+  // A heading stands over its values: on the right where the first one does.
+  const headings = columns.map((name, index) => element('th', { scope: 'col', className: values.length > 0 ? kindOf(values[0][index]) : '' }, name));
+  fill(ui.columns, element('tr', {}, ...headings));
   fill(ui.rows, ...tableRows(values.slice(0, room.shown), old));
   showMore();
 }
@@ -265,9 +269,12 @@ function text(value) {
   return value.length > 16 ? `x'${hex}…' (${counted(value.length, 'byte')})` : `x'${hex}'`;
 }
 
+function kindOf(value) {
+  return value === null ? 'null' : value instanceof Uint8Array ? 'blob' : typeof value === 'string' ? '' : 'number';
+}
+
 function cell(value) {
-  const kind = value === null ? 'null' : value instanceof Uint8Array ? 'blob' : typeof value === 'string' ? '' : 'number';
-  return element('td', { className: kind }, text(value));
+  return element('td', { className: kindOf(value) }, text(value));
 }
 
 function log(line, kind = '') {
