@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { newToken, Peer, stage, startChromium, WATCHDOG_MS, workerAfter } from './harness.mjs';
+import { EXPECTED, tell } from './layer-stories.mjs';
 
 /** What is missing somewhere: how to take it away, and what is still true if that did not work. */
 const MISSING = {
@@ -102,6 +103,17 @@ test('without all of them a second tab takes over in the middle of writing: the 
   assert.deepEqual((await first.rows('SELECT id FROM t ORDER BY id')).flat(), [0, ...kept]);
   await second.page.evaluate(() => battery.exec('INSERT INTO t VALUES (-1)').catch((error) => error));
   await second.hears('error', 'database-busy');
+});
+
+test('without all of them SQLLayer does what it does', { timeout: WATCHDOG_MS }, async (t) => {
+  const page = await my.chromium.page();
+  t.after(() => page.context().close());
+  await page.addInitScript(EVERYTHING);
+  await page.goto(my.server.url);
+  for (const [story, expected] of EXPECTED) {
+    const told = await page.evaluate(`import('./package/core.js').then(${tell(story)}).then(JSON.stringify)`);
+    assert.deepEqual(JSON.parse(told), expected);
+  }
 });
 
 test('a server that does not know what a .wasm is serves it as text, and it runs', { timeout: WATCHDOG_MS }, async (t) => {

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { By, until } from 'selenium-webdriver';
 import { newToken, Peer, stage, startChromium, WATCHDOG_MS } from './harness.mjs';
+import { EXPECTED, tell } from './layer-stories.mjs';
 import { startWebKit } from './webkit.mjs';
 
 const my = stage({ webkit: startWebKit, chromium: startChromium });
@@ -84,6 +85,14 @@ test('errors are the same as elsewhere', async () => {
   for (const sql of deep) assert.deepEqual(await rows(sql), [[1]]);
   await assert.rejects(rows(`SELECT ${'(SELECT '.repeat(900)}1${')'.repeat(900)}`), /Recursion limit/);
 });
+
+for (const [story, expected] of EXPECTED) {
+  test(`SQLLayer: the story of ${story.name}`, async () => {
+    await my.webkit.browser.get(my.server.url);
+    const told = await my.webkit.run(`() => import('${my.server.url}/package/core.js').then(${tell(story)}).then(JSON.stringify)`);
+    assert.deepEqual(JSON.parse(told), expected);
+  });
+}
 
 test('without WebRTC it is in the room, works, and says why nothing is synced', async (t) => {
   const config = { signalingUrl: my.server.signal, token: newToken() };
