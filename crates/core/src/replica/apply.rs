@@ -375,8 +375,7 @@ impl<'a> Merge<'a> {
                 Err(_) => {}
             }
         }
-        self.state.watch_tables();
-        Ok(())
+        self.state.watch_tables(self.connection)
     }
 
     /// Applies what waited for a table.

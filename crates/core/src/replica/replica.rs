@@ -18,6 +18,7 @@ use super::exec::OpenTransaction;
 use super::file::{self, ImportError};
 use super::guard::Guard;
 use super::limits;
+use super::log_view;
 use super::prepared::Prepared;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::schema::{self, NotSynced, Tables};
@@ -91,6 +92,8 @@ impl Replica {
         capture.watch(tables.iter());
         let guard = Guard::install(&mut connection).map_err(StorageError::from)?;
         guard.watch(tables.iter());
+        log_view::create_functions(&connection)?;
+        log_view::create(&connection, tables.iter())?;
         let state = State {
             node: identity.node,
             version: identity.version,
@@ -353,7 +356,7 @@ impl State {
         }
         match schema::register_created(connection, &mut self.tables, name) {
             Ok(()) => {
-                self.watch_tables();
+                self.watch_tables(connection)?;
                 self.table_created = true;
                 Ok(())
             }
@@ -365,8 +368,7 @@ impl State {
     /// Reads again which tables are synced, after a rollback.
     pub(super) fn reload_tables(&mut self, connection: &Connection) -> Result<(), StorageError> {
         self.tables = Tables::load(connection)?;
-        self.watch_tables();
-        Ok(())
+        self.watch_tables(connection)
     }
 
     /// Forgets what is known of the schema as a whole.
@@ -376,10 +378,11 @@ impl State {
     }
 
     /// The set of synced tables has changed.
-    pub(super) fn watch_tables(&mut self) {
+    pub(super) fn watch_tables(&mut self, connection: &Connection) -> Result<(), StorageError> {
         self.schema_may_have_changed();
         self.capture.watch(self.tables.iter());
         self.guard.watch(self.tables.iter());
+        log_view::create(connection, self.tables.iter())
     }
 
     /// Reads the numbers of origins again, after a rollback: one given in the rolled-back transaction is not in the database.

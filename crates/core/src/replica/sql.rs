@@ -8,13 +8,18 @@ pub(super) struct Bind<'a>(pub(super) &'a SqlValue);
 
 impl ToSql for Bind<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self.0 {
-            SqlValue::Null => ValueRef::Null,
-            SqlValue::Integer(i) => ValueRef::Integer(*i),
-            SqlValue::Real(r) => ValueRef::Real(*r),
-            SqlValue::Text(bytes) => ValueRef::Text(bytes),
-            SqlValue::Blob(bytes) => ValueRef::Blob(bytes),
-        }))
+        Ok(ToSqlOutput::Borrowed(value_ref(self.0)))
+    }
+}
+
+/// A [`SqlValue`] as SQLite takes it.
+pub(super) fn value_ref(value: &SqlValue) -> ValueRef<'_> {
+    match value {
+        SqlValue::Null => ValueRef::Null,
+        SqlValue::Integer(i) => ValueRef::Integer(*i),
+        SqlValue::Real(r) => ValueRef::Real(*r),
+        SqlValue::Text(bytes) => ValueRef::Text(bytes),
+        SqlValue::Blob(bytes) => ValueRef::Blob(bytes),
     }
 }
 

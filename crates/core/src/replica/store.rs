@@ -235,7 +235,7 @@ pub(super) fn foreign_internal_name(connection: &Connection) -> Result<Option<St
     let select = "SELECT name FROM (SELECT 0 AS temp, * FROM main.sqlite_schema UNION ALL SELECT 1, * FROM temp.sqlite_schema)
                   WHERE type IN ('table', 'view') AND lower(substr(name, 1, 4)) = 'rtc_' AND (temp, lower(name)) NOT IN
                   (VALUES (0, 'rtc_replica'), (0, 'rtc_origins'), (0, 'rtc_tables'), (0, 'rtc_transactions'), (0, 'rtc_operations'),
-                   (0, 'rtc_waiting'), (0, 'rtc_schema'), (1, 'rtc_staged'), (1, 'rtc_affinity'))";
+                   (0, 'rtc_waiting'), (0, 'rtc_schema'), (1, 'rtc_staged'), (1, 'rtc_affinity'), (1, 'rtc_log'))";
     Ok(connection.query_row(select, [], |row| row.get(0)).optional()?)
 }
 

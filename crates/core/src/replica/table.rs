@@ -230,6 +230,14 @@ impl Table {
     }
 }
 
+impl Column {
+    /// SQL that compares the column with a value as the key does: its collation may be another there than the column's.
+    pub(super) fn equals(&self, value: &str) -> String {
+        let collate = if self.affinity == Affinity::Integer { "" } else { self.collation.sql() };
+        format!("{}{collate} = {value}", quoted(&self.name))
+    }
+}
+
 fn read_collations(connection: &Connection, name: &str, columns: &mut [Column]) -> rusqlite::Result<()> {
     let mut collations = connection.prepare(
         "SELECT x.name, x.coll FROM pragma_index_list(?1, 'main') l, pragma_index_xinfo(l.name, 'main') x
@@ -257,12 +265,7 @@ impl Statements {
         let table = format!("main.{}", quoted(name));
         let list = columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(", ");
         let parameters = (1..=columns.len()).map(|n| format!("?{n}")).collect::<Vec<_>>().join(", ");
-        // The key's collation may be another than the column's.
-        let equals = |(n, column): (usize, &usize)| {
-            let Column { name, affinity, collation, .. } = &columns[*column];
-            let collate = if *affinity == Affinity::Integer { "" } else { collation.sql() };
-            format!("{}{collate} = ?{}", quoted(name), n + 1)
-        };
+        let equals = |(n, column): (usize, &usize)| columns[*column].equals(&format!("?{}", n + 1));
         let by_key = key.iter().enumerate().map(equals).collect::<Vec<_>>().join(" AND ");
         let (rowid, by_row) = match addressing {
             Addressing::Rowid(rowid) => (*rowid, format!("{rowid} = ?1")),

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+pub mod programs;
+
 use rtc_battery_core::Now;
 use rtc_battery_core::replica::{Applied, Params, QueryResult, Replica, Scope, SqlError};
 use rtc_battery_proto::{Operation, ReplicaId, SqlValue, VersionVector};
@@ -117,7 +119,7 @@ pub fn assert_equal(a: &mut Peer, b: &mut Peer) {
 }
 
 /// Tells the lines that only one side has.
-fn assert_same_lines(a: &[String], b: &[String]) {
+pub fn assert_same_lines(a: &[String], b: &[String]) {
     let only = |these: &[String], those: &[String]| -> Vec<String> {
         these.iter().filter(|line| !those.contains(line)).cloned().collect()
     };
