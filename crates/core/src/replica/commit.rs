@@ -3,8 +3,6 @@
 //! Runs inside the user's SQLite transaction, just before its COMMIT, so rows and log commit or vanish together. Nothing in memory changes here:
 //! what the commit means for clock, vector and version is in [`Sealed`], which is adopted only after SQLite has committed.
 
-use std::sync::Arc;
-
 use rtc_battery_proto::{Columns, Dot, Hlc, Operation, OperationKind, ReplicaId, SqlValue, Tick, TransactionExtent};
 use rusqlite::Connection;
 
@@ -20,30 +18,26 @@ use super::table::Table;
 /// What a change weighs at least, in bytes.
 const MIN_CHANGE_BYTES: usize = 64;
 
+/// What a transaction did.
+#[derive(Debug)]
+pub(super) struct Changes<'a> {
+    /// DELETEs first, so that a key that moved to another row is inserted after it was deleted.
+    read: Vec<Change<'a>>,
+    /// How many rows were inserted beside them and not read.
+    unread: usize,
+    tables: &'a Tables,
+    touched: &'a TouchedRows,
+}
+
 /// One change of one row.
 #[derive(Debug)]
-pub(super) struct Change {
-    pub(super) table: Arc<Table>,
+pub(super) struct Change<'a> {
+    pub(super) table: &'a Table,
     pub(super) kind: OperationKind,
     /// Where the row stands in the table, or stood.
-    pub(super) slot: Slot,
-    pub(super) old: Option<Vec<SqlValue>>,
-    pub(super) new: New,
-}
-
-/// The row after the transaction.
-#[derive(Debug)]
-pub(super) enum New {
-    Gone,
-    Row(Vec<SqlValue>),
-    /// It is there, whole and under a key of its own; what it holds was not read.
-    Unread,
-}
-
-impl New {
-    pub(super) fn is_unread(&self) -> bool {
-        matches!(self, Self::Unread)
-    }
+    pub(super) slot: &'a Slot,
+    pub(super) old: Option<&'a [SqlValue]>,
+    pub(super) new: Option<Vec<SqlValue>>,
 }
 
 /// A transaction that is written and waits for SQLite's COMMIT.
@@ -56,46 +50,60 @@ pub(super) struct Sealed {
     pub(super) operations: Option<Vec<Operation>>,
 }
 
-/// What touched rows amount to. DELETEs come first, so that a key that moved to another row is inserted after it was deleted. Where the
-/// operations will weigh more than `at_hand_bytes` anyway, rows that were only inserted are not read.
-pub(super) fn changes(
+impl<'a> Changes<'a> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.read.is_empty() && self.unread == 0
+    }
+
+    fn unread(&self) -> impl Iterator<Item = (&'a Table, &'a Slot)> {
+        inserted(self.tables, self.touched).take(self.unread)
+    }
+}
+
+/// What touched rows amount to. Where the operations will weigh more than `at_hand_bytes` anyway, rows that were only inserted are not read.
+pub(super) fn changes<'a>(
     connection: &Connection,
-    tables: &Tables,
-    touched: &TouchedRows,
+    tables: &'a Tables,
+    touched: &'a TouchedRows,
     at_hand_bytes: usize,
-) -> Result<Vec<Change>, CommitError> {
+) -> Result<Changes<'a>, CommitError> {
     let (mut deletes, mut others) = (Vec::new(), Vec::new());
-    let unread = !touched.undone && touched.rows.len() > at_hand_bytes / MIN_CHANGE_BYTES;
-    for ((table, slot), Touched { old, deleted, stands }) in &touched.rows {
+    let many = touched.rows.len() > at_hand_bytes / MIN_CHANGE_BYTES;
+    let unread = if many { inserted(tables, touched).count() } else { 0 };
+    for ((table, slot), row) in touched.rows.iter().filter(|(_, row)| unread == 0 || !is_inserted(touched, row)) {
         // A table that the transaction created and dropped again.
         let Some(table) = tables.by_id(*table) else { continue };
-        let change = |kind, old, new| Change { table: Arc::clone(table), kind, slot: slot.clone(), old, new };
-        if unread && *stands && old.is_none() {
-            others.push(change(OperationKind::Insert, None, New::Unread));
-            continue;
+        let change = |kind, old, new| Change { table, kind, slot, old, new };
+        let (old, new) = (row.old.as_deref(), rows::read(connection, table, slot)?);
+        if let Some(new) = &new {
+            require_key(table, new)?;
         }
-        let new = rows::read(connection, table, slot)?;
         match (old, new) {
             (None, None) => {}
-            (None, Some(new)) => {
-                require_key(table, &new)?;
-                others.push(change(OperationKind::Insert, None, New::Row(new)));
+            (None, new) => others.push(change(OperationKind::Insert, None, new)),
+            (Some(_), None) => deletes.push(change(OperationKind::Delete, old, None)),
+            (Some(image), Some(new)) if image == new => {}
+            (Some(image), Some(new)) if row.deleted.is_none() && same_key(table, image, &new) => {
+                others.push(change(OperationKind::Update, old, Some(new)));
             }
-            (Some(old), None) => deletes.push(change(OperationKind::Delete, Some(old.clone()), New::Gone)),
-            (Some(old), Some(new)) if deleted.is_some() && *old != new || !same_key(table, old, &new) => {
-                require_key(table, &new)?;
-                deletes.push(change(OperationKind::Delete, Some(old.clone()), New::Gone));
-                others.push(change(OperationKind::Insert, None, New::Row(new)));
+            (Some(_), Some(new)) => {
+                deletes.push(change(OperationKind::Delete, old, None));
+                others.push(change(OperationKind::Insert, None, Some(new)));
             }
-            (Some(old), Some(new)) if *old != new => {
-                require_key(table, &new)?;
-                others.push(change(OperationKind::Update, Some(old.clone()), New::Row(new)));
-            }
-            (Some(_), Some(_)) => {}
         }
     }
     deletes.append(&mut others);
-    Ok(deletes)
+    Ok(Changes { read: deletes, unread, tables, touched })
+}
+
+/// Rows that were inserted and nothing else, as far as the hook can be believed.
+fn inserted<'a>(tables: &'a Tables, touched: &'a TouchedRows) -> impl Iterator<Item = (&'a Table, &'a Slot)> {
+    let inserted = touched.rows.iter().filter(|(_, row)| is_inserted(touched, row));
+    inserted.filter_map(|((table, slot), _)| Some((tables.by_id(*table)?.as_ref(), slot)))
+}
+
+fn is_inserted(touched: &TouchedRows, row: &Touched) -> bool {
+    !touched.undone && row.stands && row.old.is_none()
 }
 
 /// Whether two images are of the row of one key.
@@ -126,24 +134,16 @@ impl From<StorageError> for CommitError {
     }
 }
 
-impl Change {
-    /// The row after the change, where it is there and was read.
-    pub(super) fn new_row(&self) -> Option<&[SqlValue]> {
-        match &self.new {
-            New::Row(row) => Some(row),
-            New::Gone | New::Unread => None,
-        }
-    }
-
+impl Change<'_> {
     /// The row after the change, or, where it is gone, before.
     fn row(&self) -> &[SqlValue] {
-        self.new_row().or(self.old.as_deref()).unwrap_or_default()
+        self.new.as_deref().or(self.old).unwrap_or_default()
     }
 
     /// The columns that the operation carries.
     pub(super) fn written(&self) -> Vec<usize> {
-        let Some(new) = self.new_row() else { return Vec::new() };
-        let changed = |column: &usize| self.old.as_ref().is_none_or(|old| old[*column] != new[*column]);
+        let Some(new) = &self.new else { return Vec::new() };
+        let changed = |column: &usize| self.old.is_none_or(|old| old[*column] != new[*column]);
         (0..new.len()).filter(changed).collect()
     }
 
@@ -159,8 +159,8 @@ impl Change {
             kind: self.kind,
             table: self.table.name.clone(),
             pk: names(&self.table.key, self.row()),
-            values: self.new_row().map(|new| names(&written, new)),
-            prev: self.old.as_deref().filter(|_| update).map(|old| names(&written, old)),
+            values: self.new.as_deref().map(|new| names(&written, new)),
+            prev: self.old.filter(|_| update).map(|old| names(&written, old)),
             seq: Some(seq),
             tx: Some(extent),
             adopted: None,
@@ -173,9 +173,14 @@ impl Change {
 }
 
 /// Lets the registers keep what was replicated where `execLocal` wrote over it.
-pub(super) fn record_local(connection: &Connection, origins: &Origins, changes: &[Change]) -> Result<(), StorageError> {
+pub(super) fn record_local(
+    connection: &Connection,
+    origins: &Origins,
+    changes: &Changes<'_>,
+) -> Result<(), StorageError> {
     let mut recorder = Recorder::new(connection, origins);
-    changes.iter().try_for_each(|change| recorder.cover(change))?;
+    changes.read.iter().try_for_each(|change| recorder.cover(change))?;
+    changes.unread().try_for_each(|(table, slot)| recorder.cover_unread(table, slot))?;
     recorder.finish()
 }
 
@@ -186,29 +191,32 @@ pub(super) fn seal(
     origins: &mut Origins,
     dot: Dot,
     first: Tick,
-    changes: &[Change],
+    changes: &Changes<'_>,
     at_hand_bytes: usize,
 ) -> Result<Sealed, CommitError> {
     let too_many = || {
         let message = "the transaction has too many changes".to_owned();
         CommitError::Sql(SqlError { message, code: rusqlite::ffi::SQLITE_TOOBIG })
     };
-    let n = u32::try_from(changes.len()).map_err(|_| too_many())?;
+    let n = u32::try_from(changes.read.len() + changes.unread).map_err(|_| too_many())?;
     let extent = TransactionExtent { first, n };
     let last = first.checked_add(u64::from(n.saturating_sub(1))).ok_or_else(too_many)?;
     let origin = origins.id(connection, &dot.origin)?;
     let tx = Tx { origin, seq: dot.seq };
     store::insert_transaction(connection, tx, extent)?;
-    let weight = |change: &Change| if change.new.is_unread() { None } else { Some(change.size_bytes()) };
-    let at_hand = changes.iter().map(weight).sum::<Option<usize>>().is_some_and(|bytes| bytes <= at_hand_bytes);
+    let at_hand = changes.unread == 0 && changes.read.iter().map(Change::size_bytes).sum::<usize>() <= at_hand_bytes;
     let mut operations = Vec::new();
     let mut recorder = Recorder::new(connection, origins);
-    for (index, change) in (0..n).zip(changes) {
-        let hlc = hlc(first, index, &dot.origin).ok_or_else(too_many)?;
+    let mut places = (0..n).map(|index| (Place { tx, index }, hlc(first, index, &dot.origin)));
+    for (change, (place, hlc)) in changes.read.iter().zip(&mut places) {
+        let hlc = hlc.ok_or_else(too_many)?;
         if at_hand {
             operations.push(change.operation(hlc.clone(), dot.seq, extent));
         }
-        recorder.record(change, Place { tx, index }, hlc)?;
+        recorder.record(change, place, hlc)?;
+    }
+    for ((table, slot), (place, hlc)) in changes.unread().zip(places) {
+        recorder.record_unread(table, slot, place, hlc.ok_or_else(too_many)?)?;
     }
     recorder.finish()?;
     Ok(Sealed { dot, last, operations: at_hand.then_some(operations) })

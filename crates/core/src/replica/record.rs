@@ -28,7 +28,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Records a change as an operation.
-    pub(super) fn record(&mut self, change: &Change, place: Place, hlc: Hlc) -> Result<(), StorageError> {
+    pub(super) fn record(&mut self, change: &Change<'_>, place: Place, hlc: Hlc) -> Result<(), StorageError> {
         let Change { table, kind, slot, .. } = change;
         let columns = match kind {
             OperationKind::Insert if self.has_no_past(table)? => (0..table.columns.len()).collect(),
@@ -44,12 +44,32 @@ impl<'a> Recorder<'a> {
         rows::insert(self.connection, place, *kind, table, slot, &columns, None)
     }
 
+    /// Records that a row was inserted.
+    pub(super) fn record_unread(
+        &mut self,
+        table: &Table,
+        slot: &Slot,
+        place: Place,
+        hlc: Hlc,
+    ) -> Result<(), StorageError> {
+        if self.has_no_past(table)? {
+            let columns = (0..table.columns.len()).collect();
+            return rows::insert(self.connection, place, OperationKind::Insert, table, slot, &columns, None);
+        }
+        self.merge(&self.read(table, slot)?, Some((place, hlc)))
+    }
+
     /// `execLocal` wrote over a row: its operations keep the values that the table no longer shows, and nobody else hears of it.
-    pub(super) fn cover(&mut self, change: &Change) -> Result<(), StorageError> {
-        if change.kind == OperationKind::Insert && self.has_no_past(&change.table)? {
+    pub(super) fn cover(&mut self, change: &Change<'_>) -> Result<(), StorageError> {
+        if change.kind == OperationKind::Insert && self.has_no_past(change.table)? {
             return Ok(());
         }
         self.merge(change, None)
+    }
+
+    /// `execLocal` inserted a row.
+    pub(super) fn cover_unread(&mut self, table: &Table, slot: &Slot) -> Result<(), StorageError> {
+        if self.has_no_past(table)? { Ok(()) } else { self.merge(&self.read(table, slot)?, None) }
     }
 
     /// The end of the transaction.
@@ -62,27 +82,32 @@ impl<'a> Recorder<'a> {
         Ok(table.addressing != Addressing::Key && !rows::has_dead(self.connection, table)?)
     }
 
+    /// What was inserted here.
+    fn read<'b>(&self, table: &'b Table, slot: &'b Slot) -> Result<Change<'b>, StorageError> {
+        let new = rows::read(self.connection, table, slot)?;
+        Ok(Change { table, kind: OperationKind::Insert, slot, old: None, new })
+    }
+
     /// Joins the change with all that is known of the row.
-    fn merge(&mut self, change: &Change, operation: Option<(Place, Hlc)>) -> Result<(), StorageError> {
+    fn merge(&mut self, change: &Change<'_>, operation: Option<(Place, Hlc)>) -> Result<(), StorageError> {
         let Change { table, kind, slot, old, .. } = change;
-        let unread = change.new.is_unread().then(|| rows::read(self.connection, table, slot)).transpose()?.flatten();
-        let new = unread.as_deref().or(change.new_row());
-        let key = new.or(old.as_deref()).and_then(|row| table.key_of_row(row));
+        let new = change.new.as_deref();
+        let key = new.or(*old).and_then(|row| table.key_of_row(row));
         let by_key = Slot::Key(key.ok_or(StorageError::Corrupt("a row without a key"))?);
         let mut entries = Vec::new();
         rows::load(self.connection, self.origins, table, &by_key, &mut entries)?;
         // A row that is inserted has nothing at its rowid yet: what stood there before was deleted first.
-        if *slot != by_key && *kind != OperationKind::Insert {
+        if **slot != by_key && *kind != OperationKind::Insert {
             rows::load(self.connection, self.origins, table, slot, &mut entries)?;
         }
-        let mut state = rows::state(&entries, old.as_deref())?;
+        let mut state = rows::state(&entries, *old)?;
         if let Some((place, hlc)) = operation {
-            state.apply(&hlc, *kind, written(old.as_deref(), new));
+            state.apply(&hlc, *kind, written(*old, new));
             let columns = ColumnSet::default();
             let (kind, adopted) = (*kind, false);
             entries.push(Entry { place, hlc, adopted, kind, columns, inline: None, stored_at: None });
         }
-        let slot = if new.is_some() { slot } else { &by_key };
+        let slot = if new.is_some() { *slot } else { &by_key };
         rows::write(self.connection, table, slot, &entries, &state, new, &mut self.thinned)
     }
 }
