@@ -85,13 +85,13 @@ pub struct SyncResponse {
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// Not JSON, not an object, or without a `type`.
-    #[error("not a message: {0}")]
+    #[error("what is no message: {0}")]
     Malformed(#[source] serde_json::Error),
     /// A type this version does not know; to be ignored.
     #[error("unknown message type {0:?}")]
     UnknownType(String),
     /// A known type with wrong fields.
-    #[error("a {kind:?} message with wrong fields: {source}")]
+    #[error("a message of type {kind:?} with wrong fields: {source}")]
     Fields {
         /// The type.
         kind: String,
