@@ -78,6 +78,23 @@ test('two managers meet, exchange operations, and part', watchdog, async (t) => 
   await Promise.all([ada, bob].map((page) => page.evaluate(() => hears('join', 2))));
 });
 
+test('who disconnects has told what was broadcast before', watchdog, async (t) => {
+  const token = newToken();
+  const [ada, bob] = [await openManager(t, token), await openManager(t, token)];
+  await Promise.all([ada, bob].map((page) => page.evaluate(() => hears('join'))));
+  await ada.evaluate(() => {
+    for (let id = 0; id < 3000; id++) manager.broadcast(operation(id, { text: 'x'.repeat(1000) }));
+    return manager.disconnect();
+  });
+  assert.equal(
+    await bob.evaluate(async () => {
+      await hears('leave');
+      return heardOperations().length;
+    }),
+    3000,
+  );
+});
+
 test('a manager and a database: live both ways, and everything on request', watchdog, async (t) => {
   const token = newToken();
   const battery = await openBattery(t, token);

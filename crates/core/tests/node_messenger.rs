@@ -316,3 +316,43 @@ fn a_sleep_fails_no_request() {
     net.until("it is answered", |net| !ends(net, 0).is_empty());
     assert_eq!(ends(&net, 0), [(request, Ok(0))]);
 }
+
+#[test]
+fn who_leaves_has_told_what_was_broadcast_before() {
+    for other_is_node in [false, true] {
+        let mut net = pair(9, other_is_node);
+        net.delays.bytes_per_ms = 2_000;
+        for n in 0..2_000 {
+            net.broadcast(0, operation(n, &n.to_string(), &"v".repeat(1_000)));
+        }
+        net.disconnect(0);
+        net.until("it has left", |net| net.hosts[1].told(&Event::PeerLeave { peer: net.peer(0) }));
+        net.pass(1_000);
+        let heard = if other_is_node { net.rows(1).len() } else { told(&net, 1).len() };
+        assert_eq!(heard, 2_000);
+    }
+}
+
+#[test]
+fn a_node_that_leaves_has_told_a_plain_peer_what_it_wrote_before() {
+    let mut net = pair(10, true);
+    net.delays.bytes_per_ms = 2_000;
+    for n in 0..200 {
+        net.exec(1, &format!("INSERT INTO t VALUES ('{n}', '{}', 0)", "v".repeat(2_000)));
+    }
+    net.pass(20);
+    net.disconnect(1);
+    net.until("it has left", |net| net.hosts[0].told(&Event::PeerLeave { peer: net.peer(1) }));
+    assert_eq!(told(&net, 0).len(), 200);
+}
+
+#[test]
+fn a_peer_that_takes_nothing_keeps_nobody_from_leaving() {
+    let mut net = pair(11, false);
+    net.delays.bytes_per_ms = 1;
+    for n in 0..2_000 {
+        net.broadcast(0, operation(n, "x", &"v".repeat(1_000)));
+    }
+    net.disconnect(0);
+    net.until("it has left", |net| net.hosts[0].events.contains(&Event::Closed));
+}

@@ -53,9 +53,10 @@ pub(super) enum Turn {
     FirstWord,
     /// This message is due.
     Say(String),
-    /// Whoever has something to tell this peer. When `leaving`, only what must not be lost: `bye` follows.
+    /// Whoever has something to tell this peer. When `leaving`, only what must not be lost: `bye` follows, or the end of the link where `bye`
+    /// is not understood.
     Open {
-        /// Whether `bye` follows.
+        /// Whether this is the end.
         leaving: bool,
     },
 }
@@ -87,6 +88,11 @@ impl Courtesy {
 
     pub(super) fn is_plain(&self) -> bool {
         self.language == Language::Plain
+    }
+
+    /// Whether it is known how to speak to the peer, so that what waits for it can be said.
+    pub(super) fn is_understood(&self) -> bool {
+        !matches!(self.language, Language::Unknown { .. })
     }
 
     /// Whether messages of ours beyond the specification's are understood, and the link is not about to close.

@@ -160,14 +160,15 @@ impl Exchange {
         self.requests.into_iter().map(|request| request.id)
     }
 
-    /// The next thing to say.
-    pub(super) fn next_message(&mut self, now_ms: u64) -> Option<String> {
-        if self.answers_due > 0 {
+    /// The next thing to say; when `leaving`, only operations, and nothing is asked any more.
+    pub(super) fn next_message(&mut self, now_ms: u64, leaving: bool) -> Option<String> {
+        if !leaving && self.answers_due > 0 {
             self.answers_due -= 1;
             return Some(Message::SyncResponse(SyncResponse::default()).encode());
         }
-        if let Some(request) = self.requests.front_mut().filter(|request| !request.sent)
+        if !leaving
             && self.series == Series::None
+            && let Some(request) = self.requests.front_mut().filter(|request| !request.sent)
         {
             request.sent = true;
             self.progress_at_ms = now_ms;
@@ -210,7 +211,7 @@ mod tests {
     fn asking() -> Exchange {
         let mut exchange = Exchange::default();
         exchange.request(RequestId(1), 0);
-        assert!(exchange.next_message(0).unwrap().contains("sync-request"));
+        assert!(exchange.next_message(0, false).unwrap().contains("sync-request"));
         exchange
     }
 
@@ -219,7 +220,7 @@ mod tests {
         let mut exchange = asking();
         assert_eq!(exchange.handle_response(vec![], false, 9, 99, 5), Taken::Answered(RequestId(1), vec![]));
         exchange.request(RequestId(2), 5);
-        exchange.next_message(5);
+        exchange.next_message(5, false);
         assert_eq!(exchange.handle_response(operations(2), true, 9, 99, 5), Taken::Nothing);
         assert_eq!(exchange.answer_bytes(), 9);
         let answered = Taken::Answered(RequestId(2), [operations(2), operations(1)].concat());
@@ -233,15 +234,15 @@ mod tests {
     fn a_second_request_waits_for_the_end_of_the_first() {
         let mut exchange = asking();
         exchange.request(RequestId(2), 0);
-        assert_eq!(exchange.next_message(0), None);
+        assert_eq!(exchange.next_message(0, false), None);
         assert_eq!(exchange.handle_response(operations(1), true, 9, 99, 5_000), Taken::Nothing);
         assert_eq!((exchange.handle_timeout(19_999), exchange.stall_at_ms()), (None, Some(20_000)));
         assert_eq!(exchange.handle_timeout(20_000), Some(RequestId(1)));
         // The rest of the first answer is nobody's, and not the second's.
-        assert_eq!(exchange.next_message(20_000), None);
+        assert_eq!(exchange.next_message(20_000, false), None);
         assert_eq!(exchange.handle_response(operations(1), true, 9, 99, 21_000), Taken::Nothing);
         assert_eq!(exchange.handle_response(operations(1), false, 9, 99, 22_000), Taken::Nothing);
-        assert!(exchange.next_message(23_000).is_some());
+        assert!(exchange.next_message(23_000, false).is_some());
         assert_eq!(exchange.stall_at_ms(), Some(38_000));
         let answered = Taken::Answered(RequestId(2), operations(1));
         assert_eq!(exchange.handle_response(operations(1), false, 9, 99, 24_000), answered);
@@ -252,9 +253,9 @@ mod tests {
         let mut exchange = Exchange::default();
         assert_eq!(exchange.handle_response(operations(1), true, 9, 99, 0), Taken::Unasked(operations(1)));
         exchange.request(RequestId(1), 0);
-        assert_eq!(exchange.next_message(0), None);
+        assert_eq!(exchange.next_message(0, false), None);
         assert_eq!(exchange.handle_response(operations(1), false, 9, 99, 0), Taken::Unasked(operations(1)));
-        assert!(exchange.next_message(0).is_some());
+        assert!(exchange.next_message(0, false).is_some());
     }
 
     #[test]
@@ -275,8 +276,8 @@ mod tests {
         assert_eq!(taken, 8);
         exchange.handle_request();
         let empty = r#"{"type":"sync-response","operations":[]}"#;
-        assert_eq!(exchange.next_message(0).as_deref(), Some(empty));
-        assert_eq!(exchange.next_message(0).unwrap().len(), 1_000_000);
+        assert_eq!(exchange.next_message(0, false).as_deref(), Some(empty));
+        assert_eq!(exchange.next_message(0, false).unwrap().len(), 1_000_000);
         assert!(exchange.push(&message));
         let mut exchange = Exchange::default();
         assert!(exchange.push(&Arc::from("x".repeat(2 * MAX_WAITING_BYTES))) && !exchange.push(&message));

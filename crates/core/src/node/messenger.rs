@@ -46,9 +46,8 @@ impl Messenger {
         self.room.connect(now);
     }
 
-    /// Leaves the room, after what the channels still take was sent. Then comes [`Event::Closed`].
+    /// Leaves the room, when the peers have taken what was broadcast, or do not within 2 s. Then comes [`Event::Closed`].
     pub fn disconnect(&mut self, now: Now) {
-        while self.pump(now.mono_ms) {}
         self.room.disconnect(now.mono_ms);
     }
 
@@ -236,18 +235,27 @@ impl Messenger {
 
     /// Asks for the next message of each channel that takes one, and hands over what there is. Whether anything was handed over.
     fn pump(&mut self, now_ms: u64) -> bool {
+        let mut parted = Vec::new();
         for (&id, link) in &mut self.room.links {
             let Some(channel) = &mut link.channel else { continue };
             let message = match channel.turn() {
                 Turn::FirstWord => Some(Message::Ping.encode()),
-                Turn::Open { .. } => self.exchanges.entry(id).or_default().next_message(now_ms),
+                Turn::Open { leaving } => {
+                    let message = self.exchanges.entry(id).or_default().next_message(now_ms, leaving);
+                    if leaving && message.is_none() {
+                        parted.push(id);
+                    }
+                    message
+                }
                 Turn::Say(_) | Turn::Silence => None,
             };
             if let Some(message) = message {
                 channel.say(message);
             }
         }
-        self.room.flush(now_ms)
+        let any = self.room.flush(now_ms) || !parted.is_empty();
+        self.room.part(parted, now_ms);
+        any
     }
 }
 

@@ -179,14 +179,19 @@ impl Node {
     /// Asks for the next message of each channel that takes one, and hands over what there is. Whether anything was handed over.
     fn pump(&mut self, now_ms: u64) -> Result<bool, StorageError> {
         let Room { links, outputs, .. } = &mut self.room;
+        let mut parted = Vec::new();
         for (&id, link) in links {
             let Some(channel) = &mut link.channel else { continue };
             let session = self.sessions.entry(id).or_default();
             let max_message_bytes = channel.outbox.max_message_bytes();
             let message = match channel.turn() {
                 Turn::FirstWord => Some(session.hello(&self.replica, &self.saved)),
-                Turn::Open { .. } if channel.courtesy.is_plain() => {
-                    session.next_plain_message(&self.replica, &self.saved, max_message_bytes)?
+                Turn::Open { leaving } if channel.courtesy.is_plain() => {
+                    let message = session.next_plain_message(&self.replica, &self.saved, max_message_bytes, leaving)?;
+                    if leaving && message.is_none() {
+                        parted.push(id);
+                    }
+                    message
                 }
                 Turn::Open { leaving } => {
                     session.next_message(&self.replica, &self.saved, leaving)?.or_else(|| channel.courtesy.last_word())
@@ -204,6 +209,8 @@ impl Node {
                 outputs.error(ErrorCode::TooLarge, message, Some(&link.peer));
             }
         }
-        Ok(self.room.flush(now_ms))
+        let any = self.room.flush(now_ms) || !parted.is_empty();
+        self.room.part(parted, now_ms);
+        Ok(any)
     }
 }

@@ -83,7 +83,7 @@ impl Plain {
         std::mem::take(&mut self.skipped)
     }
 
-    /// The next thing to say.
+    /// The next thing to say; when `leaving`, only what must not be lost.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -92,8 +92,9 @@ impl Plain {
         replica: &Replica,
         saved: &Saved,
         max_message_bytes: usize,
+        leaving: bool,
     ) -> Result<Option<String>, StorageError> {
-        if std::mem::take(&mut self.ask_due) {
+        if !leaving && std::mem::take(&mut self.ask_due) {
             return Ok(Some(Message::SyncRequest(SyncRequest { from_version: 0, vector: None }).encode()));
         }
         while let Some(message) = self.live.pop_front() {
@@ -102,6 +103,9 @@ impl Plain {
                 return Ok(Some(message.to_string()));
             }
             self.skipped += 1;
+        }
+        if leaving {
+            return Ok(None);
         }
         self.next_of_all(replica, saved, max_message_bytes)
     }

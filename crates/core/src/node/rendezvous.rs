@@ -302,16 +302,17 @@ impl Room {
         Some(link)
     }
 
-    /// Begins to leave: says `bye` where that is understood, closes at once where not. For the user the peer is gone.
+    /// Begins to leave: lets out what must not be lost, then says `bye` where that is understood and closes where it is not. For the user the
+    /// peer is gone.
     pub(super) fn leave(&mut self, id: LinkId, now_ms: u64) {
         self.detach(id);
         let Some(link) = self.links.get_mut(&id) else { return };
         match &mut link.channel {
-            Some(channel) if channel.courtesy.is_ready() => {
+            Some(channel) if channel.courtesy.is_leaving() => {}
+            Some(channel) if channel.courtesy.is_understood() => {
                 channel.courtesy.say_bye();
                 link.leave(now_ms);
             }
-            Some(channel) if channel.courtesy.is_leaving() => {}
             _ => {
                 self.drop_link(id, Ending::Meant, now_ms);
             }

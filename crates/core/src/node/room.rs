@@ -39,7 +39,7 @@ pub struct Config {
 enum Phase {
     Offline,
     Online,
-    /// `bye` was said; the answers are awaited.
+    /// What must not be lost is let out, and the answers to `bye` are awaited.
     Closing,
 }
 
@@ -194,6 +194,13 @@ impl Room {
             }
         }
         any
+    }
+
+    /// Nothing is left to say to peers over these links, which do not understand `bye`. To be called when what was said is handed over.
+    pub(super) fn part(&mut self, links: Vec<LinkId>, now_ms: u64) {
+        for id in links {
+            self.drop_link(id, Ending::Meant, now_ms);
+        }
     }
 
     /// Whether leaving has just come to its end, so that there is something to tell.

@@ -167,8 +167,9 @@ impl Session {
         replica: &Replica,
         saved: &Saved,
         max_message_bytes: usize,
+        leaving: bool,
     ) -> Result<Option<String>, StorageError> {
-        self.plain.next_message(replica, saved, max_message_bytes)
+        self.plain.next_message(replica, saved, max_message_bytes, leaving)
     }
 
     /// How many operations the peer could not be sent because they are too large for it, since last asked.
