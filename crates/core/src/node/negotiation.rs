@@ -14,6 +14,13 @@ use super::io::{DescriptionKind, SessionDescription};
 /// Most candidates that wait for a description, on either side.
 pub(super) const MAX_WAITING_CANDIDATES: usize = 64;
 
+/// Most candidates that are added to one description: browsers gather a few dozen. What is beyond would be tried by WebRTC, and kept, wherever it
+/// points to.
+const MAX_ADDED_CANDIDATES: u32 = 256;
+
+/// Most offers of the peer's that are being answered at a time. Honest ones come one by one.
+const MAX_ANSWERS_DUE: u32 = 4;
+
 /// What is to be done for this connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
@@ -63,13 +70,23 @@ pub(super) struct Negotiation {
     answers_due: u32,
     remote: Option<Origin>,
     waiting: VecDeque<Candidate>,
+    /// How many were added to the peer's last description.
+    added: u32,
     /// Local candidates found before there was a description to send first; `None` once it is sent.
     held_local: Option<Vec<String>>,
 }
 
 impl Negotiation {
     pub(super) fn new(polite: bool, early: VecDeque<Candidate>) -> Self {
-        Self { polite, offer: Offer::None, answers_due: 0, remote: None, waiting: early, held_local: Some(Vec::new()) }
+        Self {
+            polite,
+            offer: Offer::None,
+            answers_due: 0,
+            remote: None,
+            waiting: early,
+            added: 0,
+            held_local: Some(Vec::new()),
+        }
     }
 
     /// The first offer.
@@ -95,6 +112,7 @@ impl Negotiation {
             None => return OfferFor::Nobody,
             Some(remote) if !remote.same_connection(&origin) => return OfferFor::Another,
             Some(_) if !stable && !self.polite => return OfferFor::Nobody,
+            Some(_) if self.answers_due >= MAX_ANSWERS_DUE => return OfferFor::Nobody,
             Some(_) => {}
         }
         self.offer = Offer::None;
@@ -120,7 +138,7 @@ impl Negotiation {
 
     pub(super) fn handle_candidate(&mut self, candidate: Candidate, actions: &mut Vec<Action>) {
         if self.remote.as_ref().is_some_and(|remote| remote.admits(&candidate)) {
-            actions.push(Action::AddCandidate(candidate.json));
+            self.add(candidate, actions);
         } else {
             // Early, or of a generation that is gone; the next description tells.
             keep_waiting(&mut self.waiting, candidate);
@@ -165,14 +183,22 @@ impl Negotiation {
 
     fn take_remote(&mut self, description: SessionDescription, origin: Origin, actions: &mut Vec<Action>) {
         actions.push(Action::SetRemoteDescription(description));
+        self.added = 0;
         for candidate in std::mem::take(&mut self.waiting) {
             if origin.admits(&candidate) {
-                actions.push(Action::AddCandidate(candidate.json));
+                self.add(candidate, actions);
             } else {
                 self.waiting.push_back(candidate);
             }
         }
         self.remote = Some(origin);
+    }
+
+    fn add(&mut self, candidate: Candidate, actions: &mut Vec<Action>) {
+        if self.added < MAX_ADDED_CANDIDATES {
+            self.added += 1;
+            actions.push(Action::AddCandidate(candidate.json));
+        }
     }
 }
 
@@ -321,6 +347,25 @@ mod tests {
         negotiation.handle_local_candidate("b".into(), &mut actions);
         let signal = |candidate: &str| Action::SignalCandidate(candidate.into());
         assert_eq!(actions, [Action::SignalDescription(offer(1, "l")), signal("a"), signal("b")]);
+    }
+
+    #[test]
+    fn what_a_lying_server_has_us_do_for_a_connection_is_bounded() {
+        let (mut negotiation, mut actions) = (Negotiation::new(false, VecDeque::new()), Vec::new());
+        for _ in 0..100 {
+            negotiation.handle_offer(offer(2, "r"), &mut actions);
+            (0..1_000).for_each(|_| negotiation.handle_candidate(candidate("r"), &mut actions));
+        }
+        let count =
+            |actions: &[Action], what: fn(&Action) -> bool| actions.iter().filter(|action| what(action)).count();
+        assert_eq!(count(&actions, |action| matches!(action, Action::SetRemoteDescription(_))), 4);
+        assert_eq!(count(&actions, |action| matches!(action, Action::AddCandidate(_))), 4 * 256);
+
+        actions.clear();
+        (0..4).for_each(|_| negotiation.handle_local_description(answer(1, "l"), &mut actions));
+        assert_eq!(negotiation.handle_offer(offer(2, "r2"), &mut actions), OfferFor::This);
+        negotiation.handle_candidate(candidate("r2"), &mut actions);
+        assert_eq!(actions.last(), Some(&Action::AddCandidate(candidate("r2").json)));
     }
 
     #[test]
