@@ -97,3 +97,11 @@ proptest! {
         prop_assert_eq!(a.rows("PRAGMA integrity_check"), ["\"ok\""]);
     }
 }
+
+#[test]
+fn an_empty_file_is_an_empty_database() {
+    let mut a = peer("a");
+    let now = a.now();
+    let (applied, covers) = a.replica.import(&[], now).unwrap();
+    assert_eq!((applied.operations, applied.refused.len(), covers.is_empty()), (0, 0, true));
+}

@@ -67,6 +67,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Vec<FileTable>, Vec<String>), Import
 }
 
 fn read_file(bytes: &[u8]) -> rusqlite::Result<(Vec<FileTable>, Vec<String>)> {
+    // What SQLite makes of a database in which nothing was made yet.
+    if bytes.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
     let mut file = Connection::open_in_memory()?;
     file.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     file.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
