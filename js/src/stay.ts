@@ -10,13 +10,20 @@ export interface Visit {
 
 type State<V> =
   | { kind: 'disconnected'; visit?: undefined }
-  | { kind: 'connecting'; visit: V; done: Promise<void> }
+  | { kind: 'connecting'; visit: V }
   | { kind: 'connected'; visit: V }
-  | { kind: 'disconnecting'; visit: V; done: Promise<void> };
+  | { kind: 'disconnecting'; visit: V };
 
-/** One visit at a time. */
+/** What was asked for last, while it is not done. */
+interface Plan {
+  readonly present: boolean;
+  readonly done: Promise<void>;
+}
+
+/** One visit at a time. Beginnings and ends follow one another in the order in which they were asked for. */
 export class Stay<V extends Visit> {
   private state: State<V> = { kind: 'disconnected' };
+  private plan: Plan | undefined;
 
   /** `over` hears of every visit that came to an end. */
   constructor(private readonly over: (visit: V) => void = () => undefined) {}
@@ -28,50 +35,12 @@ export class Stay<V extends Visit> {
 
   /** Begins a visit unless there is one; what it is given it calls if the visit breaks. */
   begin(make: (lost: () => void) => V): Promise<void> {
-    switch (this.state.kind) {
-      case 'connected':
-        return Promise.resolve();
-      case 'connecting':
-        return this.state.done;
-      case 'disconnecting':
-        return this.state.done.then(() => this.begin(make));
-      case 'disconnected': {
-        const visit: V = make(() => this.forget(visit));
-        const done = visit.open().then(
-          () => {
-            if (this.state.visit === visit) this.state = { kind: 'connected', visit };
-          },
-          (error: unknown) => {
-            this.forget(visit);
-            throw error;
-          },
-        );
-        this.state = { kind: 'connecting', visit, done };
-        return done;
-      }
-    }
+    return this.ask(true, () => this.enter(make));
   }
 
   /** Ends the visit. */
   end(): Promise<void> {
-    const { state } = this;
-    switch (state.kind) {
-      case 'disconnected':
-        return Promise.resolve();
-      case 'disconnecting':
-        return state.done;
-      case 'connecting':
-        return state.done.then(
-          () => this.end(),
-          () => undefined,
-        );
-      case 'connected': {
-        const { visit } = state;
-        const done = visit.close().finally(() => this.forget(visit));
-        this.state = { kind: 'disconnecting', visit, done };
-        return done;
-      }
-    }
+    return this.ask(false, () => this.leave());
   }
 
   /**
@@ -83,6 +52,42 @@ export class Stay<V extends Visit> {
     const message =
       this.state.kind === 'connecting' ? 'still connecting: await connect() first' : 'not connected: call connect() first';
     throw new RTCBatteryError(message, 'not-connected');
+  }
+
+  private ask(present: boolean, act: () => Promise<void>): Promise<void> {
+    const before = this.plan;
+    if (before?.present === present) return before.done;
+    // How what was asked before ends is for those who asked for it.
+    const done = (before === undefined ? act() : before.done.then(act, act)).finally(() => {
+      if (this.plan === plan) this.plan = undefined;
+    });
+    const plan: Plan = { present, done };
+    this.plan = plan;
+    return done;
+  }
+
+  private async enter(make: (lost: () => void) => V): Promise<void> {
+    if (this.state.kind === 'connected') return;
+    const visit: V = make(() => this.forget(visit));
+    this.state = { kind: 'connecting', visit };
+    try {
+      await visit.open();
+    } catch (error) {
+      this.forget(visit);
+      throw error;
+    }
+    if (this.state.visit === visit) this.state = { kind: 'connected', visit };
+  }
+
+  private async leave(): Promise<void> {
+    if (this.state.kind !== 'connected') return;
+    const { visit } = this.state;
+    this.state = { kind: 'disconnecting', visit };
+    try {
+      await visit.close();
+    } finally {
+      this.forget(visit);
+    }
   }
 
   private forget(visit: V): void {

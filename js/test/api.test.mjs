@@ -54,6 +54,26 @@ test('exec before connect and after disconnect is refused clearly', async () => 
   assert.deepEqual(again, [[1]]);
 });
 
+test('what was asked last stands: connect, disconnect, connect', async () => {
+  const config = { signalingUrl: my.server.signal, token: newToken() };
+  const outcomes = await inPage(async (refused, config) => {
+    const outcomes = [];
+    const manager = new library.WebRTCManager();
+    const enter = manager.connect.bind(manager, config.signalingUrl, config.token);
+    const battery = new library.RTCBattery(config);
+    const deletion = { hlc: { ts: 1, counter: 0, nodeId: 'n' }, type: 'DELETE', table: 't', pk: { id: 1 } };
+    const [useBattery, useManager] = [() => battery.exec('SELECT 1'), async () => manager.broadcast(deletion)];
+    for (const [room, connect, use] of [[battery, () => battery.connect(), useBattery], [manager, enter, useManager]]) {
+      await Promise.all([connect(), room.disconnect(), connect()]);
+      outcomes.push((await refused(use())).code);
+      await Promise.all([room.disconnect(), connect(), room.disconnect()]);
+      outcomes.push((await refused(use())).code);
+    }
+    return outcomes;
+  }, config);
+  assert.deepEqual(outcomes, [undefined, 'not-connected', undefined, 'not-connected']);
+});
+
 test('disconnect waits until everything is saved', async () => {
   const config = { signalingUrl: my.server.signal, token: newToken() };
   const values = await inPage(async (refused, config) => {
@@ -236,7 +256,9 @@ test('a database that another tab has open is busy, and free when that tab is go
 
 test('without Web Locks the newer tab takes over, and the older one is told and writes no more', async (t) => {
   const workerUrl = workerAfter("Object.defineProperty(navigator, 'locks', { value: undefined });", my.folder);
-  const config = { signalingUrl: my.server.signal, token: newToken(), workerUrl };
+  // Nobody is met: what the newer tab told the older one, that one would save.
+  const server = await Server.down();
+  const config = { signalingUrl: server.signal, token: newToken(), workerUrl };
   const pages = [await context.newPage(), await context.newPage()];
   t.after(() => Promise.all(pages.map((page) => page.close())));
   const first = await Peer.open(pages[0], my.server.url, config);
