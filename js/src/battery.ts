@@ -4,7 +4,7 @@ import { type RTCBatteryConfig, type Settings, settingsOf } from './config.js';
 import { Listeners, type RTCBatteryEvents } from './events.js';
 import { Session } from './session.js';
 import { Stay } from './stay.js';
-import type { QueryResult, SqlParams } from './values.js';
+import type { FileBytes, QueryResult, SqlParams } from './values.js';
 
 /**
  * A SQL database in the browser that everyone with the same token shares.
@@ -56,7 +56,7 @@ export class RTCBattery {
   }
 
   /** The whole database as a plain SQLite file, which sql.js, the sqlite3 shell and any other SQLite open. */
-  exportDatabase(): Promise<Uint8Array> {
+  exportDatabase(): Promise<FileBytes> {
     return this.inSession((session) => session.export());
   }
 

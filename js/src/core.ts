@@ -3,4 +3,4 @@
 export { RTCBatteryError, type RTCBatteryErrorCode, SqlError } from './errors.js';
 export type { HLC, Operation } from './operation.js';
 export { SQLLayer, type SQLLayerOptions } from './sql-layer.js';
-export type { QueryResult, SqlInput, SqlParams, SqlValue } from './values.js';
+export type { FileBytes, QueryResult, SqlInput, SqlParams, SqlValue } from './values.js';

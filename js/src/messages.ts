@@ -5,7 +5,7 @@ import type { Effect } from './generated/Effect.js';
 import type { Event } from './generated/Event.js';
 import type { Input } from './generated/Input.js';
 import type { LinkId } from './generated/LinkId.js';
-import type { QueryResult, SqlParams } from './values.js';
+import type { FileBytes, QueryResult, SqlParams } from './values.js';
 
 /** Effects that only the page can perform: workers have no RTCPeerConnection. */
 export type LinkEffect = Extract<Effect, { link: LinkId }>;
@@ -29,7 +29,7 @@ export interface Calls {
     result: QueryResult;
   };
   /** Makes a plain SQLite file of the database. */
-  export: { argument: undefined; result: Uint8Array };
+  export: { argument: undefined; result: FileBytes };
   /** Takes in a plain SQLite file; answered with what was left out when the rest is saved. */
   import: { argument: { file: Uint8Array }; result: string[] };
   /** Says goodbye to the room; answered when everything is saved. The last call. */

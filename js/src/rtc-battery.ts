@@ -7,4 +7,4 @@ export type { RTCBatteryEvents } from './events.js';
 export type { HLC, Operation } from './operation.js';
 export { SQLLayer, type SQLLayerOptions } from './sql-layer.js';
 export { WebRTCManager, type WebRTCManagerOptions } from './webrtc-manager.js';
-export type { QueryResult, SqlInput, SqlParams, SqlValue } from './values.js';
+export type { FileBytes, QueryResult, SqlInput, SqlParams, SqlValue } from './values.js';

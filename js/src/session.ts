@@ -6,7 +6,7 @@ import { RTCBatteryError, toError } from './errors.js';
 import type { Listeners } from './events.js';
 import { Links } from './links.js';
 import type { UserEvent } from './messages.js';
-import { bytesOf, type QueryResult, type SqlParams } from './values.js';
+import { bytesOf, type FileBytes, type QueryResult, type SqlParams } from './values.js';
 import { type Notice, WorkerClient } from './worker-client.js';
 
 /** A session that is open, opening or closing. */
@@ -51,7 +51,7 @@ export class Session {
     return this.worker.call('exec', { sql, params, local });
   }
 
-  export(): Promise<Uint8Array> {
+  export(): Promise<FileBytes> {
     return this.worker.call('export', undefined);
   }
 

@@ -6,7 +6,7 @@ import { toFailure } from './core/failure.js';
 import { random, REPLICA_ID_BYTES } from './core/random.js';
 import { RTCBatteryError, toError } from './errors.js';
 import type { Operation } from './operation.js';
-import { bytesOf, type QueryResult, type SqlParams } from './values.js';
+import { bytesOf, type FileBytes, type QueryResult, type SqlParams } from './values.js';
 import { loadCoreHere } from './wasm-file.js';
 
 /** How to make a SQLLayer. */
@@ -66,8 +66,8 @@ export class SQLLayer {
    *
    * @throws RTCBatteryError of code `in-transaction`.
    */
-  exportDatabase(): Uint8Array {
-    return this.call((layer) => layer.exportFile());
+  exportDatabase(): FileBytes {
+    return this.call((layer) => layer.exportFile() as FileBytes);
   }
 
   /**

@@ -21,6 +21,9 @@ export interface QueryResult {
   rowsAffected: number;
 }
 
+/** A `Uint8Array` that is a part of a `Blob`: for TypeScript 5.7 and later one that is not shared, which earlier versions cannot say. */
+export type FileBytes = ReturnType<Uint8ArrayConstructor['of']>;
+
 /**
  * The bytes of a file.
  * @throws RTCBatteryError of code `bad-file` where it is something else.

@@ -10,7 +10,7 @@ import type { Failure } from '../errors.js';
 import type { Event } from '../generated/Event.js';
 import type { Input } from '../generated/Input.js';
 import type { Calls, LinkEffect, UserEvent } from '../messages.js';
-import type { QueryResult } from '../values.js';
+import type { FileBytes, QueryResult } from '../values.js';
 import { hold } from './lock.js';
 import { PageDatabase } from './pages.js';
 import { Saver } from './saver.js';
@@ -73,8 +73,8 @@ export class Host {
   }
 
   /** The database as a plain SQLite file. */
-  export(): Uint8Array {
-    return this.node.exportFile();
+  export(): FileBytes {
+    return this.node.exportFile() as FileBytes;
   }
 
   /** Takes in a plain SQLite file; resolves when what it brought is saved. */
