@@ -351,3 +351,17 @@ fn a_commit_that_rolls_back_leaves_nothing_behind() {
     assert_equal(&mut a, &mut b);
     assert_eq!(b.rows("SELECT * FROM t"), ["7|7"]);
 }
+
+#[test]
+fn a_table_with_rows_that_nobody_was_told_does_not_become_a_synced_one() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.local("CREATE TABLE t (id INTEGER PRIMARY KEY, x, y); INSERT INTO t VALUES (1, 1, 1)");
+    let create = "CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, x, y)";
+    assert!(a.try_exec(create).unwrap_err().message.contains("on this device only"));
+    a.exec("UPDATE t SET x = 2");
+    a.local("DELETE FROM t");
+    a.exec(create);
+    a.exec("INSERT INTO t VALUES (1, 3, 3)");
+    b.pull(&a);
+    assert_equal(&mut a, &mut b);
+}

@@ -102,6 +102,13 @@ pub(super) fn register_created(connection: &Connection, tables: &mut Tables, nam
             "table {name} has a UNIQUE constraint beside its primary key, which cannot be replicated yet; leave it out"
         )));
     }
+    // CREATE TABLE IF NOT EXISTS of a table that execLocal made.
+    let has_rows = format!("SELECT EXISTS (SELECT 1 FROM main.{})", quoted(name));
+    if connection.query_row(&has_rows, [], |row| row.get(0)).map_err(StorageError::from)? {
+        return Err(NotSynced::Refused(format!(
+            "table {name} is on this device only and has rows, which nobody else would get; create another one and copy them"
+        )));
+    }
     let mut insert = connection
         .prepare_cached(
             "INSERT OR IGNORE INTO rtc_schema (id, kind, name, sql)
