@@ -4,10 +4,11 @@
 
 mod common;
 
-use common::programs::{SCHEMA, TRIGGERS, program, run};
-use common::{Peer, assert_equal, peer};
+use common::programs::{SCHEMA, TRIGGERS, meeting, program, run, run_in};
+use common::{Peer, assert_equal, peer, sync};
 use proptest::prelude::*;
-use rtc_battery_core::replica::Committed;
+use rtc_battery_core::replica::{Committed, Scope};
+use rtc_battery_proto::Operation;
 
 fn give(to: &mut Peer, committed: &Committed) {
     let operations = committed.operations.clone().unwrap();
@@ -46,7 +47,7 @@ proptest! {
     /// Three writers that exchange deltas now and then. Where no operations are kept at hand, inserted rows are not read again.
     #[test]
     fn concurrent_writers_converge(
-        rounds in prop::collection::vec((0..3usize, 0..3usize, program(6)), 1..10),
+        rounds in prop::collection::vec((0..3usize, 0..3usize, prop_oneof![program(6), prop::collection::vec(meeting(), 1..6)]), 1..10),
         at_hand in any::<bool>(),
     ) {
         let mut first = peer("a");
@@ -79,5 +80,50 @@ proptest! {
         let [a, b, c] = &mut peers;
         assert_equal(a, b);
         assert_equal(a, c);
+    }
+}
+
+/// The log without the spelling of keys: where a row is not shown, it is the canonical one.
+fn registers(peer: &Peer) -> Vec<Operation> {
+    let mut operations = peer.delta(&Default::default()).0;
+    operations.iter_mut().for_each(|operation| operation.pk.clear());
+    operations.sort_by(|left, right| left.hlc.cmp(&right.hlc));
+    operations
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    /// Two writers, one of whom also writes with `execLocal`: what is replicated stays what was told, whatever the tables show.
+    #[test]
+    fn local_writes_are_told_to_nobody(
+        rounds in prop::collection::vec((0..4, any::<bool>(), prop::collection::vec(meeting(), 1..5)), 1..20),
+        at_hand in any::<bool>(),
+    ) {
+        let (mut a, mut b) = (peer("a"), peer("b"));
+        a.exec(SCHEMA);
+        b.pull(&a);
+        if !at_hand {
+            a.replica.keep_at_hand(0);
+        }
+        for (who, meet, program) in rounds {
+            let before = a.replica.version();
+            match who {
+                0 => run(&mut b, &program),
+                1 => run(&mut a, &program),
+                _ => {
+                    run_in(&mut a, Scope::Local, &program);
+                    prop_assert_eq!(a.replica.version(), before);
+                }
+            }
+            if meet {
+                sync(&mut a, &mut b);
+                prop_assert_eq!(registers(&a), registers(&b));
+            }
+        }
+        sync(&mut a, &mut b);
+        prop_assert_eq!(registers(&a), registers(&b));
+        prop_assert_eq!(a.replica.vector(), b.replica.vector());
+        prop_assert_eq!(a.rows("PRAGMA integrity_check"), ["\"ok\""]);
     }
 }

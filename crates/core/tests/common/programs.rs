@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use rtc_battery_core::replica::{Params, Scope};
 
 use super::Peer;
 
@@ -123,9 +124,15 @@ pub fn statement() -> impl Strategy<Value = String> {
 
 /// Runs a program; statements may fail, that is their right.
 pub fn run(peer: &mut Peer, program: &[String]) {
+    run_in(peer, Scope::Synced, program);
+}
+
+/// The same with `exec` or `execLocal`.
+pub fn run_in(peer: &mut Peer, scope: Scope, program: &[String]) {
     for statement in program {
         peer.wall_ms += 1;
-        let _ = peer.try_exec(statement);
+        let now = peer.now();
+        let _ = peer.replica.exec(statement, &Params::None, scope, now);
     }
     // A NULL in a key cannot be committed.
     if peer.replica.in_transaction() && peer.try_exec("COMMIT").is_err() {
@@ -138,4 +145,16 @@ pub fn program(len: usize) -> impl Strategy<Value = Vec<String>> {
     let statements = prop::collection::vec(statement(), 1..len);
     let order = prop::collection::vec(any::<prop::sample::Index>(), 1..2 * len);
     (statements, order).prop_map(|(statements, order)| order.iter().map(|at| at.get(&statements).clone()).collect())
+}
+
+/// Statements on very few cells, so that what is local and what is replicated meet in most of them.
+pub fn meeting() -> impl Strategy<Value = String> {
+    let (table, key) = (select(&["nocase", "rtrim"][..]), select(&["'a'", "'A'"][..]));
+    let (column, value) = (select(&["a", "b", "k"][..]), select(&["1", "1.0", "'x'", "NULL", "'A'"][..]));
+    (0..8, table, key, column, value).prop_map(|(kind, table, k, column, value)| match kind {
+        0 => format!("INSERT OR IGNORE INTO {table} VALUES ({k}, {value}, 0)"),
+        1 => format!("REPLACE INTO {table} (k, b) VALUES ({k}, {value})"),
+        2 => format!("DELETE FROM {table} WHERE k = {k}"),
+        _ => format!("UPDATE OR IGNORE {table} SET {column} = {value} WHERE k = {k}"),
+    })
 }
