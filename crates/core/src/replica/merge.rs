@@ -96,3 +96,7 @@ impl RowState {
 #[cfg(test)]
 #[path = "merge_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "merge_schedules.rs"]
+mod schedules;
