@@ -8,7 +8,10 @@ export type SqlValue = null | number | bigint | string | Uint8Array;
 /** A value for a parameter. A number without a fraction is an INTEGER, others are REAL; booleans are 1 and 0; `undefined` is NULL. */
 export type SqlInput = SqlValue | undefined | boolean | ArrayBuffer;
 
-/** Parameters by position (`?`, `?2`), or by name (`:a`, `@a`, `$a`; the prefix may be left out here). */
+/**
+ * Parameters by position (`?`, `?2`), or by name (`:a`, `@a`, `$a`; the prefix may be left out here). Of several statements each takes the next
+ * ones by position, and all of them those by name.
+ */
 export type SqlParams = readonly SqlInput[] | { readonly [name: string]: SqlInput };
 
 /** What `exec` returns. Of several statements, the rows are those of the last one that returns any. */

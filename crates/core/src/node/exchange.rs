@@ -18,6 +18,19 @@ const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// A request that makes no progress for so long has failed, in milliseconds.
 const STALL_MS: u64 = 15_000;
 
+/// What an operation takes in memory besides its text, and each of its values. In bytes, measured.
+const OPERATION_BYTES: usize = 768;
+const VALUE_BYTES: usize = 64;
+
+/// What operations that came in a message of `message_bytes` take in memory, roughly: of small ones that is ten times their JSON.
+pub(super) fn size_in_memory(operations: &[Operation], message_bytes: usize) -> usize {
+    let values = |operation: &Operation| {
+        let columns = [operation.values.as_ref(), operation.prev.as_ref()].into_iter().flatten();
+        operation.pk.len() + columns.map(|columns| columns.len()).sum::<usize>()
+    };
+    message_bytes + operations.iter().map(|operation| OPERATION_BYTES + VALUE_BYTES * values(operation)).sum::<usize>()
+}
+
 /// A request of ours.
 #[derive(Debug)]
 struct Request {
@@ -61,7 +74,7 @@ pub(super) struct Exchange {
     /// The first one is out, or is next.
     requests: VecDeque<Request>,
     series: Series,
-    /// Bytes of messages that the first request was answered by so far.
+    /// What the first request was answered by so far takes in memory.
     answer_bytes: usize,
     progress_at_ms: u64,
 }
@@ -91,7 +104,7 @@ impl Exchange {
         self.answers_due = self.answers_due.saturating_add(1);
     }
 
-    /// Operations came in a response of `size_bytes`, of which no more than `room_bytes` can be kept.
+    /// Operations came that take `size_bytes` in memory, of which no more than `room_bytes` can be kept.
     pub(super) fn handle_response(
         &mut self,
         operations: Vec<Operation>,
@@ -150,7 +163,7 @@ impl Exchange {
         request.map(|request| request.id)
     }
 
-    /// Bytes of messages whose operations are kept for a request.
+    /// What is kept for a request takes in memory.
     pub(super) fn answer_bytes(&self) -> usize {
         self.answer_bytes
     }
@@ -267,6 +280,13 @@ mod tests {
         let mut exchange = asking();
         assert_eq!(exchange.handle_bad_response(0), Some(RequestId(1)));
         assert_eq!(exchange.handle_bad_response(0), None);
+    }
+
+    #[test]
+    fn small_operations_count_for_what_they_take() {
+        let message_bytes = operations(100).iter().map(|op| serde_json::to_string(op).unwrap().len()).sum();
+        let size_bytes = size_in_memory(&operations(100), message_bytes);
+        assert!((9 * message_bytes..14 * message_bytes).contains(&size_bytes), "{size_bytes} for {message_bytes}");
     }
 
     #[test]

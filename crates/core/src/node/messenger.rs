@@ -11,14 +11,14 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use rtc_battery_proto::{DecodeError, Message, Operation, PeerId};
 
 use super::courtesy::Turn;
-use super::exchange::{Exchange, Taken};
+use super::exchange::{Exchange, Taken, size_in_memory};
 use super::io::{ErrorCode, Event, Input, LinkId, Output, RequestId};
 use super::room::{Config, Heard, Room};
 use crate::Now;
 use crate::replica::operations_of_file;
 
-/// Most that answers which are not complete hold, for all peers together, in bytes of messages.
-const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
+/// Most that answers which are not complete hold, for all peers together, in bytes of memory.
+const MAX_ANSWER_BYTES: usize = 512 * 1024 * 1024;
 
 /// There is no such peer, or it cannot be talked to now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -172,6 +172,7 @@ impl Messenger {
     ) {
         let held_bytes: usize = self.exchanges.values().map(Exchange::answer_bytes).sum();
         let room_bytes = MAX_ANSWER_BYTES.saturating_sub(held_bytes);
+        let size_bytes = size_in_memory(&operations, size_bytes);
         let exchange = self.exchanges.entry(link).or_default();
         match exchange.handle_response(operations, more, size_bytes, room_bytes, now_ms) {
             Taken::Nothing => {}
@@ -181,7 +182,7 @@ impl Messenger {
                 self.room.outputs.event(Event::Answered { request, peer: peer.clone(), operations });
             }
             Taken::TooLarge(request) => {
-                self.fail(request, peer, &format!("its operations do not fit in {MAX_ANSWER_BYTES} bytes"));
+                self.fail(request, peer, &format!("its operations do not fit in {MAX_ANSWER_BYTES} bytes of memory"));
             }
         }
     }
