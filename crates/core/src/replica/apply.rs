@@ -375,7 +375,8 @@ impl<'a> Merge<'a> {
                 Err(_) => {}
             }
         }
-        self.state.watch_tables(self.connection)
+        self.state.watch_tables();
+        Ok(())
     }
 
     /// Applies what waited for a table.

@@ -11,6 +11,7 @@ use super::capture::Moment;
 use super::error::StorageError;
 use super::guard::{Control, Facts};
 use super::limits::within_user_limit;
+use super::log_view;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::replica::State;
 use super::schema;
@@ -89,9 +90,13 @@ impl State {
             return Ok(result);
         }
         let mut batch = Batch::new(connection, sql);
+        let reads_log = log_view::is_named_in(sql);
         // The facts of the only statement, unless it may have changed what others do.
         let mut only = None;
         for count in 1.. {
+            if reads_log {
+                log_view::create(connection, self.tables.iter())?;
+            }
             let (prepared, facts) = self.guard.prepare(scope, || batch.next());
             let prepared = prepared.map_err(|error| match &facts.refused {
                 Some(why) => refused(why.clone()),

@@ -1,7 +1,8 @@
 //! `SELECT * FROM rtc_log`: the operations of the log as a person can read them.
 //!
 //! A TEMP view over the `rtc_*` tables and the user's own, where the values stand; so it is in no file, and a rollback takes it back together
-//! with the tables it is about. It is text made from the synced tables, and made anew where that text changes.
+//! with the tables it is about. It is text made from the synced tables, made when somebody asks for it and made anew where that text has
+//! changed: who never asks pays nothing.
 //!
 //! Invariant: it tells the same operations as [`delta`](super::delta) does from nothing. Nothing else reads it.
 
@@ -36,6 +37,11 @@ pub(super) fn create_functions(connection: &Connection) -> Result<(), StorageErr
     connection.create_scalar_function("rtc_place", 2, flags, place)?;
     connection.create_scalar_function("rtc_value", 2, flags, value)?;
     Ok(())
+}
+
+/// Whether SQL may be about the view.
+pub(super) fn is_named_in(sql: &str) -> bool {
+    sql.as_bytes().windows(NAME.len()).any(|part| part.eq_ignore_ascii_case(NAME.as_bytes()))
 }
 
 /// Makes the view of these tables, unless it is there.

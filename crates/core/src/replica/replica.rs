@@ -93,7 +93,6 @@ impl Replica {
         let guard = Guard::install(&mut connection).map_err(StorageError::from)?;
         guard.watch(tables.iter());
         log_view::create_functions(&connection)?;
-        log_view::create(&connection, tables.iter())?;
         let state = State {
             node: identity.node,
             version: identity.version,
@@ -356,7 +355,7 @@ impl State {
         }
         match schema::register_created(connection, &mut self.tables, name) {
             Ok(()) => {
-                self.watch_tables(connection)?;
+                self.watch_tables();
                 self.table_created = true;
                 Ok(())
             }
@@ -368,7 +367,8 @@ impl State {
     /// Reads again which tables are synced, after a rollback.
     pub(super) fn reload_tables(&mut self, connection: &Connection) -> Result<(), StorageError> {
         self.tables = Tables::load(connection)?;
-        self.watch_tables(connection)
+        self.watch_tables();
+        Ok(())
     }
 
     /// Forgets what is known of the schema as a whole.
@@ -378,11 +378,10 @@ impl State {
     }
 
     /// The set of synced tables has changed.
-    pub(super) fn watch_tables(&mut self, connection: &Connection) -> Result<(), StorageError> {
+    pub(super) fn watch_tables(&mut self) {
         self.schema_may_have_changed();
         self.capture.watch(self.tables.iter());
         self.guard.watch(self.tables.iter());
-        log_view::create(connection, self.tables.iter())
     }
 
     /// Reads the numbers of origins again, after a rollback: one given in the rolled-back transaction is not in the database.
