@@ -86,7 +86,10 @@ export class RTCBattery {
     return this.stay.visit?.version ?? this.lastVersion;
   }
 
-  /** Leaves the room and closes the database. Resolves when everything is saved and the peers were told. */
+  /**
+   * Leaves the room and closes the database. Resolves when everything is saved and the peers were told what they lacked, as far as that goes
+   * in 2 s; the rest they learn from others, or when this one is back.
+   */
   disconnect(): Promise<void> {
     return this.stay.end();
   }

@@ -84,7 +84,7 @@ export class WebRTCManager {
     return this.stay.visit?.peers() ?? [];
   }
 
-  /** Leaves the room. Resolves when the peers were told. */
+  /** Leaves the room. What was broadcast is let out first, for 2 s at most. */
   disconnect(): Promise<void> {
     return this.stay.end();
   }

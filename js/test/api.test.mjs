@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { newToken, Peer, Server, stage, startChromium, workerAfter } from './harness.mjs';
+import { newToken, Peer, Server, stage, startChromium, WATCHDOG_MS, workerAfter } from './harness.mjs';
 
 let context;
 let peer;
@@ -375,4 +375,29 @@ test('a config that is none, and files that are not there, are refused clearly',
   assert.deepEqual([noWorker.code, noWasm.code], ['load', 'load']);
   assert.match(noWorker.message, /workerUrl/);
   assert.match(noWasm.message, /404.*wasmUrl/);
+});
+
+test('iceServers reach every connection', { timeout: WATCHDOG_MS }, async (t) => {
+  const token = newToken();
+  const iceServers = [{ urls: 'stun:127.0.0.1:9' }];
+  const [ada, bob] = await Promise.all(
+    [0, 1].map(async () => {
+      const page = await my.chromium.page();
+      t.after(() => page.context().close());
+      await page.addInitScript(() => {
+        window.configurations = [];
+        window.RTCPeerConnection = class extends RTCPeerConnection {
+          constructor(configuration) {
+            super(configuration);
+            configurations.push(this.getConfiguration().iceServers.map(({ urls }) => urls));
+          }
+        };
+      });
+      return Peer.open(page, my.server.url, { signalingUrl: my.server.signal, token, iceServers });
+    }),
+  );
+  for (const peer of [ada, bob]) {
+    await peer.meets(1);
+    assert.deepEqual(await peer.page.evaluate(() => configurations[0]), [['stun:127.0.0.1:9']]);
+  }
 });
