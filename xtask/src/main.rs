@@ -12,6 +12,7 @@ mod demo;
 mod js;
 mod project;
 mod setup;
+mod soak;
 mod test;
 mod wasm;
 
@@ -44,6 +45,12 @@ enum Command {
         /// Only these figures
         only: Option<bench::Bench>,
     },
+    /// Run random tests for as long as you like, in release
+    Soak {
+        /// For about how long
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+    },
     /// Run all tests, in browsers too
     Test {
         /// Only this half
@@ -67,6 +74,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Build => build::run(&project),
         Command::Demo { listen } => demo::run(&project, listen),
         Command::Bench { only } => bench::run(&project, *only),
+        Command::Soak { minutes } => soak::run(&project, *minutes),
         Command::Test { only } => test::run(&project, *only),
     }
 }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::programs::{SCHEMA, TRIGGERS, meeting, program, run, run_in};
+use common::programs::{SCHEMA, TRIGGERS, cases, meeting, program, run, run_in};
 use common::{Peer, assert_equal, peer, sync};
 use proptest::prelude::*;
 use rtc_battery_core::replica::{Committed, Scope};
@@ -16,7 +16,7 @@ fn give(to: &mut Peer, committed: &Committed) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(cases(400))]
 
     /// One writer; its transactions live and in order, live and shuffled with repetitions, and as one compacted delta in any order.
     #[test]
@@ -92,7 +92,7 @@ fn registers(peer: &Peer) -> Vec<Operation> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(cases(150))]
 
     /// Two writers, one of whom also writes with `execLocal`: what is replicated stays what was told, whatever the tables show.
     #[test]

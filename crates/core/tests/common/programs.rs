@@ -158,3 +158,9 @@ pub fn meeting() -> impl Strategy<Value = String> {
         _ => format!("UPDATE OR IGNORE {table} SET {column} = {value} WHERE k = {k}"),
     })
 }
+
+/// So many cases, or as many as `PROPTEST_CASES` says (`cargo xtask soak`).
+pub fn cases(usual: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_some() { default } else { ProptestConfig { cases: usual, ..default } }
+}
