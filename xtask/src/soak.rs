@@ -9,7 +9,7 @@ use crate::project::{Project, step};
 use crate::setup;
 
 /// Random programs of one round: about half a minute.
-const CASES: u64 = 4000;
+const CASES: u64 = 400;
 
 /// Runs ten times the merge schedules of the tests and a million updates of one row, and then new random programs until the time is over.
 pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {

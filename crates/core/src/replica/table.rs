@@ -155,8 +155,10 @@ impl Table {
     /// Describes a table of the main schema. `None` if there is no table of this name or it has no primary key.
     pub(super) fn describe(connection: &Connection, id: i64, name: &str) -> rusqlite::Result<Option<Self>> {
         let (mut columns, mut key, mut names) = (Vec::new(), Vec::new(), Vec::new());
-        let kind = "SELECT wr, strict, name FROM pragma_table_list(?1) WHERE schema = 'main'";
-        let kind = connection.query_row(kind, [name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+        // Asked of every schema, as pragma_table_list() does, SQLite compiles each view of TEMP, `rtc_log` among them, to count its columns.
+        let kind = format!("PRAGMA main.table_list({})", quoted(name));
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get("wr")?, row.get("strict")?, row.get("name")?));
+        let kind = connection.query_row(&kind, [], read).optional()?;
         let Some((without_rowid, strict, name)) = kind else { return Ok(None) };
         // As SQLite spells it, and so the pre-update hook.
         let (name, without_rowid, strict): (String, bool, bool) = (name, without_rowid, strict);
