@@ -119,6 +119,7 @@ proptest! {
             if meet {
                 sync(&mut a, &mut b);
                 prop_assert_eq!(registers(&a), registers(&b));
+                prop_assert_eq!(a.replica.digest().unwrap(), b.replica.digest().unwrap());
             }
         }
         sync(&mut a, &mut b);

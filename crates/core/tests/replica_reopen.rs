@@ -59,10 +59,11 @@ fn a_replica_is_reopened_as_it_was_whatever_it_did_last() {
         a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x); INSERT INTO t VALUES (1, 0)");
         for action in [sequence / n / n, sequence / n % n, sequence % n] {
             ACTIONS[action](&mut a, &mut b);
-            let was = (a.replica.vector().clone(), a.replica.version(), a.log());
+            let was = (a.replica.vector().clone(), a.replica.version(), a.replica.digest().unwrap(), a.log());
             drop(a);
             a = open(&file);
-            assert_eq!((a.replica.vector().clone(), a.replica.version(), a.log()), was, "{sequence} after {action}");
+            let is = (a.replica.vector().clone(), a.replica.version(), a.replica.digest().unwrap(), a.log());
+            assert_eq!(is, was, "{sequence} after {action}");
         }
         // Later than all it has seen, under a number of its own.
         let seen = a.log();

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod digest;
 pub mod frame;
 mod hlc;
 mod id;
@@ -14,6 +15,7 @@ pub mod signaling;
 mod value;
 mod vector;
 
+pub use digest::{Digest, InvalidDigest};
 pub use hlc::{Hlc, InvalidHlc, MAX_TS_MS, Tick};
 pub use id::{InvalidId, MAX_ID_BYTES, PeerId, ReplicaId};
 pub use message::{DecodeError, Hello, Message, PROTOCOL, SyncRequest, SyncResponse};

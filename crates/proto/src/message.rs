@@ -1,12 +1,12 @@
 //! What two peers say to each other over a DataChannel: the specification's messages, and what ours add to them.
 //!
-//! Additive means: a peer written from the specification alone ignores `hello`, `vector` and `bye` as unknown types and the extra fields as
+//! Additive means: a peer written from the specification alone ignores `hello`, `vector`, `digest` and `bye` as unknown types and the extra fields as
 //! unknown fields. A message of an unknown type decodes to [`DecodeError::UnknownType`], which is to be ignored.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Operation, ReplicaId, VersionVector};
+use crate::{Digest, Operation, ReplicaId, VersionVector};
 
 /// Version of what `hello` switches on.
 pub const PROTOCOL: u32 = 1;
@@ -35,6 +35,13 @@ pub enum Message {
     Vector {
         /// What the sender has saved.
         vector: VersionVector,
+    },
+    /// Tells digests of what the sender has, so that who has the same transactions can see whether they hold the same.
+    Digest {
+        /// Of its version vector.
+        vector: Digest,
+        /// Of its registers.
+        registers: Digest,
     },
     /// Are you there?
     Ping,
@@ -131,6 +138,11 @@ impl Message {
         struct Vector {
             vector: VersionVector,
         }
+        #[derive(Deserialize)]
+        struct Digests {
+            vector: Digest,
+            registers: Digest,
+        }
         // Two passes, so that large messages are not buffered as a tree first (serde's tagged enums do).
         let kind = serde_json::from_str::<Tag>(text).map_err(DecodeError::Malformed)?.r#type;
         fn fields<T: DeserializeOwned>(kind: &str, text: &str) -> Result<T, DecodeError> {
@@ -143,6 +155,10 @@ impl Message {
             "sync-response" => Self::SyncResponse(fields(&kind, text)?),
             "sync-full" => Self::SyncFull { database: fields::<SyncFull>(&kind, text)?.database },
             "vector" => Self::Vector { vector: fields::<Vector>(&kind, text)?.vector },
+            "digest" => {
+                let Digests { vector, registers } = fields(&kind, text)?;
+                Self::Digest { vector, registers }
+            }
             "ping" => Self::Ping,
             "pong" => Self::Pong,
             "bye" => Self::Bye,
@@ -167,6 +183,7 @@ mod tests {
             r#"{"type":"sync-full","database":"AA=="}"#.into(),
             r#"{"type":"ping","extra":[1,{"a":2}]}"#.into(),
             r#"{"type":"pong"}"#.into(),
+            r#"{"type":"digest","vector":"00000000000000aa","registers":"fedcba9876543210"}"#.into(),
         ];
         for text in texts {
             let message = Message::decode(&text).unwrap_or_else(|e| panic!("{text}: {e}"));

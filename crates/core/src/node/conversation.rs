@@ -6,6 +6,7 @@ use rtc_battery_proto::{
     DecodeError, Dot, Hello, Message, Operation, PROTOCOL, PeerId, SyncRequest, SyncResponse, VersionVector,
 };
 
+use super::digests::Digests;
 use super::inbox::Work;
 use super::io::{ErrorCode, LinkId};
 use super::node::Node;
@@ -79,6 +80,9 @@ impl Node {
                 self.ask_due = true;
                 self.sessions.entry(id).or_default().handle_vector(vector);
             }
+            Message::Digest { vector, registers } => {
+                self.handle_digests(id, peer, Digests { vector, registers });
+            }
             _ => {}
         }
     }
@@ -114,10 +118,16 @@ impl Node {
                 session.is_staging = true;
                 Work::Stage(part.operations)
             }
-            (Some(covers), false) if std::mem::take(&mut session.is_staging) => {
-                Work::ApplyStaged(part.operations, covers)
+            (Some(covers), false) => {
+                let staged = std::mem::take(&mut session.is_staging);
+                if session.comparison.ends(&covers) {
+                    Work::Reconcile { operations: part.operations, covers, staged }
+                } else if staged {
+                    Work::ApplyStaged(part.operations, covers)
+                } else {
+                    Work::Apply(part.operations, covers)
+                }
             }
-            (Some(covers), false) => Work::Apply(part.operations, covers),
             (Some(_), true) | (None, false) => {
                 return self.room.complain(peer, "it sent a sync-response that neither ends nor goes on", now_ms);
             }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use rtc_battery_proto::{Operation, PeerId, VersionVector};
 
+use super::digests::Digests;
 use super::io::LinkId;
 
 /// Most bytes of messages that wait, one message larger than this excepted.
@@ -27,12 +28,30 @@ pub(super) enum Work {
     Apply(Vec<Operation>, VersionVector),
     /// The end of a series: applied with the parts before it.
     ApplyStaged(Vec<Operation>, VersionVector),
+    /// All that a peer has which diverged from us, the end of it; `staged`: with the parts before it.
+    Reconcile {
+        /// The last operations.
+        operations: Vec<Operation>,
+        /// What all of them cover.
+        covers: VersionVector,
+        /// Whether there are parts before.
+        staged: bool,
+    },
     /// Operations of a peer that speaks only the specification.
     Adopt(Vec<Operation>),
     /// A whole SQLite file of such a peer.
     Import(Vec<u8>),
+    /// What the peer said that it holds.
+    Compare(Digests),
     /// The rest of a series will not come.
     DropStaged,
+}
+
+impl Work {
+    /// Whether it is the end of what was staged.
+    fn takes_staged(&self) -> bool {
+        matches!(self, Self::ApplyStaged(..) | Self::Reconcile { staged: true, .. })
+    }
 }
 
 #[derive(Debug)]
@@ -85,8 +104,7 @@ impl Inbox {
 
     /// The link is gone: an unfinished series of it is of no use. Whole deltas stay.
     pub(super) fn drop_staged(&mut self, link: LinkId, peer: &PeerId) {
-        let last_end =
-            self.items.iter().rposition(|item| item.link == link && matches!(item.work, Work::ApplyStaged(..)));
+        let last_end = self.items.iter().rposition(|item| item.link == link && item.work.takes_staged());
         let mut at = 0;
         self.items.retain(|item| {
             let unfinished = last_end.is_none_or(|end| at > end) && matches!(item.work, Work::Stage(_));
@@ -101,15 +119,15 @@ impl Inbox {
     pub(super) fn pop(&mut self) -> Option<Item> {
         let item = self.items.pop_front()?;
         self.size_bytes -= item.size_bytes;
-        match item.work {
+        match &item.work {
             Work::Stage(_) => {
                 let staged = self.staged.entry(item.link).or_insert_with(|| (item.peer.clone(), 0));
                 staged.1 += item.size_bytes;
             }
-            Work::ApplyStaged(..) | Work::DropStaged => {
+            work if work.takes_staged() || matches!(work, Work::DropStaged) => {
                 self.staged.remove(&item.link);
             }
-            Work::Apply(..) | Work::Adopt(_) | Work::Import(_) => {}
+            _ => {}
         }
         Some(item)
     }
@@ -134,6 +152,8 @@ mod tests {
             Work::ApplyStaged(..) => "end",
             Work::Adopt(_) => "adopt",
             Work::Import(_) => "import",
+            Work::Reconcile { .. } => "reconcile",
+            Work::Compare(_) => "compare",
             Work::DropStaged => "drop",
         };
         std::iter::from_fn(|| inbox.pop()).map(|item| (item.link.0, name(&item.work))).collect()

@@ -299,6 +299,9 @@ pub enum ErrorCode {
     TooLarge,
     /// A peer speaks a newer protocol; upgrade this page.
     NewerProtocol,
+    /// A peer and we have the same transactions and not the same data: a copied database wrote under one id with its original, or the tables are
+    /// defined differently. Everything is compared, and both contents are merged.
+    Diverged,
 }
 
 /// What [`poll_output`](super::Node::poll_output) gives.

@@ -152,7 +152,14 @@ impl Messenger {
                 }
             },
             // Whoever says hello will notice that we do not.
-            Ok(Message::Hello(_) | Message::Vector { .. } | Message::Ping | Message::Pong | Message::Bye) => {}
+            Ok(
+                Message::Hello(_)
+                | Message::Vector { .. }
+                | Message::Digest { .. }
+                | Message::Ping
+                | Message::Pong
+                | Message::Bye,
+            ) => {}
             Err(error) => {
                 if matches!(&error, DecodeError::Fields { kind, .. } if kind.starts_with("sync-")) {
                     self.handle_bad_response(link, &peer, &error.to_string(), now_ms);

@@ -17,6 +17,7 @@ mod conversation;
 mod courtesy;
 mod description;
 mod dialing;
+mod digests;
 mod early;
 mod exchange;
 mod hearing;

@@ -114,7 +114,7 @@ impl Node {
             }
             let wake_at_ms = self.wake_at_ms();
             if wake_at_ms.is_some_and(|at_ms| at_ms <= now.mono_ms) {
-                self.handle_timeouts(now.mono_ms);
+                self.handle_timeouts(now.mono_ms)?;
                 self.settle(now)?;
             } else if !self.pump(now.mono_ms)? && !self.room.has_closed() {
                 return Ok(self.room.rest(wake_at_ms));
@@ -161,7 +161,7 @@ impl Node {
         [self.room.wake_at_ms(), self.stall_at_ms(), announce_at_ms].into_iter().flatten().min()
     }
 
-    fn handle_timeouts(&mut self, now_ms: u64) {
+    fn handle_timeouts(&mut self, now_ms: u64) -> Result<(), StorageError> {
         self.room.handle_timeouts(now_ms);
         if self.stall_at_ms().is_some_and(|at_ms| at_ms <= now_ms) {
             self.stop_asking();
@@ -173,7 +173,9 @@ impl Node {
                     session.announce_if_lacking(&channel.courtesy, &self.saved);
                 }
             }
+            self.tell_digests()?;
         }
+        Ok(())
     }
 
     /// Asks for the next message of each channel that takes one, and hands over what there is. Whether anything was handed over.

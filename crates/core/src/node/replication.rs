@@ -79,6 +79,16 @@ impl Node {
                 Ok((applied, covers)) => self.note_applied(link, &peer, &covers, applied, now.mono_ms),
                 Err(error) => self.room.complain(&peer, &error.to_string(), now.mono_ms),
             },
+            Work::Reconcile { operations, covers, staged } => {
+                let applied = if staged {
+                    self.replica.stage(link.0, &operations)?;
+                    self.replica.reconcile_staged(link.0, &covers)?
+                } else {
+                    self.replica.reconcile(operations, &covers)?
+                };
+                self.note_applied(link, &peer, &covers, applied, now.mono_ms);
+            }
+            Work::Compare(theirs) => self.compare(link, &peer, theirs)?,
             Work::ApplyStaged(operations, covers) => {
                 self.replica.stage(link.0, &operations)?;
                 let applied = self.replica.apply_staged(link.0, &covers)?;

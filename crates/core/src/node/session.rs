@@ -13,6 +13,7 @@ use rtc_battery_proto::{Hello, Message, PROTOCOL, SyncRequest, VersionVector};
 
 use super::PART_BYTES;
 use super::courtesy::Courtesy;
+use super::digests::{Comparison, Digests};
 use super::live::{Live, LiveQueue, encode_end, encode_part};
 use super::plain::Plain;
 use crate::Replica;
@@ -50,6 +51,7 @@ pub(super) struct Session {
     answer: Option<Answer>,
     live: LiveQueue,
     plain: Plain,
+    pub(super) comparison: Comparison,
     /// Whether a series of the peer's is being staged.
     pub(super) is_staging: bool,
 }
@@ -99,6 +101,20 @@ impl Session {
         }
     }
 
+    /// Tells what we hold to a peer that understands it.
+    pub(super) fn tell_digests(&mut self, courtesy: &Courtesy, ours: Digests) {
+        if courtesy.is_ready() && courtesy.has_greeted() {
+            self.comparison.tell(ours);
+        }
+    }
+
+    /// The peer has what we have and holds something else. Everything is asked for, if it was not before.
+    pub(super) fn ask_for_everything(&mut self, ours: &VersionVector) -> bool {
+        let begins = self.comparison.begin(ours);
+        self.ask_due |= begins;
+        begins
+    }
+
     /// What the peer has and we lack, as far as it is worth asking for.
     pub(super) fn offers(&self, courtesy: &Courtesy, ours: &VersionVector) -> VersionVector {
         if !courtesy.is_ready() || self.ask_due {
@@ -142,8 +158,7 @@ impl Session {
         leaving: bool,
     ) -> Result<Option<String>, StorageError> {
         if std::mem::take(&mut self.ask_due) {
-            let vector = Some(replica.vector().clone());
-            return Ok(Some(Message::SyncRequest(SyncRequest { from_version: 0, vector }).encode()));
+            return Ok(Some(Message::SyncRequest(self.comparison.request(replica.vector())).encode()));
         }
         if let Some(message) = self.next_live() {
             return Ok(Some(message));
@@ -155,7 +170,10 @@ impl Session {
             self.told = saved.vector.clone();
             return Ok(Some(Message::Vector { vector: self.told.clone() }.encode()));
         }
-        self.next_of_answer(replica, saved)
+        if let Some(message) = self.next_of_answer(replica, saved)? {
+            return Ok(Some(message));
+        }
+        Ok(self.comparison.next_message())
     }
 
     /// The same for a peer that speaks only the specification, in messages that it takes.

@@ -12,13 +12,14 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
 use super::bounds::within_bounds;
+use super::digest::Registers;
 use super::error::StorageError;
 use super::join::{self, Outcome};
 use super::replica::{Committed, State};
-use super::rows::{self, Thinned};
+use super::rows::{self, Tally};
 use super::schema::{self, SCHEMA};
 use super::sql::{is_internal, is_sqlites};
-use super::store::{self, Place, Tx};
+use super::store::{self, Place, Progress, Tx};
 
 /// What [`Replica::apply`](super::Replica::apply) did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -122,18 +123,19 @@ impl State {
         news: &VersionVector,
         stands: impl FnOnce(&Applied) -> bool,
     ) -> Result<(Applied, Vec<Operation>), StorageError> {
-        let before = (self.clock, self.version);
+        let before = (self.clock, self.version, self.registers);
         let concerns_tables = operations.iter().any(is_schema);
         let lift = concerns_tables || self.enforces(connection)?;
         let outcome = in_merge_transaction(connection, lift, || {
             let mut merge = Merge::new(connection, self);
             merge.run(operations, news)?;
-            let Merge { applied, fresh, .. } = merge;
+            let Merge { applied, fresh, tally, .. } = merge;
+            self.registers += tally.registers;
             self.save_news(connection, news)?;
             Ok((stands(&applied), (applied, fresh)))
         });
         if !matches!(outcome, Ok((true, _))) {
-            (self.clock, self.version) = before;
+            (self.clock, self.version, self.registers) = before;
             self.reload_origins(connection)?;
             if concerns_tables {
                 self.reload_tables(connection)?;
@@ -159,10 +161,14 @@ impl State {
             names.iter().try_for_each(|name| merge.release(name))?;
             // Our newest transaction stays: the clock had seen what waited.
             merge.forget_empty()?;
-            Ok((true, ()))
+            let mut registers = merge.state.registers;
+            registers += merge.tally.registers;
+            self.save_progress(connection, registers, self.own_last())?;
+            Ok((true, registers))
         });
-        if outcome.is_err() {
-            self.reload_tables(connection)?;
+        match outcome {
+            Ok((_, registers)) => self.registers = registers,
+            Err(_) => self.reload_tables(connection)?,
         }
         outcome.map(|_| ())
     }
@@ -189,9 +195,18 @@ impl State {
         // More would not be a JavaScript number; nobody but a forger gets there.
         self.version = self.version.min(rtc_battery_proto::MAX_SEQ);
         // The merge may have forgotten our newest transaction, which told our last sequence number.
-        let last = |vector: &VersionVector| vector.origin(&self.node).and_then(|own| own.last());
-        let seq = last(&self.vector).max(last(news)).unwrap_or(0);
-        store::save_progress(connection, self.version, self.clock.last(), seq)
+        let new = news.origin(&self.node).and_then(|own| own.last()).unwrap_or(0);
+        self.save_progress(connection, self.registers, self.own_last().max(new))
+    }
+
+    /// The sequence number of our newest transaction.
+    fn own_last(&self) -> u64 {
+        self.next_dot().seq - 1
+    }
+
+    fn save_progress(&self, connection: &Connection, registers: Registers, seq: u64) -> Result<(), StorageError> {
+        let progress = Progress { version: self.version, last: self.clock.last(), seq, registers };
+        store::save_progress(connection, progress)
     }
 }
 
@@ -250,7 +265,7 @@ struct Merge<'a> {
     state: &'a mut State,
     /// The transactions met so far, and which of their operations.
     transactions: BTreeMap<Dot, (Tx, TransactionExtent, BTreeSet<u32>)>,
-    thinned: Thinned,
+    tally: Tally,
     applied: Applied,
     /// Adopted operations that changed something or wait.
     fresh: Vec<Operation>,
@@ -258,8 +273,8 @@ struct Merge<'a> {
 
 impl<'a> Merge<'a> {
     fn new(connection: &'a Connection, state: &'a mut State) -> Self {
-        let (transactions, thinned, applied, fresh) = Default::default();
-        Self { connection, state, transactions, thinned, applied, fresh }
+        let (transactions, tally, applied, fresh) = Default::default();
+        Self { connection, state, transactions, tally, applied, fresh }
     }
 
     fn run(&mut self, operations: Vec<Operation>, news: &VersionVector) -> Result<(), StorageError> {
@@ -280,9 +295,8 @@ impl<'a> Merge<'a> {
 
     /// Transactions none of whose operations shows, the new ones among them.
     fn forget_empty(&mut self) -> Result<(), StorageError> {
-        let mut thinned = std::mem::take(&mut self.thinned);
-        thinned.extend(self.transactions.values().map(|(tx, ..)| *tx));
-        rows::forget_empty(self.connection, thinned)
+        self.tally.thinned.extend(self.transactions.values().map(|(tx, ..)| *tx));
+        self.tally.forget_empty(self.connection)
     }
 
     /// One operation of the delta.
@@ -352,7 +366,7 @@ impl<'a> Merge<'a> {
             return Ok(Outcome::Refused("it is no table definition".to_owned()));
         }
         let Some(table) = self.state.tables.by_name(&operation.table).cloned() else { return Ok(Outcome::Waits) };
-        let joined = join::join(self.connection, &self.state.origins, &table, place, operation, &mut self.thinned)?;
+        let joined = join::join(self.connection, &self.state.origins, &table, place, operation, &mut self.tally)?;
         if let Outcome::Applied { hidden: Some(why) } = &joined {
             self.applied.refuse(operation, &format!("kept, but this database cannot show the row: {why}"));
         }
@@ -397,7 +411,7 @@ impl<'a> Merge<'a> {
                     .connection
                     .prepare_cached("DELETE FROM rtc_waiting WHERE origin = ?1 AND seq = ?2 AND idx = ?3")?;
                 delete.execute(params![place.tx.origin, place.tx.seq, place.index])?;
-                self.thinned.insert(place.tx);
+                self.tally.thinned.insert(place.tx);
             }
         }
         Ok(())

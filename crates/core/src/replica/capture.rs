@@ -12,8 +12,9 @@ use rusqlite::Connection;
 use rusqlite::hooks::{Action, PreUpdateCase, PreUpdateNewValueAccessor, PreUpdateOldValueAccessor};
 use rusqlite::types::ValueRef;
 
+use super::digest::Content;
 use super::sql;
-use super::table::{Addressing, Table};
+use super::table::{Addressing, Affinity, Table};
 
 /// Where a touched row stands: by rowid, or by canonical key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +32,8 @@ pub(super) struct Touched {
     pub(super) deleted: Option<Moment>,
     /// Whether the last report left a row with a whole key here. True only where nothing was undone since.
     pub(super) stands: bool,
+    /// The row that stands, for the digest; rows that were only inserted are not read again.
+    pub(super) content: Content,
 }
 
 /// A count of what the hook has reported.
@@ -160,7 +163,12 @@ fn disappeared(rows: &mut Rows, table: &Table, row: &PreUpdateOldValueAccessor, 
             (Slot::Key(key), Some(image))
         }
     };
-    let first = || Touched { old: Some(read_already.unwrap_or_else(read)), deleted: None, stands: false };
+    let first = || Touched {
+        old: Some(read_already.unwrap_or_else(read)),
+        deleted: None,
+        stands: false,
+        content: Content::default(),
+    };
     let touched = rows.entry((table.id, slot)).or_insert_with(first);
     touched.stands = false;
     touched.deleted = touched.deleted.or(deleted);
@@ -176,9 +184,21 @@ fn appeared(rows: &mut Rows, table: &Table, row: &PreUpdateNewValueAccessor) {
         }
     };
     let is_null = |position: &usize| column(table.columns[*position].index).is_ok_and(|value| value == ValueRef::Null);
-    let first = || Touched { old: None, deleted: None, stands: false };
+    let first = || Touched { old: None, deleted: None, stands: false, content: Content::default() };
     let touched = rows.entry((table.id, slot)).or_insert_with(first);
     touched.stands = !table.key.iter().any(is_null);
+    touched.content = content(table, column);
+}
+
+/// The row as it will be read. A whole number in a REAL column is stored as an INTEGER, and so reported.
+fn content<'a>(table: &Table, column: impl Fn(i32) -> rusqlite::Result<ValueRef<'a>>) -> Content {
+    table.names.content(table.columns.iter().enumerate().map(|(position, described)| {
+        let value = match column(described.index).unwrap_or(ValueRef::Null) {
+            ValueRef::Integer(whole) if described.affinity == Affinity::Real => ValueRef::Real(whole as f64),
+            value => value,
+        };
+        (position, value)
+    }))
 }
 
 fn image<'a>(table: &Table, column: impl Fn(i32) -> rusqlite::Result<ValueRef<'a>>) -> Vec<SqlValue> {

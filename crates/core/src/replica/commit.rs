@@ -7,6 +7,7 @@ use rtc_battery_proto::{Columns, Dot, Hlc, Operation, OperationKind, ReplicaId, 
 use rusqlite::Connection;
 
 use super::capture::{Slot, Touched, TouchedRows};
+use super::digest::{Content, Registers};
 use super::error::StorageError;
 use super::query::SqlError;
 use super::record::Recorder;
@@ -46,6 +47,8 @@ pub(super) struct Sealed {
     pub(super) dot: Dot,
     /// The clock after it.
     pub(super) last: Tick,
+    /// The digest after it.
+    pub(super) registers: Registers,
     /// Its operations, if they are few.
     pub(super) operations: Option<Vec<Operation>>,
 }
@@ -55,7 +58,7 @@ impl<'a> Changes<'a> {
         self.read.is_empty() && self.unread == 0
     }
 
-    fn unread(&self) -> impl Iterator<Item = (&'a Table, &'a Slot)> {
+    fn unread(&self) -> impl Iterator<Item = (&'a Table, &'a Slot, Content)> {
         inserted(self.tables, self.touched).take(self.unread)
     }
 }
@@ -97,9 +100,9 @@ pub(super) fn changes<'a>(
 }
 
 /// Rows that were inserted and nothing else, as far as the hook can be believed.
-fn inserted<'a>(tables: &'a Tables, touched: &'a TouchedRows) -> impl Iterator<Item = (&'a Table, &'a Slot)> {
+fn inserted<'a>(tables: &'a Tables, touched: &'a TouchedRows) -> impl Iterator<Item = (&'a Table, &'a Slot, Content)> {
     let inserted = touched.rows.iter().filter(|(_, row)| is_inserted(touched, row));
-    inserted.filter_map(|((table, slot), _)| Some((tables.by_id(*table)?.as_ref(), slot)))
+    inserted.filter_map(|((table, slot), row)| Some((tables.by_id(*table)?.as_ref(), slot, row.content)))
 }
 
 fn is_inserted(touched: &TouchedRows, row: &Touched) -> bool {
@@ -180,17 +183,17 @@ pub(super) fn record_local(
 ) -> Result<(), StorageError> {
     let mut recorder = Recorder::new(connection, origins);
     changes.read.iter().try_for_each(|change| recorder.cover(change))?;
-    changes.unread().try_for_each(|(table, slot)| recorder.cover_unread(table, slot))?;
-    recorder.finish()
+    changes.unread().try_for_each(|(table, slot, _)| recorder.cover_unread(table, slot))?;
+    recorder.finish().map(|_| ())
 }
 
-/// Writes changes as one transaction of this replica, its first operation at `first`. Its operations are given if they weigh at most
+/// Writes changes as one transaction of this replica, its first operation at `first`; `registers` is the digest before. Its operations are given if they weigh at most
 /// `at_hand_bytes`.
 pub(super) fn seal(
     connection: &Connection,
     origins: &mut Origins,
-    dot: Dot,
-    first: Tick,
+    (dot, first): (Dot, Tick),
+    mut registers: Registers,
     changes: &Changes<'_>,
     at_hand_bytes: usize,
 ) -> Result<Sealed, CommitError> {
@@ -215,11 +218,12 @@ pub(super) fn seal(
         }
         recorder.record(change, place, hlc)?;
     }
-    for ((table, slot), (place, hlc)) in changes.unread().zip(places) {
-        recorder.record_unread(table, slot, place, hlc.ok_or_else(too_many)?)?;
+    for ((table, slot, content), (place, hlc)) in changes.unread().zip(places) {
+        recorder.record_unread(table, slot, content, (place, hlc.ok_or_else(too_many)?))?;
     }
-    recorder.finish()?;
-    Ok(Sealed { dot, last, operations: at_hand.then_some(operations) })
+    registers += recorder.finish()?;
+    store::note_registers(connection, tx, registers)?;
+    Ok(Sealed { dot, last, registers, operations: at_hand.then_some(operations) })
 }
 
 fn hlc(first: Tick, index: u32, node: &ReplicaId) -> Option<Hlc> {

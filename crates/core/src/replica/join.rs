@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::capture::Slot;
 use super::columns::ColumnSet;
 use super::error::StorageError;
-use super::rows::{self, Entry, Thinned};
+use super::rows::{self, Entry, Tally};
 use super::show::{self, Shown};
 use super::store::{Origins, Place};
 use super::table::{Addressing, Table};
@@ -33,7 +33,7 @@ pub(super) fn join(
     table: &Table,
     place: Place,
     operation: &Operation,
-    thinned: &mut Thinned,
+    tally: &mut Tally,
 ) -> Result<Outcome, StorageError> {
     let written = match written(table, operation) {
         Ok(written) => written,
@@ -50,13 +50,15 @@ pub(super) fn join(
     }
     let is_new = found.is_none() && entries.is_empty() && operation.kind == OperationKind::Insert;
     if is_new && insert(connection, table, place, operation, &key, &written)? {
+        let content = table.names.content_of(written);
+        tally.registers.insert(&table.names, &operation.hlc, content);
         return Ok(Outcome::Applied { hidden: None });
     }
     let by_key = by_key(table, &key)?;
     if let Some((slot, _)) = found.as_ref().filter(|(slot, _)| *slot != by_key) {
         rows::load(connection, origins, table, slot, &mut entries)?;
     }
-    merge(connection, table, place, operation, (by_key, found, entries), written, thinned)
+    merge(connection, table, place, operation, (by_key, found, entries), written, tally)
 }
 
 fn by_key(table: &Table, key: &[SqlValue]) -> Result<Slot, StorageError> {
@@ -98,17 +100,20 @@ fn merge(
     operation: &Operation,
     (by_key, found, mut entries): (Slot, Option<Shown>, Vec<Entry>),
     written: Vec<(usize, &SqlValue)>,
-    thinned: &mut Thinned,
+    tally: &mut Tally,
 ) -> Result<Outcome, StorageError> {
     let mut state = rows::state(&entries, found.as_ref().map(|(_, image)| image.as_slice()))?;
     let was_there = state.exists();
     let (kind, hlc) = (operation.kind, operation.hlc.clone());
     let adopted = operation.adopted.is_some();
     let before = adopted.then(|| state.clone());
+    let Slot::Key(canonical) = &by_key else { return Err(StorageError::Corrupt("a row without a key")) };
+    let registers = table.names.row(&state, canonical);
     state.apply(&hlc, kind, written.into_iter().map(|(column, value)| (column, value.clone())));
-    if before.as_ref() == Some(&state) {
+    if before.is_some_and(|before| before.decides_as(&state)) {
         return Ok(Outcome::Absorbed);
     }
+    tally.registers.change(registers, table.names.row(&state, canonical));
     let columns = ColumnSet::default();
     let only = was_there.then_some(&operation.hlc);
     entries.push(Entry { place, hlc, adopted, kind, columns, inline: None, stored_at: None });
@@ -117,7 +122,7 @@ fn merge(
         Ok(Some((slot, image))) => (slot, Some(image.as_slice())),
         Ok(None) | Err(_) => (&by_key, None),
     };
-    rows::write(connection, table, slot, &entries, &state, image, thinned)?;
+    rows::write(connection, table, slot, &entries, &state, image, tally)?;
     Ok(Outcome::Applied { hidden: shown.err() })
 }
 

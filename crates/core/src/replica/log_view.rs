@@ -213,8 +213,7 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         store::initialize(&connection, "room", &ReplicaId::from_random(1)).unwrap();
         create_functions(&connection).unwrap();
-        let fill =
-            "BEGIN; INSERT INTO rtc_origins VALUES (1, 'a', '[]'); INSERT INTO rtc_transactions VALUES (1, 1, 0, 0, 1)";
+        let fill = "BEGIN; INSERT INTO rtc_origins VALUES (1, 'a', '[]'); INSERT INTO rtc_transactions VALUES (1, 1, 0, 0, 1, NULL)";
         connection.execute_batch(fill).unwrap();
         let describe = |n: i64| {
             let name = format!("t{n}");

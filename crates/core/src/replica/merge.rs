@@ -55,9 +55,13 @@ impl RowState {
         }
     }
 
-    /// Rows of imported files enter at time 0: nobody knows when they were born.
     fn is_born_by(&self, hlc: &Hlc) -> bool {
-        hlc.tick != Tick::default() && self.born.as_ref().is_none_or(|old| hlc < old)
+        Self::can_be_born_by(hlc) && self.born.as_ref().is_none_or(|old| hlc < old)
+    }
+
+    /// Rows of imported files enter at time 0: nobody knows when they were born.
+    pub(super) fn can_be_born_by(hlc: &Hlc) -> bool {
+        hlc.tick != Tick::default()
     }
 
     /// Whether the row is there: a later operation wins over a DELETE, an equal or earlier one does not.
@@ -68,6 +72,29 @@ impl RowState {
     /// A column's newest write, also one older than a DELETE that a later operation beat: the whole row comes back.
     pub(super) fn cell(&self, column: usize) -> Option<&Cell> {
         self.cells.get(column)?.as_ref()
+    }
+
+    /// All columns' newest writes.
+    pub(super) fn cells(&self) -> impl Iterator<Item = (usize, &Cell)> {
+        self.cells.iter().enumerate().filter_map(|(column, cell)| Some((column, cell.as_ref()?)))
+    }
+
+    /// The newest INSERT or UPDATE, where it keeps the row alive.
+    pub(super) fn live(&self) -> Option<&Hlc> {
+        self.live.as_ref().filter(|_| self.exists())
+    }
+
+    /// The newest DELETE, where the row is gone.
+    pub(super) fn deleted(&self) -> Option<&Hlc> {
+        self.deleted.as_ref().filter(|_| !self.exists())
+    }
+
+    /// Whether the two decide alike, now and whatever comes: a beaten DELETE, and what kept a row alive that is gone, decide nothing any more.
+    pub(super) fn decides_as(&self, other: &Self) -> bool {
+        self.cells().eq(other.cells())
+            && self.born == other.born
+            && self.live() == other.live()
+            && self.deleted() == other.deleted()
     }
 
     /// When the row was first inserted.

@@ -2,7 +2,7 @@
 //!
 //! The rooms: [`exec`](self::exec) runs the user's SQL under the eye of [`guard`](self::guard), [`capture`](self::capture) notes what it touched,
 //! [`commit`](self::commit) makes a transaction of it and [`record`](self::record) writes it into the log, [`prepared`](self::prepared) remembers statements, [`merge`](self::merge) decides (pure, knows no SQLite), [`rows`](self::rows) and
-//! [`store`](self::store) keep registers and log, [`apply`](self::apply) takes the deltas of others, [`join`](self::join) each operation into its row, and [`show`](self::show) makes them
+//! [`store`](self::store) keep registers and log, [`apply`](self::apply) takes the deltas of others, [`join`](self::join) each operation into its row, [`digest`](self::digest) sums the registers up, and [`show`](self::show) makes them
 //! visible, [`file`](self::file) makes a plain file of the database and takes one in, [`delta`](self::delta) reads the log for others, [`log_view`](self::log_view) for people, [`layer`](self::layer) is a replica by itself, in memory, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
 //! knows peers or links.
 
@@ -13,6 +13,7 @@ mod clock;
 mod columns;
 mod commit;
 mod delta;
+mod digest;
 mod error;
 mod exec;
 mod file;
@@ -38,6 +39,7 @@ mod table;
 
 pub use apply::Applied;
 pub use delta::{DeltaChunk, DeltaEnd, DeltaReader};
+pub(crate) use digest::of_vector as digest_of_vector;
 pub use error::{OpenError, StorageError};
 pub use file::ImportError;
 pub(crate) use file::operations_of_file;

@@ -10,8 +10,9 @@ use rusqlite::Connection;
 use super::capture::Slot;
 use super::columns::ColumnSet;
 use super::commit::Change;
+use super::digest::{Content, Registers};
 use super::error::StorageError;
-use super::rows::{self, Entry, Thinned};
+use super::rows::{self, Entry, Tally};
 use super::store::{Origins, Place};
 use super::table::{Addressing, Table};
 
@@ -19,29 +20,35 @@ use super::table::{Addressing, Table};
 pub(super) struct Recorder<'a> {
     connection: &'a Connection,
     origins: &'a Origins,
-    thinned: Thinned,
+    tally: Tally,
 }
 
 impl<'a> Recorder<'a> {
     pub(super) fn new(connection: &'a Connection, origins: &'a Origins) -> Self {
-        Self { connection, origins, thinned: Thinned::new() }
+        Self { connection, origins, tally: Tally::default() }
     }
 
     /// Records a change as an operation.
     pub(super) fn record(&mut self, change: &Change<'_>, place: Place, hlc: Hlc) -> Result<(), StorageError> {
-        let Change { table, kind, slot, .. } = change;
-        let columns = match kind {
-            OperationKind::Insert if self.has_no_past(table)? => (0..table.columns.len()).collect(),
-            OperationKind::Update => {
+        let Change { table, kind, slot, old, .. } = change;
+        let new = change.new.as_deref().unwrap_or_default();
+        match (kind, old) {
+            (OperationKind::Insert, _) if self.has_no_past(table)? => {
+                let content = table.names.content_of(new.iter().enumerate());
+                self.insert(table, slot, place, &hlc, content)
+            }
+            (OperationKind::Update, Some(old)) => {
                 let written: ColumnSet = change.written().into_iter().collect();
-                if !rows::overwrite(self.connection, table, slot, &written, &mut self.thinned)? {
+                let Self { connection, origins, tally, .. } = self;
+                if !rows::overwrite(connection, origins, table, slot, &written, (old, &hlc), tally)? {
                     return self.merge(change, Some((place, hlc)));
                 }
-                written
+                let content = table.names.content_of(written.iter().map(|column| (column, &new[column])));
+                self.tally.registers.add_cells(&hlc, content);
+                rows::insert(self.connection, place, *kind, table, slot, &written, None)
             }
-            OperationKind::Insert | OperationKind::Delete => return self.merge(change, Some((place, hlc))),
-        };
-        rows::insert(self.connection, place, *kind, table, slot, &columns, None)
+            _ => self.merge(change, Some((place, hlc))),
+        }
     }
 
     /// Records that a row was inserted.
@@ -49,14 +56,27 @@ impl<'a> Recorder<'a> {
         &mut self,
         table: &Table,
         slot: &Slot,
-        place: Place,
-        hlc: Hlc,
+        content: Content,
+        (place, hlc): (Place, Hlc),
     ) -> Result<(), StorageError> {
         if self.has_no_past(table)? {
-            let columns = (0..table.columns.len()).collect();
-            return rows::insert(self.connection, place, OperationKind::Insert, table, slot, &columns, None);
+            return self.insert(table, slot, place, &hlc, content);
         }
         self.merge(&self.read(table, slot)?, Some((place, hlc)))
+    }
+
+    /// Records an INSERT of a row without a past.
+    fn insert(
+        &mut self,
+        table: &Table,
+        slot: &Slot,
+        place: Place,
+        hlc: &Hlc,
+        content: Content,
+    ) -> Result<(), StorageError> {
+        self.tally.registers.insert(&table.names, hlc, content);
+        let columns = (0..table.columns.len()).collect();
+        rows::insert(self.connection, place, OperationKind::Insert, table, slot, &columns, None)
     }
 
     /// `execLocal` wrote over a row: its operations keep the values that the table no longer shows, and nobody else hears of it.
@@ -72,9 +92,10 @@ impl<'a> Recorder<'a> {
         if self.has_no_past(table)? { Ok(()) } else { self.merge(&self.read(table, slot)?, None) }
     }
 
-    /// The end of the transaction.
-    pub(super) fn finish(self) -> Result<(), StorageError> {
-        rows::forget_empty(self.connection, self.thinned)
+    /// The end of the transaction. Gives by how much the digest of all registers changes.
+    pub(super) fn finish(mut self) -> Result<Registers, StorageError> {
+        self.tally.forget_empty(self.connection)?;
+        Ok(self.tally.registers)
     }
 
     /// Whether no row of the table died, so that one which is inserted has no operations yet.
@@ -93,7 +114,8 @@ impl<'a> Recorder<'a> {
         let Change { table, kind, slot, old, .. } = change;
         let new = change.new.as_deref();
         let key = new.or(*old).and_then(|row| table.key_of_row(row));
-        let by_key = Slot::Key(key.ok_or(StorageError::Corrupt("a row without a key"))?);
+        let key = key.ok_or(StorageError::Corrupt("a row without a key"))?;
+        let by_key = Slot::Key(key.clone());
         let mut entries = Vec::new();
         rows::load(self.connection, self.origins, table, &by_key, &mut entries)?;
         // A row that is inserted has nothing at its rowid yet: what stood there before was deleted first.
@@ -102,13 +124,15 @@ impl<'a> Recorder<'a> {
         }
         let mut state = rows::state(&entries, *old)?;
         if let Some((place, hlc)) = operation {
+            let before = table.names.row(&state, &key);
             state.apply(&hlc, *kind, written(*old, new));
+            self.tally.registers.change(before, table.names.row(&state, &key));
             let columns = ColumnSet::default();
             let (kind, adopted) = (*kind, false);
             entries.push(Entry { place, hlc, adopted, kind, columns, inline: None, stored_at: None });
         }
         let slot = if new.is_some() { *slot } else { &by_key };
-        rows::write(self.connection, table, slot, &entries, &state, new, &mut self.thinned)
+        rows::write(self.connection, table, slot, &entries, &state, new, &mut self.tally)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rtc_battery_proto::{Dot, Operation, ReplicaId, VersionVector};
+use rtc_battery_proto::{Digest, Dot, Operation, ReplicaId, VersionVector};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ffi};
@@ -13,6 +13,7 @@ use super::capture::{Capture, TouchedRows};
 use super::clock::Clock;
 use super::commit::{self, CommitError, Sealed};
 use super::delta::{DeltaChunk, DeltaReader};
+use super::digest::Registers;
 use super::error::{OpenError, StorageError};
 use super::exec::OpenTransaction;
 use super::file::{self, ImportError};
@@ -41,6 +42,8 @@ pub(super) struct State {
     pub(super) version: u64,
     pub(super) clock: Clock,
     pub(super) vector: VersionVector,
+    /// The digest of all registers.
+    pub(super) registers: Registers,
     pub(super) origins: Origins,
     pub(super) tables: Tables,
     pub(super) capture: Capture,
@@ -81,7 +84,8 @@ impl Replica {
         let (origins, mut vector) = Origins::load(&connection)?;
         // What it committed itself since its entry was last stored.
         let mut own = vector.origin(&identity.node).cloned().unwrap_or_default();
-        own.insert(own.last().map_or(1, |last| last + 1), identity.seq);
+        let progress = identity.progress;
+        own.insert(own.last().map_or(1, |last| last + 1), progress.seq);
         if !own.is_empty() {
             vector.replace_origin(identity.node.clone(), own);
         }
@@ -95,9 +99,10 @@ impl Replica {
         log_view::create_functions(&connection)?;
         let state = State {
             node: identity.node,
-            version: identity.version,
-            clock: Clock::new(identity.last),
+            version: progress.version,
+            clock: Clock::new(progress.last),
             vector,
+            registers: progress.registers,
             origins,
             tables,
             capture,
@@ -128,6 +133,16 @@ impl Replica {
     #[must_use]
     pub fn vector(&self) -> &VersionVector {
         &self.state.vector
+    }
+
+    /// A digest of what the replica holds, in sum and without order: two with equal vectors have equal ones, or somebody wrote two things under one
+    /// name. `None` while operations wait for tables or columns that are not known here: they are in the vector and show nothing yet.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn digest(&self) -> Result<Option<Digest>, StorageError> {
+        let waits = store::anything_waits(&self.connection)?;
+        Ok((!waits).then(|| self.state.registers.digest()))
     }
 
     /// Whether a transaction of the user (BEGIN, SAVEPOINT) is open. [`apply`](Self::apply) must wait until it is not.
@@ -223,6 +238,30 @@ impl Replica {
         self.exec(sql, &Params::None, Scope::Synced, now).map(|_| ())
     }
 
+    /// Takes in everything that a peer has whose digest differs from ours though its vector does not. What is new is applied; of what came under
+    /// a dot that is here already, whatever decides something here is adopted, so that both contents stand and everybody hears of it.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn reconcile(&mut self, operations: Vec<Operation>, covers: &VersionVector) -> Result<Applied, StorageError> {
+        let is_known = |operation: &Operation| operation.place().is_some_and(|(dot, ..)| self.vector().contains(&dot));
+        let (known, new): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_known);
+        let mut applied = self.apply(new, covers)?;
+        let (adopted, _) = self.adopt(known.into_iter().map(Operation::into_plain).collect())?;
+        applied.operations += adopted.operations;
+        applied.refused.extend(adopted.refused);
+        Ok(applied)
+    }
+
+    /// The same of what was staged under `key`.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn reconcile_staged(&mut self, key: u32, covers: &VersionVector) -> Result<Applied, StorageError> {
+        let operations = staging::take(&self.connection, key)?;
+        self.reconcile(operations, covers)
+    }
+
     /// Keeps operations of a delta that comes in parts, under a key of the caller's choice, without applying them.
     ///
     /// # Errors
@@ -313,7 +352,8 @@ impl State {
             CommitError::Sql(SqlError { message, code: ffi::SQLITE_FULL })
         })?;
         let dot = self.next_dot();
-        let sealed = commit::seal(connection, &mut self.origins, dot, first, &changes, self.at_hand_bytes)?;
+        let at = (dot, first);
+        let sealed = commit::seal(connection, &mut self.origins, at, self.registers, &changes, self.at_hand_bytes)?;
         Ok(Some(sealed))
     }
 
@@ -338,8 +378,9 @@ impl State {
     /// SQLite has committed.
     pub(super) fn committed(&mut self, sealed: Option<Sealed>) {
         self.capture.clear();
-        let Some(Sealed { dot, last, operations }) = sealed else { return };
+        let Some(Sealed { dot, last, registers, operations }) = sealed else { return };
         self.clock.advance(last);
+        self.registers = registers;
         self.version += 1;
         let mut covers = VersionVector::default();
         covers.insert(dot);

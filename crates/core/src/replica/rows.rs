@@ -14,6 +14,7 @@ use rusqlite::{Connection, params};
 
 use super::capture::Slot;
 use super::columns::ColumnSet;
+use super::digest::Registers;
 use super::error::StorageError;
 use super::merge::RowState;
 use super::store::{self, Origins, Place, Tx};
@@ -81,9 +82,6 @@ const LOAD: &str = "SELECT o.origin, o.seq, o.idx, o.kind, o.cols, o.vals, o.hlc
      FROM rtc_operations o JOIN rtc_transactions t ON t.origin = o.origin AND t.seq = o.seq
      WHERE unlikely(o.tbl = ?1) AND unlikely(o.row = ?2)";
 
-const LOAD_HERE: &str = "SELECT origin, seq, idx, kind, cols, vals, hlc IS NOT NULL FROM rtc_operations
-     WHERE unlikely(tbl = ?1) AND unlikely(row = ?2)";
-
 /// Adds what is stored of a row at one place to `entries`.
 pub(super) fn load(
     connection: &Connection,
@@ -143,13 +141,22 @@ pub(super) fn state(entries: &[Entry], image: Option<&[SqlValue]>) -> Result<Row
     Ok(state)
 }
 
-/// Transactions that lost an operation and may be empty now. Looked at once, at the end of the SQLite transaction: until then more of
-/// their operations may be on the way.
-pub(super) type Thinned = BTreeSet<Tx>;
+/// What a SQLite transaction does to the log as a whole.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Transactions that lost an operation and may be empty now. Looked at once, at the end of the SQLite transaction: until then more of
+    /// their operations may be on the way.
+    pub(super) thinned: BTreeSet<Tx>,
+    /// By how much the digest of all registers changes.
+    pub(super) registers: Registers,
+}
 
-/// Forgets those that are empty.
-pub(super) fn forget_empty(connection: &Connection, thinned: Thinned) -> Result<(), StorageError> {
-    thinned.into_iter().try_for_each(|tx| store::forget_if_empty(connection, tx))
+impl Tally {
+    /// Forgets the transactions that are empty.
+    pub(super) fn forget_empty(&mut self, connection: &Connection) -> Result<(), StorageError> {
+        let mut thinned = std::mem::take(&mut self.thinned).into_iter();
+        thinned.try_for_each(|tx| store::forget_if_empty(connection, tx))
+    }
 }
 
 /// Writes a row's operations as `state` needs them, at `slot`. `shown` is the row as the table has it now, if it has it.
@@ -160,7 +167,7 @@ pub(super) fn write(
     entries: &[Entry],
     state: &RowState,
     shown: Option<&[SqlValue]>,
-    thinned: &mut Thinned,
+    tally: &mut Tally,
 ) -> Result<(), StorageError> {
     if matches!(slot, Slot::Key(_)) {
         table.note_dead(true);
@@ -170,7 +177,7 @@ pub(super) fn write(
         if columns.is_empty() && !state.needs(&entry.hlc, entry.kind) {
             if entry.stored_at.is_some() {
                 delete(connection, entry.place)?;
-                thinned.insert(entry.place.tx);
+                tally.thinned.insert(entry.place.tx);
             }
             continue;
         }
@@ -208,40 +215,50 @@ pub(super) fn has_dead(connection: &Connection, table: &Table) -> Result<bool, S
     Ok(table.may_have_dead())
 }
 
-/// Takes columns of a row that is there away from its operations, for a newer UPDATE of them. `false`, and nothing is done, where the order of
-/// the older operations matters: adopted ones have clock values of their own, and of several INSERTs the oldest is kept.
+/// Takes columns of a row that is there, and was `old`, away from its operations, for a newer UPDATE of them at `by`. `false`, and nothing is
+/// done, where the order of the older operations matters: adopted ones have clock values of their own, of several INSERTs the oldest is kept, and a
+/// DELETE is of a row that only execLocal brought back.
 pub(super) fn overwrite(
     connection: &Connection,
+    origins: &Origins,
     table: &Table,
     slot: &Slot,
     written: &ColumnSet,
-    thinned: &mut Thinned,
+    (old, by): (&[SqlValue], &Hlc),
+    tally: &mut Tally,
 ) -> Result<bool, StorageError> {
-    let mut select = connection.prepare_cached(LOAD_HERE)?;
-    let read = |row: &rusqlite::Row<'_>| {
-        Ok((place(row)?, row.get::<_, i64>(3)?, row.get::<_, ColumnSet>(4)?, row.get(5)?, row.get::<_, bool>(6)?))
-    };
-    let entries = select.query_map(params![table.id, slot], read)?.collect::<rusqlite::Result<Vec<_>>>()?;
-    let is_insert = |kind: i64| kind == kind_number(OperationKind::Insert);
-    let inserts = entries.iter().filter(|(_, kind, ..)| is_insert(*kind)).count();
-    if inserts > 1 || entries.iter().any(|(.., adopted)| *adopted) {
+    let mut entries = Vec::new();
+    load(connection, origins, table, slot, &mut entries)?;
+    let is_insert = |entry: &Entry| entry.kind == OperationKind::Insert;
+    let Some(live) = entries.iter().map(|entry| &entry.hlc).max() else { return Ok(false) };
+    let is_delete = |entry: &Entry| entry.kind == OperationKind::Delete;
+    let inserts = entries.iter().filter(|entry| is_insert(entry)).count();
+    if inserts > 1 || entries.iter().any(|entry| entry.adopted || is_delete(entry)) {
         return Ok(false);
     }
-    for (place, kind, columns, inline, _) in entries {
-        let left = columns.without(written);
-        if left.is_empty() && !is_insert(kind) {
-            delete(connection, place)?;
-            thinned.insert(place.tx);
-        } else if left != columns {
-            let inline = parse_values(inline)?.map(|values| {
-                let kept = |(column, value)| (!written.contains(column)).then_some(value);
-                columns.iter().zip(values).filter_map(kept).collect::<Vec<_>>()
-            });
-            let inline = inline.map(|values| values_text(&values.iter().collect::<Vec<_>>())).transpose()?;
-            let Place { tx, index } = place;
-            let update = "UPDATE rtc_operations SET cols = ?4, vals = ?5 WHERE origin = ?1 AND seq = ?2 AND idx = ?3";
-            connection.prepare_cached(update)?.execute(params![tx.origin, tx.seq, index, left, inline])?;
+    tally.registers.move_live(&table.names, live, by);
+    for entry in &entries {
+        let left = entry.columns.without(written);
+        if left == entry.columns {
+            continue;
         }
+        let values = entry.columns.iter().enumerate().map(|(place, column)| {
+            let value = entry.inline.as_ref().map_or_else(|| old.get(column), |inline| inline.get(place));
+            value.map(|value| (column, value)).ok_or(StorageError::Corrupt("an operation whose value is nowhere"))
+        });
+        let values = values.collect::<Result<Vec<_>, _>>()?;
+        let (lost, kept): (Vec<_>, Vec<_>) = values.into_iter().partition(|(column, _)| written.contains(*column));
+        tally.registers.remove_cells(&entry.hlc, table.names.content_of(lost));
+        if left.is_empty() && !is_insert(entry) {
+            delete(connection, entry.place)?;
+            tally.thinned.insert(entry.place.tx);
+            continue;
+        }
+        let kept = entry.inline.is_some().then(|| kept.into_iter().map(|(_, value)| value).collect::<Vec<_>>());
+        let kept = kept.map(|values| values_text(&values)).transpose()?;
+        let Place { tx, index } = entry.place;
+        let update = "UPDATE rtc_operations SET cols = ?4, vals = ?5 WHERE origin = ?1 AND seq = ?2 AND idx = ?3";
+        connection.prepare_cached(update)?.execute(params![tx.origin, tx.seq, index, left, kept])?;
     }
     Ok(true)
 }
@@ -347,14 +364,12 @@ mod tests {
     fn a_rows_operations_are_found_by_index_and_by_a_statement_compiled_once() {
         let connection = Connection::open_in_memory().unwrap();
         store::initialize(&connection, "room", &ReplicaId::from_random(1)).unwrap();
-        for sql in [LOAD, LOAD_HERE] {
-            for row in 0..3 {
-                connection.prepare_cached(sql).unwrap().query(params![row, row]).unwrap().next().unwrap();
-            }
-            assert_eq!(connection.prepare_cached(sql).unwrap().get_status(StatementStatus::RePrepare), 0, "{sql}");
-            let plan = format!("EXPLAIN QUERY PLAN {sql}");
-            let plan: String = connection.query_row(&plan, [1, 1], |row| row.get(3)).unwrap();
-            assert!(plan.contains("rtc_operations_of_row (tbl=? AND row=?)"), "{plan}");
+        for row in 0..3 {
+            connection.prepare_cached(LOAD).unwrap().query(params![row, row]).unwrap().next().unwrap();
         }
+        assert_eq!(connection.prepare_cached(LOAD).unwrap().get_status(StatementStatus::RePrepare), 0);
+        let plan = format!("EXPLAIN QUERY PLAN {LOAD}");
+        let plan: String = connection.query_row(&plan, [1, 1], |row| row.get(3)).unwrap();
+        assert!(plan.contains("rtc_operations_of_row (tbl=? AND row=?)"), "{plan}");
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use rtc_battery_proto::{ReplicaId, SeqRanges, Tick, TransactionExtent, VersionVector};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::digest::Registers;
 use super::error::{OpenError, StorageError};
 
 /// Layout of the `rtc_*` tables. A newer one is refused untouched.
@@ -25,7 +26,8 @@ CREATE TABLE rtc_replica (
   version INTEGER NOT NULL,
   ts INTEGER NOT NULL,
   counter INTEGER NOT NULL,
-  seq INTEGER NOT NULL
+  seq INTEGER NOT NULL,
+  registers INTEGER NOT NULL
 );
 CREATE TABLE rtc_origins (id INTEGER PRIMARY KEY, node TEXT NOT NULL UNIQUE, have TEXT NOT NULL);
 CREATE TABLE rtc_tables (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE);
@@ -35,6 +37,7 @@ CREATE TABLE rtc_transactions (
   ts INTEGER NOT NULL,
   counter INTEGER NOT NULL,
   n INTEGER NOT NULL,
+  registers INTEGER,
   PRIMARY KEY (origin, seq)
 ) WITHOUT ROWID;
 CREATE TABLE rtc_operations (
@@ -84,10 +87,19 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Identity {
     pub(super) node: ReplicaId,
+    pub(super) progress: Progress,
+}
+
+/// How far a replica has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Progress {
     pub(super) version: u64,
+    /// The last clock value issued or seen.
     pub(super) last: Tick,
     /// Sequence number of its last transaction.
     pub(super) seq: u64,
+    /// The digest of all registers.
+    pub(super) registers: Registers,
 }
 
 /// Creates the tables where there are none.
@@ -97,7 +109,7 @@ pub(super) fn initialize(connection: &Connection, room: &str, fresh_id: &Replica
         let create = || {
             connection.execute_batch("BEGIN IMMEDIATE")?;
             connection.execute_batch(LAYOUT)?;
-            let insert = "INSERT INTO rtc_replica VALUES (1, ?1, ?2, ?3, 0, 0, 0, 0)";
+            let insert = "INSERT INTO rtc_replica VALUES (1, ?1, ?2, ?3, 0, 0, 0, 0, 0)";
             connection.execute(insert, params![FORMAT, room, fresh_id.as_str()])?;
             connection.execute_batch("COMMIT")
         };
@@ -113,43 +125,65 @@ fn read_identity(connection: &Connection, room: &str) -> Result<Identity, OpenEr
     if format > FORMAT {
         return Err(OpenError::NewerFormat(format));
     }
-    let select = "SELECT room, node, version, ts, counter, seq FROM rtc_replica";
+    let select = "SELECT room, node, version, ts, counter, seq, registers FROM rtc_replica";
     let row = connection.query_row(select, [], |row| {
         let last = Tick { ts: row.get(3)?, counter: row.get(4)? };
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, u64>(2)?, last, row.get::<_, u64>(5)?))
+        let progress = Progress { version: row.get(2)?, last, seq: row.get(5)?, registers: registers(row, 6)? };
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, progress))
     });
-    let (stored_room, node, version, last, seq) = row.map_err(StorageError::from)?;
+    let (stored_room, node, mut progress) = row.map_err(StorageError::from)?;
     if stored_room != room {
         return Err(OpenError::OtherRoom);
     }
     let node = ReplicaId::new(&node).map_err(|_| StorageError::Corrupt("rtc_replica.node"))?;
-    let mut identity = Identity { node, version, last, seq };
-    add_own_since(connection, &mut identity)?;
-    Ok(identity)
+    add_own_since(connection, &node, &mut progress)?;
+    Ok(Identity { node, progress })
 }
 
 /// A commit of its own does not write `rtc_replica`: what it has committed since then is read from its newest transaction, which is kept at
 /// least until a merge, and so `rtc_replica`, is written.
-fn add_own_since(connection: &Connection, identity: &mut Identity) -> Result<(), StorageError> {
-    let newest = "SELECT t.seq, t.ts, t.counter, t.n FROM rtc_transactions t, rtc_origins o
+fn add_own_since(connection: &Connection, node: &ReplicaId, progress: &mut Progress) -> Result<(), StorageError> {
+    let newest = "SELECT t.seq, t.ts, t.counter, t.n, t.registers FROM rtc_transactions t, rtc_origins o
                   WHERE o.node = ?1 AND t.origin = o.id ORDER BY t.seq DESC LIMIT 1";
     let read = |row: &rusqlite::Row<'_>| {
-        Ok((row.get::<_, u64>(0)?, Tick { ts: row.get(1)?, counter: row.get(2)? }, row.get::<_, u64>(3)?))
+        let first = Tick { ts: row.get(1)?, counter: row.get(2)? };
+        let registers = row.get::<_, Option<i64>>(4)?.map(Registers::from_stored);
+        Ok((row.get::<_, u64>(0)?, first, row.get::<_, u64>(3)?, registers))
     };
-    let newest = connection.query_row(newest, [identity.node.as_str()], read).optional()?;
-    if let Some((seq, first, n)) = newest.filter(|(seq, ..)| *seq > identity.seq) {
-        identity.version += seq - identity.seq;
-        identity.seq = seq;
-        identity.last = identity.last.max(first.checked_add(n.saturating_sub(1)).unwrap_or(first));
+    let newest = connection.query_row(newest, [node.as_str()], read).optional()?;
+    if let Some((seq, first, n, registers)) = newest.filter(|(seq, ..)| *seq > progress.seq) {
+        progress.version += seq - progress.seq;
+        progress.seq = seq;
+        progress.last = progress.last.max(first.checked_add(n.saturating_sub(1)).unwrap_or(first));
+        progress.registers = registers.ok_or(StorageError::Corrupt("rtc_transactions.registers"))?;
     }
     Ok(())
 }
 
-/// Stores version, clock and the replica's last sequence number.
-pub(super) fn save_progress(connection: &Connection, version: u64, last: Tick, seq: u64) -> Result<(), StorageError> {
-    let sql = "UPDATE rtc_replica SET version = ?1, ts = ?2, counter = ?3, seq = ?4";
-    connection.prepare_cached(sql)?.execute(params![version, last.ts, last.counter, seq])?;
+fn registers(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Registers> {
+    row.get(column).map(Registers::from_stored)
+}
+
+/// Stores how far the replica has come.
+pub(super) fn save_progress(connection: &Connection, progress: Progress) -> Result<(), StorageError> {
+    let Progress { version, last, seq, registers } = progress;
+    let sql = "UPDATE rtc_replica SET version = ?1, ts = ?2, counter = ?3, seq = ?4, registers = ?5";
+    let progress = params![version, last.ts, last.counter, seq, registers.to_stored()];
+    connection.prepare_cached(sql)?.execute(progress)?;
     Ok(())
+}
+
+/// Stores the digest after a transaction of the replica's own with it, since a commit of its own does not write `rtc_replica`.
+pub(super) fn note_registers(connection: &Connection, tx: Tx, registers: Registers) -> Result<(), StorageError> {
+    let sql = "UPDATE rtc_transactions SET registers = ?3 WHERE origin = ?1 AND seq = ?2";
+    connection.prepare_cached(sql)?.execute(params![tx.origin, tx.seq, registers.to_stored()])?;
+    Ok(())
+}
+
+/// Whether operations wait for tables or columns that are not known here.
+pub(super) fn anything_waits(connection: &Connection) -> Result<bool, StorageError> {
+    let exists = "SELECT EXISTS (SELECT 1 FROM rtc_waiting)";
+    Ok(connection.prepare_cached(exists)?.query_row([], |row| row.get(0))?)
 }
 
 /// The numbers of origins.
@@ -212,7 +246,7 @@ pub(super) fn insert_transaction(
     tx: Tx,
     extent: TransactionExtent,
 ) -> Result<(), StorageError> {
-    let mut insert = connection.prepare_cached("INSERT INTO rtc_transactions VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut insert = connection.prepare_cached("INSERT INTO rtc_transactions VALUES (?1, ?2, ?3, ?4, ?5, NULL)")?;
     let TransactionExtent { first, n } = extent;
     insert.execute(params![tx.origin, tx.seq, first.ts, first.counter, n])?;
     Ok(())

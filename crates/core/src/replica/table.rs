@@ -8,6 +8,7 @@ use rtc_battery_proto::SqlValue;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::digest::Names;
 use super::key::Collation;
 use super::sql::quoted;
 
@@ -22,6 +23,8 @@ pub(super) struct Table {
     pub(super) key: Vec<usize>,
     pub(super) addressing: Addressing,
     pub(super) statements: Statements,
+    /// For the digest.
+    pub(super) names: Names,
     /// See [`may_have_dead`](Self::may_have_dead).
     dead: AtomicBool,
 }
@@ -194,8 +197,10 @@ impl Table {
         read_collations(connection, name, &mut columns)?;
         let addressing = if without_rowid { Addressing::Key } else { addressing(&names) };
         let statements = Statements::new(name, &columns, &key, &addressing);
+        let digested = Names::new(name, columns.iter().map(|column| column.name.as_str()));
         let dead = AtomicBool::new(true);
-        Ok(Some(Self { id, name: name.to_owned(), columns, key, addressing, statements, dead }))
+        let name = name.to_owned();
+        Ok(Some(Self { id, name, columns, key, addressing, statements, names: digested, dead }))
     }
 
     /// Whether rows of it may have died, or be parked, and left operations under their keys. Errs on this side; described anew (after a

@@ -111,11 +111,13 @@ pub fn sync(a: &mut Peer, b: &mut Peer) {
     a.pull(b);
 }
 
-/// Same rows, same registers, same vectors.
+/// Same rows, same registers, same vectors, same digests.
 pub fn assert_equal(a: &mut Peer, b: &mut Peer) {
     assert_eq!(a.replica.vector(), b.replica.vector());
     assert_same_lines(&a.dump(), &b.dump());
     assert_same_lines(&a.log(), &b.log());
+    let (left, right) = (a.replica.digest().unwrap(), b.replica.digest().unwrap());
+    assert_eq!(left, right, "equal logs, other digests");
 }
 
 /// Tells the lines that only one side has.

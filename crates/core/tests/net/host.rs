@@ -79,6 +79,7 @@ impl Host {
             Message::SyncResponse(response) => ("sync-response", response.operations.len(), !response.more),
             Message::SyncFull { .. } => ("sync-full", 0, true),
             Message::Vector { .. } => ("vector", 0, true),
+            Message::Digest { .. } => ("digest", 0, true),
             Message::Ping => ("ping", 0, true),
             Message::Pong => ("pong", 0, true),
             Message::Bye => ("bye", 0, true),

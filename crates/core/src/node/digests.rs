@@ -1,0 +1,130 @@
+//! Comparing contents: peers that have the same transactions tell each other a digest of what they hold, and where it is not the same they ask
+//! for everything and merge it.
+//!
+//! Version vectors say which transactions are here, and trust that one name means one thing. A copied database that writes under the id of its original
+//! breaks that, and so does a forger: two transactions of one name hide each other, for ever. The digest tells.
+//!
+//! It is said when nothing else was for a while (anti-entropy), once for each state, and is a hundred bytes. Everything is asked for once a link at
+//! most: who lies about digests has to send all it has each time, and wins nothing.
+
+use rtc_battery_proto::{Digest, Message, PeerId, SyncRequest, VersionVector};
+
+use super::inbox::Work;
+use super::io::{ErrorCode, LinkId};
+use super::node::Node;
+use crate::replica::{StorageError, digest_of_vector};
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Digests {
+    /// Of the version vector.
+    pub(super) vector: Digest,
+    /// Of the registers.
+    pub(super) registers: Digest,
+}
+
+/// Comparing with one peer, over one link.
+#[derive(Debug, Default)]
+pub(super) struct Comparison {
+    /// What we last said, or are about to.
+    told: Option<Digests>,
+    tell_due: bool,
+    state: State,
+}
+
+/// Where it stands with asking for everything.
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Alike,
+    /// Everything was asked for: what we had then.
+    Asked(VersionVector),
+    Compared,
+}
+
+impl Comparison {
+    /// What we hold, for a peer that was not told so yet.
+    pub(super) fn tell(&mut self, ours: Digests) {
+        if self.told != Some(ours) {
+            self.told = Some(ours);
+            self.tell_due = true;
+        }
+    }
+
+    /// What is to be told.
+    pub(super) fn next_message(&mut self) -> Option<String> {
+        let due = std::mem::take(&mut self.tell_due);
+        let Digests { vector, registers } = self.told.filter(|_| due)?;
+        Some(Message::Digest { vector, registers }.encode())
+    }
+
+    /// The peer holds something else, `ours` being our vector: whether everything is to be asked for.
+    pub(super) fn begin(&mut self, ours: &VersionVector) -> bool {
+        let begins = matches!(self.state, State::Alike);
+        if begins {
+            self.state = State::Asked(ours.clone());
+        }
+        begins
+    }
+
+    /// The request to be sent by who has `ours`: for all that is lacking, and while we compare for everything.
+    pub(super) fn request(&self, ours: &VersionVector) -> SyncRequest {
+        let compares = matches!(self.state, State::Asked(_));
+        let vector = if compares { VersionVector::default() } else { ours.clone() };
+        SyncRequest { from_version: 0, vector: Some(vector) }
+    }
+
+    /// An answer has ended: whether it is the one with everything.
+    pub(super) fn ends(&mut self, covers: &VersionVector) -> bool {
+        let ends = matches!(&self.state, State::Asked(asked) if covers.covers(asked));
+        if ends {
+            self.state = State::Compared;
+        }
+        ends
+    }
+}
+
+impl Node {
+    /// What we hold, unless operations wait for tables or columns: they are in the vector and not among the registers.
+    fn digests(&self) -> Result<Option<Digests>, StorageError> {
+        let registers = self.replica.digest()?;
+        Ok(registers.map(|registers| Digests { vector: digest_of_vector(self.replica.vector()), registers }))
+    }
+
+    /// Tells peers what we hold, once all of it is saved.
+    pub(super) fn tell_digests(&mut self) -> Result<(), StorageError> {
+        if self.saved.version != self.replica.version() {
+            return Ok(());
+        }
+        let Some(ours) = self.digests()? else { return Ok(()) };
+        for (id, session) in &mut self.sessions {
+            if let Some(channel) = self.room.channel(*id) {
+                session.tell_digests(&channel.courtesy, ours);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_digests(&mut self, id: LinkId, peer: &PeerId, theirs: Digests) {
+        // Looked at in turn, after what the peer sent before it.
+        self.inbox.push(id, peer, Work::Compare(theirs), 0);
+    }
+
+    /// A peer has told what it holds.
+    pub(super) fn compare(&mut self, id: LinkId, peer: &PeerId, theirs: Digests) -> Result<(), StorageError> {
+        let differs = |ours: &Digests| ours.vector == theirs.vector && ours.registers != theirs.registers;
+        if !self.digests()?.as_ref().is_some_and(differs) {
+            return Ok(());
+        }
+        let ours = self.replica.vector();
+        if !self.sessions.get_mut(&id).is_some_and(|session| session.ask_for_everything(ours)) {
+            return Ok(());
+        }
+        let message = format!(
+            "Peer {peer} has the same transactions as this database and other data: a copy of a database wrote under the id of its original, \
+             or tables of one name are defined differently. Everything is compared now, and both contents are merged."
+        );
+        self.room.outputs.error(ErrorCode::Diverged, message, Some(peer));
+        Ok(())
+    }
+}
