@@ -20,7 +20,10 @@ const ROWS_AT_ONCE = 200;
 const LOG_LINES = 200;
 const SHORT_ID = 6;
 const SLOW_MS = 300;
+const CELL_CHARACTERS = 2000;
 const NO_NOTES = 'No rows. “Add a note” above writes one; it appears here and on every device with the link.';
+const NOBODY = 'Nobody else is here yet. Open the share URL in another window, or send it to a friend.';
+const NOBODY_OFFLINE = 'Nobody is in reach. Who has the link is found again when the signaling server is.';
 const BUSY = 'This room is open in another tab or window. Close it there to go on here.';
 
 const ui = Object.fromEntries([...document.querySelectorAll('[id]')].map((element) => [element.id, element]));
@@ -48,13 +51,23 @@ async function enter() {
   if (tokenInUrl() === '') history.replaceState(null, '', `#${randomToken()}`);
   const token = tokenInUrl();
   const previous = room;
-  const battery = new RTCBattery({
-    signalingUrl: `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/signal`,
-    token,
-  });
-  const next = { battery, open: false, offline: false, query: undefined, rows: [], shown: 0, refreshing: undefined };
+  const next = { battery: undefined, open: false, offline: false, query: undefined, rows: [], shown: 0, refreshing: undefined };
   room = next;
   clear();
+  const leaving = previous !== undefined && previous.battery !== undefined ? previous.battery.disconnect() : undefined;
+  let battery;
+  try {
+    battery = new RTCBattery({
+      signalingUrl: `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/signal`,
+      token,
+    });
+  } catch (error) {
+    // A link that names no room.
+    fail(error);
+    await leaving;
+    return;
+  }
+  next.battery = battery;
 
   // Events of a room that was left meanwhile are nobody's any more.
   const listen = (event, callback) => battery.on(event, (...values) => room === next && callback(...values));
@@ -84,7 +97,7 @@ async function enter() {
   });
 
   try {
-    if (previous !== undefined) await previous.battery.disconnect();
+    await leaving;
     await battery.connect();
     await battery.exec(SCHEMA);
   } catch (error) {
@@ -202,9 +215,10 @@ function fill(parent, ...children) {
 }
 
 function showPeers(state) {
-  const peers = room.battery.getPeers();
+  const peers = room.battery === undefined ? [] : room.battery.getPeers();
   fill(ui.peers, ...peers.map((peer) => element('li', { title: peer }, short(peer))));
   ui.nobody.hidden = peers.length > 0;
+  ui.nobody.textContent = room.offline ? NOBODY_OFFLINE : NOBODY;
   const [word, text] =
     state === 'failed'
       ? ['failed', 'Not connected']
@@ -264,6 +278,9 @@ function identity(row) {
 
 function text(value) {
   if (value === null) return 'NULL';
+  if (typeof value === 'string' && value.length > CELL_CHARACTERS) {
+    return `${value.slice(0, CELL_CHARACTERS)}… (${counted(value.length, 'character')})`;
+  }
   if (!(value instanceof Uint8Array)) return String(value);
   const hex = Array.from(value.subarray(0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
   return value.length > 16 ? `x'${hex}…' (${counted(value.length, 'byte')})` : `x'${hex}'`;

@@ -32,7 +32,11 @@ export type FileBytes = ReturnType<Uint8ArrayConstructor['of']>;
  * @throws RTCBatteryError of code `bad-file` where it is something else.
  */
 export function bytesOf(file: unknown): Uint8Array {
-  if (ArrayBuffer.isView(file)) return new Uint8Array(file.buffer, file.byteOffset, file.byteLength);
-  if (file instanceof ArrayBuffer) return new Uint8Array(file);
+  try {
+    if (ArrayBuffer.isView(file)) return new Uint8Array(file.buffer, file.byteOffset, file.byteLength);
+    if (file instanceof ArrayBuffer) return new Uint8Array(file);
+  } catch {
+    throw new RTCBatteryError('the file has no bytes any more: its buffer was transferred', 'bad-file');
+  }
   throw new RTCBatteryError('the file is no Uint8Array', 'bad-file');
 }

@@ -185,6 +185,8 @@ test('statements and parameters of every wrong type', async () => {
     await refused(battery.exec('SELECT :a', { b: 1 })),
     await refused(battery.exec('SELECT ?')),
   ]);
+  const [endless] = await inPage(async () => [await refused(battery.exec('SELECT ?', Object.assign([], { length: 2 ** 32 - 1 })))]);
+  assert.equal(endless.code, 'bad-parameter', JSON.stringify(endless));
   for (const { class: name, message } of missing) assert.deepEqual([name, /no value was given for parameter/.test(message)], ['SqlError', true], message);
   assert.deepEqual(await peer.rows('SELECT 1'), [[1]]);
 });

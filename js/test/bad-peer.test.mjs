@@ -52,7 +52,7 @@ const GARBAGE = {
     { type: 'sync-response', operations: [null] }, { type: 'sync-response', operations: [operation(), 5] },
   ],
   'databases that are none': [
-    { type: 'sync-full', database: 5 }, { type: 'sync-full', database: '' }, { type: 'sync-full', database: '!!!' }, { type: 'sync-full', database: 'AAAA' },
+    { type: 'sync-full', database: 5 }, { type: 'sync-full', database: '!!!' }, { type: 'sync-full', database: 'AAAA' },
     { type: 'sync-full', database: Buffer.from('SQLite format 3\0'.padEnd(4096, 'x')).toString('base64') },
   ],
   'operations without a field': ['hlc', 'type', 'table', 'pk'].map(without),
@@ -94,6 +94,7 @@ const ODD = {
   'columns that are not here, named to break out of SQL': ['"; DROP TABLE notes; --', "' = 1 OR '1", 'content" = \'OVERWRITTEN\', "id', 'rowid', '_rowid_', 'x'.repeat(1000), '__proto__', ''].map((column) =>
     op({ values: { [column]: 'OVERWRITTEN' } }),
   ),
+  'a database in which nothing was made yet': [{ type: 'sync-full', database: '' }],
   'requests again and again': Array.from({ length: 200 }, () => ({ type: 'sync-request', fromVersion: 0 })),
   'versions that are none': [-1, 1.5, 1e300, 'all', undefined].map((fromVersion) => ({ type: 'sync-request', fromVersion })),
   'keys of other columns': [{ other: 'mine' }, { id: 'mine', other: 1 }].map((pk) => op({ pk })).concat(op({ table: 'pairs', pk: { a: 1 } }), op({ table: 'pairs', pk: { a: 1, b: 'one', c: 0 } })),

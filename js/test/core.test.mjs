@@ -94,6 +94,36 @@ test('an operation has the fields of the specification and no others', async () 
   for (const { hlc } of operations) assert.ok(Math.abs(hlc.ts - Date.now()) < 60_000 && Number.isInteger(hlc.counter) && /^[!-~]+$/.test(hlc.nodeId));
 });
 
+test('what throws when it is read is refused, and the layer goes on', async () => {
+  const { layer, operation } = await withTable();
+  const detached = () => {
+    const bytes = new Uint8Array(10);
+    structuredClone(bytes.buffer, { transfer: [bytes.buffer] });
+    return bytes;
+  };
+  const revoked = (target) => {
+    const { proxy, revoke } = Proxy.revocable(target, {});
+    revoke();
+    return proxy;
+  };
+  const throws = (target, name) =>
+    new Proxy(target, {
+      get(of, key) {
+        if (key === name) throw new RangeError('mine');
+        return of[key];
+      },
+    });
+  const endless = Object.assign([], { length: 2 ** 32 - 1 });
+  for (const params of [[detached()], { a: detached().buffer }, throws([1], 'length'), throws([1], '0'), revoked({}), revoked([1]), [revoked({})], endless]) {
+    assert.throws(() => layer.execute('SELECT ?', params), { code: 'bad-parameter' });
+  }
+  for (const op of [operation('INSERT', 1, { x: detached() }), operation('INSERT', revoked({})), revoked({}), { ...operation('DELETE', 1), hlc: revoked([]) }]) {
+    assert.throws(() => layer.applyOperation(op), { code: 'bad-operation' });
+  }
+  for (const file of [detached(), detached().buffer]) assert.throws(() => layer.importDatabase(file), { code: 'bad-file' });
+  assert.deepEqual(layer.execute('SELECT ?, ?', [new Uint8Array(), new Uint8Array([7]).buffer]).result.values, [[new Uint8Array(), new Uint8Array([7])]]);
+});
+
 test('a transaction over several calls gives its operations with the COMMIT', async () => {
   const { layer } = await withTable();
   assert.deepEqual(layer.execute('BEGIN; INSERT INTO t (id) VALUES (1)').operations, []);

@@ -88,6 +88,25 @@ test('a long result is shown in parts', async (t) => {
   assert.equal(await page.getByRole('button', { name: /more row/ }).count(), 0);
 });
 
+test('a long text is shown in part', async (t) => {
+  const page = await visit(t);
+  await run(page, "SELECT 'short' AS first, hex(zeroblob(3000000)) AS text");
+  await cell(page, 'short').waitFor();
+  const shown = await page.locator('tbody td').nth(1).textContent();
+  assert.match(shown, /^0{2000}… \(6,000,000 characters\)$/);
+});
+
+test('a link that names no room is told, and another one is opened from there', async (t) => {
+  const page = await my.chromium.page();
+  page.setDefaultTimeout(60_000);
+  t.after(() => page.context().close());
+  await page.goto(`${my.server.url}/demo/#${'x'.repeat(16 * 1024 + 1)}`);
+  await page.getByRole('alert').getByText('token is longer than').waitFor();
+  await page.getByRole('link', { name: 'Start a new room' }).click();
+  await page.getByText('0 peers connected').waitFor();
+  assert.equal(await page.getByRole('alert').count(), 0);
+});
+
 test('another hash is another room, and the way back leads back', async (t) => {
   const page = await visit(t);
   const first = page.url();
@@ -107,6 +126,7 @@ test('with the server gone it says so, goes on working, and finds back', async (
   const page = await visit(t, `${other.url}/demo/#${encodeURIComponent(newToken())}`);
   await other.stop();
   await page.getByText(/^Offline/).waitFor();
+  await page.getByText('Nobody is in reach.').waitFor();
   await run(page, "INSERT INTO notes (id, content) VALUES ('n1', 'written offline')");
   await cell(page, 'written offline').waitFor();
   await other.start();

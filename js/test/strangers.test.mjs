@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import initSqlJs from 'sql.js';
 import { agree, newToken, Peer, Server, stage, startChromium, WATCHDOG_MS } from './harness.mjs';
 
 const NOTES = 'CREATE TABLE IF NOT EXISTS notes (id TEXT PRIMARY KEY, content TEXT)';
@@ -70,6 +71,27 @@ for (const role of ['newcomer', 'offerer', 'answerer']) {
     });
   }
 }
+
+test('a plain peer sends its database as a file of sql.js, and a ping: the file fills gaps, is passed on, and a pong comes', { timeout: WATCHDOG_MS }, async (t) => {
+  const token = newToken();
+  const [ada, bob] = [await ours(t, token), await ours(t, token)];
+  await ada.exec("INSERT INTO notes VALUES ('both', 'from ours')");
+  const { Database } = await initSqlJs();
+  const database = new Database();
+  database.run("CREATE TABLE notes (id TEXT PRIMARY KEY, content TEXT); INSERT INTO notes VALUES ('both', 'from the file'), ('file', 'Grüße 🔋')");
+  const file = Buffer.from(database.export()).toString('base64');
+  const cleo = await plain(t, token, 'newcomer', 'cleo');
+  await cleo.evaluate(async (database) => {
+    await peer.until(() => peer.peers().length === 2);
+    const [to] = peer.peers();
+    peer.send(to, { type: 'sync-full', database });
+    peer.send(to, { type: 'ping' });
+    await peer.until(() => peer.received.some(({ peerId, message }) => peerId === to && message.type === 'pong'));
+  }, file);
+  for (const peer of [ada, bob]) {
+    await peer.sees('SELECT id, content FROM notes ORDER BY id', [['both', 'from ours'], ['cleo', 'from cleo'], ['file', 'Grüße 🔋']]);
+  }
+});
 
 test('in a mixed room everything reaches everyone, relayed where they are not connected', { timeout: WATCHDOG_MS }, async (t) => {
   const token = newToken();

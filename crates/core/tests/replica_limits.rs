@@ -73,3 +73,29 @@ fn two_writes_that_together_are_too_large_do_not_stop_anybody() {
     b.pull(&a);
     assert_equal(&mut a, &mut b);
 }
+
+/// 600 MB that SQLite makes from little.
+const TOO_MUCH: &str = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 600)";
+
+#[test]
+fn a_result_that_takes_too_much_memory_is_refused_and_what_its_statement_wrote_is_undone() {
+    let mut a = peer("a");
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, v)");
+    let large = format!("{TOO_MUCH} SELECT zeroblob(1000000) FROM n");
+    let returning = format!("{TOO_MUCH} INSERT INTO t SELECT i, i FROM n RETURNING zeroblob(1000000)");
+    for (sql, rows) in [
+        (large.clone(), "0"),
+        (returning.clone(), "0"),
+        (format!("INSERT INTO t VALUES (1, 1); {large}"), "1"),
+        (format!("BEGIN; {}", returning.replace("(i) AS (VALUES (1)", "(i) AS (VALUES (2)")), "1"),
+    ] {
+        let error = a.try_exec(&sql).unwrap_err();
+        assert_eq!(error.code, rusqlite::ffi::SQLITE_TOOBIG);
+        assert!(error.message.contains("LIMIT"), "{}", error.message);
+        assert_eq!(a.rows("SELECT count(*) FROM t"), [rows]);
+    }
+    a.exec("INSERT INTO t VALUES (2, 2) RETURNING v; COMMIT");
+    let mut b = peer("b");
+    b.pull(&a);
+    assert_equal(&mut a, &mut b);
+}

@@ -121,7 +121,7 @@ struct Fields<'a>(&'a JsValue);
 
 impl<'a> Fields<'a> {
     fn of(value: &'a JsValue, path: &str) -> Result<Self, String> {
-        let is_object = value.is_object() && !Array::is_array(value);
+        let is_object = value.is_object() && !values::is_array(value);
         if is_object { Ok(Self(value)) } else { Err(format!("{path} is {}, not an object", Strange(value))) }
     }
 

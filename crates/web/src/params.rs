@@ -1,8 +1,7 @@
 //! Parameters of a statement: an array by position, an object by name.
 
-use js_sys::Array;
 use rtc_battery_core::replica::Params;
-use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen::JsValue;
 
 use crate::failure::failure;
 use crate::values::{self, Strange};
@@ -24,7 +23,8 @@ fn from_js(params: &JsValue) -> Result<Params, JsValue> {
     if params.is_undefined() || params.is_null() {
         return Ok(Params::None);
     }
-    if let Some(array) = params.dyn_ref::<Array>() {
+    if values::is_array(params) {
+        let array = values::elements(params).map_err(|what| refusal(&format!("params {what}")))?;
         let mut values = Vec::with_capacity(array.length() as usize);
         for (index, value) in array.iter().enumerate() {
             values.push(read(&value, || (index + 1).to_string())?);

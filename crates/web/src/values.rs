@@ -12,7 +12,25 @@ extern "C" {
     /// As js-sys has it, for objects whose getters may throw.
     #[wasm_bindgen(js_namespace = Object, js_name = entries, catch)]
     fn own_entries(object: &JsValue) -> Result<Array, JsValue>;
+
+    /// As js-sys has it, for proxies that were revoked.
+    #[wasm_bindgen(js_namespace = Array, js_name = isArray, catch)]
+    fn is_array_or_throws(value: &JsValue) -> Result<bool, JsValue>;
+
+    /// As js-sys has it, for arrays whose getters may throw.
+    #[wasm_bindgen(js_namespace = Array, js_name = from, catch)]
+    fn array_from(array: &JsValue) -> Result<Array, JsValue>;
+
+    #[wasm_bindgen(js_name = Uint8Array)]
+    type Bytes;
+
+    /// As js-sys has it, for buffers that were transferred.
+    #[wasm_bindgen(constructor, js_class = "Uint8Array", catch)]
+    fn new(source: &JsValue) -> Result<Bytes, JsValue>;
 }
+
+/// Most elements of an array that is read: an array may say of itself that it has four billion.
+const MAX_ELEMENTS: f64 = 1_000_000.0;
 
 /// A plain object.
 pub(crate) fn object(fields: &[(&str, JsValue)]) -> JsValue {
@@ -30,6 +48,24 @@ pub(crate) fn is_plain(value: &JsValue) -> bool {
     let Some(prototype_of_it) = prototype(value) else { return false };
     // `Object.prototype`, of whichever window, is the one that has none itself.
     prototype_of_it.is_null() || prototype(&prototype_of_it).is_some_and(|next| next.is_null())
+}
+
+/// Whether a value is an array.
+pub(crate) fn is_array(value: &JsValue) -> bool {
+    is_array_or_throws(value).unwrap_or(false)
+}
+
+/// An array's elements.
+///
+/// # Errors
+/// What is wrong with it, for a person.
+pub(crate) fn elements(array: &JsValue) -> Result<Array, String> {
+    let unreadable = |_| "cannot be read".to_owned();
+    let length = Reflect::get(array, &"length".into()).map_err(unreadable)?.as_f64().unwrap_or_default();
+    if length > MAX_ELEMENTS {
+        return Err(format!("has {length} elements, more than the {MAX_ELEMENTS} that are read"));
+    }
+    array_from(array).map_err(unreadable)
 }
 
 /// An object's own properties.
@@ -70,6 +106,8 @@ pub(crate) enum NotAValue {
     Kind,
     /// A bigint beyond 64 bits.
     TooLarge,
+    /// Bytes whose buffer was transferred elsewhere.
+    Detached,
 }
 
 impl NotAValue {
@@ -77,6 +115,7 @@ impl NotAValue {
     pub(crate) fn about(self, value: &JsValue) -> String {
         match self {
             Self::TooLarge => "is a bigint beyond 64 bits".to_owned(),
+            Self::Detached => "has no bytes any more: its buffer was transferred".to_owned(),
             Self::Kind => format!(
                 "is {}, which SQL does not know: pass null, a number, bigint, string, boolean or Uint8Array",
                 Strange(value)
@@ -124,13 +163,18 @@ pub(crate) fn from_js(value: &JsValue) -> Result<SqlValue, NotAValue> {
         let integer = digits.and_then(|digits| digits.parse().ok());
         return integer.map(SqlValue::Integer).ok_or(NotAValue::TooLarge);
     }
-    if let Some(bytes) = value.dyn_ref::<Uint8Array>() {
-        return Ok(SqlValue::Blob(bytes.to_vec()));
-    }
-    if value.is_instance_of::<ArrayBuffer>() {
-        return Ok(SqlValue::Blob(Uint8Array::new(value).to_vec()));
+    if value.is_instance_of::<Uint8Array>() || value.is_instance_of::<ArrayBuffer>() {
+        return bytes_from_js(value).map(SqlValue::Blob);
     }
     Err(NotAValue::Kind)
+}
+
+fn bytes_from_js(value: &JsValue) -> Result<Vec<u8>, NotAValue> {
+    if let Some(bytes) = value.dyn_ref::<Uint8Array>().filter(|bytes| bytes.length() > 0) {
+        return Ok(bytes.to_vec());
+    }
+    let bytes = Bytes::new(value).map_err(|_| NotAValue::Detached)?;
+    Ok(bytes.unchecked_into::<Uint8Array>().to_vec())
 }
 
 /// A number as SQL has it; NaN is NULL there.

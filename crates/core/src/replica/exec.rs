@@ -10,7 +10,7 @@ use rusqlite::{Batch, Connection, Statement, ffi};
 use super::capture::Moment;
 use super::error::StorageError;
 use super::guard::{Control, Facts};
-use super::limits::within_user_limit;
+use super::limits::{MAX_RESULT_BYTES, within_user_limit};
 use super::log_view;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::replica::State;
@@ -161,7 +161,7 @@ impl State {
         }
         self.check_scope(scope)?;
         // What turns out to be refused must go again, alone.
-        let undo = facts.changes_schema;
+        let undo = facts.changes_schema || statement.column_count() > 0;
         if undo {
             connection.execute_batch("SAVEPOINT rtc_undo")?;
         }
@@ -188,7 +188,7 @@ impl State {
         // What a failing statement left (OR FAIL keeps the rows before the failure) is committed, as SQLite would.
         let committed = match &outcome {
             _ if connection.is_autocommit() => Ok(()),
-            Err(error) if error.code == ffi::SQLITE_AUTH => Err(error.clone()),
+            Err(error) if matches!(error.code, ffi::SQLITE_AUTH | ffi::SQLITE_TOOBIG) => Err(error.clone()),
             _ => self.commit_alone(connection, now),
         };
         if committed.is_err() || connection.is_autocommit() && outcome.is_err() {
@@ -392,11 +392,14 @@ fn step(
     let mut rows = || {
         let mut rows = statement.raw_query();
         let mut values = Vec::new();
+        let mut left_bytes = MAX_RESULT_BYTES;
         while let Some(row) = rows.next()? {
             let row = (0..columns.len()).map(|column| Ok(value(row.get_ref(column)?)));
-            values.push(row.collect::<rusqlite::Result<Vec<_>>>()?);
+            let row = row.collect::<rusqlite::Result<Vec<_>>>()?;
+            left_bytes = left_bytes.checked_sub(row_bytes(&row)).ok_or_else(too_large)?;
+            values.push(row);
         }
-        Ok::<_, rusqlite::Error>(values)
+        Ok::<_, SqlError>(values)
     };
     // What is only read may be longer: the literal of a large blob, for example.
     let values = if facts.writes_rows { within_user_limit(connection, rows)? } else { rows()? };
@@ -407,6 +410,21 @@ fn step(
         result.rows_affected += connection.changes();
     }
     Ok(())
+}
+
+/// What a row of a result takes in memory.
+fn row_bytes(row: &[SqlValue]) -> usize {
+    let outside = |value: &SqlValue| match value {
+        SqlValue::Text(bytes) | SqlValue::Blob(bytes) => bytes.len(),
+        SqlValue::Null | SqlValue::Integer(_) | SqlValue::Real(_) => 0,
+    };
+    size_of::<Vec<SqlValue>>() + size_of_val(row) + row.iter().map(outside).sum::<usize>()
+}
+
+fn too_large() -> SqlError {
+    let message =
+        format!("the result takes more than {MAX_RESULT_BYTES} bytes; ask for less of it, for example with LIMIT");
+    SqlError { message, code: ffi::SQLITE_TOOBIG }
 }
 
 /// Binds one statement's parameters. `taken` counts the positional ones that statements before it used.

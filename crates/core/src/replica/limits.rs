@@ -14,6 +14,10 @@ pub const MAX_ROW_BYTES: i32 = 16_000_000;
 /// it would overflow, which ends the module.
 pub(super) const MAX_PATTERN_BYTES: i32 = 2_000;
 
+/// Most memory that a result may take, in bytes. What is beyond it would not fit a browser's memory beside its copy in JavaScript, and running out
+/// of memory ends the module.
+pub(super) const MAX_RESULT_BYTES: usize = 512 * 1024 * 1024;
+
 /// The same as JSON: a control character takes six bytes. And the operation around it, with what it overwrote.
 pub(super) const OUR_ROW_BYTES: i32 = 2 * 6 * MAX_ROW_BYTES + 1_000_000;
 
