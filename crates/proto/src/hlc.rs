@@ -213,6 +213,25 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_timestamp_has_48_bits() {
+        let json = |ts: u64| serde_json::from_str::<Hlc>(&format!(r#"{{"ts":{ts},"counter":0,"nodeId":"n"}}"#));
+        let largest = json(0xffff_ffff_ffff).unwrap();
+        assert_eq!(largest.tick.ts, MAX_TS_MS);
+        assert_eq!(largest.to_string(), "ffffffffffff-00000000-n");
+        assert!(json(0x1_0000_0000_0000).is_err());
+    }
+
+    #[test]
+    fn text_of_another_shape_is_refused() {
+        assert!("000000000005-00000002-n".parse::<Hlc>().is_ok());
+        for bad in
+            ["000000000005_00000002-n", "000000000005-00000002_n", "000000000005-0000000A-n", "000000000005-00000002-"]
+        {
+            assert_eq!(bad.parse::<Hlc>().unwrap_err(), InvalidHlc::Shape, "{bad}");
+        }
+    }
+
+    #[test]
     fn json_is_the_specifications() {
         let hlc = Hlc { tick: Tick { ts: 5, counter: 2 }, node: ReplicaId::new("n").unwrap() };
         let json = serde_json::to_value(&hlc).unwrap();

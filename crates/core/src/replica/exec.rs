@@ -81,6 +81,7 @@ impl State {
             let message = "the SQL has a NUL character in it, where SQLite would stop to read: give a text that has one as a parameter";
             return Err(SqlError { message: message.to_owned(), code: ffi::SQLITE_ERROR });
         }
+        self.wall_clock.set(now.wall_ms);
         let mut result = QueryResult::default();
         let mut taken = 0;
         if let Some(facts) = self.prepared.facts(sql, scope) {

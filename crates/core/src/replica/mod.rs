@@ -17,6 +17,7 @@ mod digest;
 mod error;
 mod exec;
 mod file;
+mod functions;
 mod guard;
 mod join;
 mod key;

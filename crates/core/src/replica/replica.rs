@@ -17,6 +17,7 @@ use super::digest::Registers;
 use super::error::{OpenError, StorageError};
 use super::exec::OpenTransaction;
 use super::file::{self, ImportError};
+use super::functions::{self, WallClock};
 use super::guard::Guard;
 use super::limits;
 use super::log_view;
@@ -41,6 +42,8 @@ pub(super) struct State {
     pub(super) node: ReplicaId,
     pub(super) version: u64,
     pub(super) clock: Clock,
+    /// The time as SQL functions see it.
+    pub(super) wall_clock: WallClock,
     pub(super) vector: VersionVector,
     /// The digest of all registers.
     pub(super) registers: Registers,
@@ -97,10 +100,12 @@ impl Replica {
         let guard = Guard::install(&mut connection).map_err(StorageError::from)?;
         guard.watch(tables.iter());
         log_view::create_functions(&connection)?;
+        let wall_clock = functions::create(&connection)?;
         let state = State {
             node: identity.node,
             version: progress.version,
             clock: Clock::new(progress.last),
+            wall_clock,
             vector,
             registers: progress.registers,
             origins,
