@@ -2,9 +2,12 @@
 
 import type { RTCBatteryError } from './errors.js';
 
+/** Who a `sync` event names where it was no peer that wrote, but another tab of this browser on the same database. */
+export const ANOTHER_TAB = 'another tab';
+
 /** What `on` takes, by event. */
 export interface RTCBatteryEvents {
-  /** Operations of a peer were applied. */
+  /** Operations of a peer were applied, or another tab on this database wrote: `peerId` is {@link ANOTHER_TAB} then. */
   sync: (peerId: string, change: { operations: number }) => void;
   /** A peer can be talked to. */
   'peer-join': (peerId: string) => void;

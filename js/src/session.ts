@@ -75,7 +75,8 @@ export class Session {
         this.links.perform(notice.effects);
         break;
       case 'status':
-        this.version = notice.version;
+        // One that another tab told before it was closed may not have been saved.
+        this.version = Math.max(this.version, notice.version);
         this.peers = notice.peers;
         break;
       case 'event':

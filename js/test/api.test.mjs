@@ -237,8 +237,9 @@ test('on() gives back the way to stop', async (t) => {
   assert.match(await inPage((refused) => refused(new Promise(() => battery.on('tick', () => 1))).then((refusal) => refusal.message)), /no event "tick"/);
 });
 
-test('a database that another tab has open is busy, and free when that tab is gone', async (t) => {
-  const config = { signalingUrl: my.server.signal, token: newToken() };
+test('without BroadcastChannel a database that another tab has open is busy, and free when that tab is gone', async (t) => {
+  const workerUrl = workerAfter('delete self.BroadcastChannel;', my.folder);
+  const config = { signalingUrl: my.server.signal, token: newToken(), workerUrl };
   const first = await Peer.open(await context.newPage(), my.server.url, config);
   await first.exec('CREATE TABLE b (id INTEGER PRIMARY KEY)');
   const second = await Peer.open(await context.newPage(), my.server.url);

@@ -25,13 +25,14 @@ const GUARDED = {
   detached: "wasm-bindgen's glue: where it is undefined buffers are compared",
   encodeInto: "wasm-bindgen's glue: `in`; written there with `encode`",
   Atomics: 'sqlite-wasm-rs: only where SQLite sleeps, which it does for a lock that another connection holds; there is none',
-  locks: 'lock.ts: where it is undefined the fence in IndexedDB keeps the data safe',
+  locks: 'seat.ts, lock.ts: where it is undefined a tab is alone, and the fence in IndexedDB keeps the data safe',
+  BroadcastChannel: 'seat.ts: where it is undefined a tab is alone',
   durability: 'pages.ts: a member of a dictionary; who does not know it ignores it',
   commit: 'pages.ts: `?.`; the transaction then commits by itself',
 };
 
 /** Names of our own that newer APIs happen to have too. */
-const OURS = ['bytes', 'closing', 'connection', 'dispose', 'memory', 'sync'];
+const OURS = ['bytes', 'closing', 'connection', 'dispose', 'memory', 'number', 'role', 'sync', 'take'];
 
 /** Newer styles, and what is seen where they are missing. */
 const STYLES = {

@@ -58,6 +58,20 @@ test('a link is made, sent, opened; both see what either writes, by itself', asy
   await cell(ada, 'Hello world').waitFor();
 });
 
+test('the same room in two tabs: what one writes the other shows', async (t) => {
+  const ada = await visit(t);
+  const second = await ada.context().newPage();
+  second.setDefaultTimeout(60_000);
+  await second.goto(ada.url());
+  await second.getByRole('button', { name: 'Run Query' }).and(second.locator(':enabled')).waitFor();
+  await run(second, "INSERT INTO notes (id, content) VALUES ('n1', 'From the second tab')");
+  await cell(ada, 'From the second tab').waitFor();
+  await logged(ada, 'Synced 1 operation from another tab').waitFor();
+  await ada.close();
+  await run(second, "UPDATE notes SET content = 'And on without the first'");
+  await cell(second, 'And on without the first').waitFor();
+});
+
 test('what goes wrong is said where one looks, and goes when it is mended', async (t) => {
   const page = await visit(t);
   await run(page, 'SELEKT * FROM notes');

@@ -4,7 +4,7 @@
 
 use js_sys::{Array, JSON, JsString, Uint8Array};
 use rtc_battery_core::Now;
-use rtc_battery_core::node::{Config, Effect, Event, Input, LinkId, Output};
+use rtc_battery_core::node::{Call, Config, Effect, Event, Input, LinkId, Output};
 use rtc_battery_core::replica::QueryResult;
 use rtc_battery_proto::Operation;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -36,6 +36,18 @@ export interface NodeConfig extends RoomConfig {
     /** 16 random bytes: names the database if it is new. */
     replicaId: Uint8Array;
 }
+
+/** A call of one of several tabs. */
+export interface TabCall {
+    /** Names the tab. */
+    caller: string;
+    /** Its number; 0 where nobody would ask again. */
+    number: number;
+    /** The tab has heard the answers to all calls before this one. */
+    heard: number;
+    /** It was first asked of a tab that is gone, in a transaction that is gone with it. */
+    stranded: boolean;
+}
 ";
 
 #[wasm_bindgen]
@@ -57,6 +69,18 @@ extern "C" {
     pub(crate) fn room(this: &JsConfig) -> String;
     #[wasm_bindgen(method, getter, js_name = replicaId)]
     pub(crate) fn replica_id(this: &JsConfig) -> Vec<u8>;
+
+    /// A call of one of several tabs.
+    #[wasm_bindgen(typescript_type = "TabCall")]
+    pub type JsTabCall;
+    #[wasm_bindgen(method, getter)]
+    pub(crate) fn caller(this: &JsTabCall) -> String;
+    #[wasm_bindgen(method, getter)]
+    fn number(this: &JsTabCall) -> f64;
+    #[wasm_bindgen(method, getter)]
+    fn heard(this: &JsTabCall) -> f64;
+    #[wasm_bindgen(method, getter)]
+    fn stranded(this: &JsTabCall) -> bool;
 
     /// What the clocks say.
     #[wasm_bindgen(typescript_type = "Now")]
@@ -89,6 +113,12 @@ extern "C" {
 
 pub(crate) fn read_now(now: &JsNow) -> Now {
     Now { wall_ms: now.wall_ms() as u64, mono_ms: now.mono_ms() as u64 }
+}
+
+/// Reads a call of this caller.
+pub(crate) fn read_call<'a>(call: &JsTabCall, caller: &'a str) -> Call<'a> {
+    let number = Some(call.number() as u64).filter(|number| *number > 0);
+    Call { caller, number, heard: call.heard() as u64, stranded: call.stranded() }
 }
 
 /// Reads a room's config.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::border::{self, JsConfig, JsInput, JsNow, JsOutput, JsQueryResult, read_now};
+use crate::border::{self, JsConfig, JsInput, JsNow, JsOutput, JsQueryResult, JsTabCall, read_now};
 use crate::failure::{failure, open_failure, sql_failure, storage_failure};
 use crate::storage::Storage;
 use crate::{params, random};
@@ -61,6 +61,41 @@ impl BatteryNode {
         Ok(border::write_result(&result))
     }
 
+    /// The same for one of several tabs, whose turn it is: see [`may_call`](Self::may_call).
+    ///
+    /// # Errors
+    /// As [`exec`](Self::exec); SQLite's code 516 where the tab's transaction is gone.
+    pub fn call(
+        &mut self,
+        call: &JsTabCall,
+        #[wasm_bindgen(unchecked_param_type = "unknown")] sql: &JsValue,
+        #[wasm_bindgen(unchecked_param_type = "unknown")] params: &JsValue,
+        local: bool,
+        now: &JsNow,
+    ) -> Result<JsQueryResult, JsValue> {
+        let (sql, params) = params::statement(sql, params)?;
+        let scope = if local { Scope::Local } else { Scope::Synced };
+        let caller = call.caller();
+        let call = border::read_call(call, &caller);
+        let result = self.node.call(call, &sql, &params, scope, read_now(now)).map_err(|error| sql_failure(&error))?;
+        Ok(border::write_result(&result))
+    }
+
+    /// Whether a tab need not wait: no transaction is open, or it is the tab's own.
+    #[wasm_bindgen(js_name = mayCall)]
+    pub fn may_call(&self, caller: &str) -> bool {
+        self.node.may_call(caller)
+    }
+
+    /// A tab is gone: what it left open is undone.
+    ///
+    /// # Errors
+    /// A failure with the code `storage`.
+    #[wasm_bindgen(js_name = callerGone)]
+    pub fn caller_gone(&mut self, caller: &str) -> Result<(), JsValue> {
+        self.node.caller_gone(caller).map_err(|error| storage_failure(&error))
+    }
+
     /// The database as a plain SQLite file.
     ///
     /// # Errors
@@ -87,6 +122,11 @@ impl BatteryNode {
     #[wasm_bindgen(js_name = inTransaction)]
     pub fn in_transaction(&self) -> bool {
         self.node.replica().in_transaction()
+    }
+
+    /// How many operations of its users the replica has made since it was opened.
+    pub fn written(&self) -> f64 {
+        self.node.replica().written() as f64
     }
 
     /// How many transactions the replica has committed or applied.

@@ -1,19 +1,32 @@
 // The host of a core with a database: has its commits saved, and tells the page what it cannot perform itself. Decides nothing.
 
-import { BatteryNode, roomOf, Storage } from '../../pkg/rtc_battery.js';
+import { BatteryNode, Storage, type TabCall } from '../../pkg/rtc_battery.js';
+import { assertNever } from '../assert-never.js';
 import { now } from '../core/clock.js';
 import { Refusal, toFailure } from '../core/failure.js';
-import { loadCore } from '../core/load.js';
 import { Pump } from '../core/pump.js';
 import { random, REPLICA_ID_BYTES, SEED_BYTES } from '../core/random.js';
 import type { Failure } from '../errors.js';
 import type { Event } from '../generated/Event.js';
 import type { Input } from '../generated/Input.js';
 import type { Calls, LinkEffect, UserEvent } from '../messages.js';
-import type { FileBytes, QueryResult } from '../values.js';
-import { hold } from './lock.js';
+import type { FileBytes } from '../values.js';
+import type { SharedCall } from './channel.js';
 import { PageDatabase } from './pages.js';
 import { Saver } from './saver.js';
+import { Turns } from './turns.js';
+
+/** What to open. */
+export interface Room {
+  readonly signalingUrl: string;
+  readonly token: string;
+  /** `roomOf(token)`. */
+  readonly room: string;
+  readonly dbName: string;
+}
+
+/** How a call ended. `open`: whether a transaction of its tab's is open now; `wrote`: how many operations it made for everybody. */
+export type Done = { readonly open: boolean; readonly wrote: number } & ({ readonly result: Calls[keyof Calls]['result'] } | { readonly failure: Failure });
 
 /** The page, as the host sees it. */
 export interface Page {
@@ -28,6 +41,7 @@ export interface Page {
 export class Host {
   private readonly pump: Pump;
   private readonly saver: Saver;
+  private readonly turns: Turns;
   private toldStatus = '';
   private left: () => void = () => undefined;
 
@@ -43,20 +57,17 @@ export class Host {
       rested: () => this.rested(),
       failed: (error) => page.failed(toFailure(error)),
     });
+    this.turns = new Turns((caller) => node.mayCall(caller));
     this.saver = new Saver(storage, pages, () => node.version(), {
       saved: (version) => this.deliver({ kind: 'saved', version }),
       failed: (error) => this.saveFailed(error),
     });
   }
 
-  /** Loads the core, opens the database and joins the room. */
-  static async open({ signalingUrl, token, dbName, wasmUrl }: Calls['open']['argument'], page: Page): Promise<Host> {
-    await loadCore(wasmUrl);
-    const room = roomOf(token);
-    const name = dbName ?? `rtc-battery-${room}`;
-    await hold(name);
+  /** Opens the database and joins the room. The core is loaded. */
+  static async open({ signalingUrl, token, room, dbName }: Room, page: Page): Promise<Host> {
     let host: Host | undefined;
-    const pages = await PageDatabase.open(name, (reason) => host?.pump.fail(new Refusal('storage', reason)));
+    const pages = await PageDatabase.open(dbName, (reason) => host?.pump.fail(new Refusal('storage', reason)));
     const storage = new Storage();
     await pages.load((firstPage, bytes) => storage.load(firstPage, bytes));
     const [seed, replicaId] = [random(SEED_BYTES), random(REPLICA_ID_BYTES)];
@@ -67,33 +78,54 @@ export class Host {
     return host;
   }
 
-  /** Runs SQL; resolves when what it committed is saved. */
-  exec({ sql, params, local }: Calls['exec']['argument']): Promise<QueryResult> {
-    return this.write(() => this.node.exec(sql, params, local, now()));
-  }
-
-  /** The database as a plain SQLite file. */
-  export(): FileBytes {
-    return this.node.exportFile() as FileBytes;
-  }
-
-  /** Takes in a plain SQLite file; resolves when what it brought is saved. */
-  import({ file }: Calls['import']['argument']): Promise<string[]> {
-    return this.write(() => this.node.importFile(file, now()));
-  }
-
-  /** Does what may commit; resolves when what it committed is saved. */
-  private async write<T>(act: () => T): Promise<T> {
-    const committed = this.storage.commits();
-    let result: T;
-    try {
-      result = act();
-    } finally {
+  /** Does what a tab asks for, when it is its turn. Ends when what it committed is saved. */
+  call(by: TabCall, call: SharedCall): Promise<Done> {
+    return this.turns.take(by.caller, async () => {
+      const [committed, written] = [this.storage.commits(), this.node.written()];
+      let outcome: { result: Calls[keyof Calls]['result'] } | { failure: Failure };
+      try {
+        outcome = { result: this.act(by, call) };
+      } catch (error) {
+        outcome = { failure: toFailure(error) };
+      }
+      const [open, wrote] = [this.node.inTransaction(), this.node.written() - written];
       // Also after a failure: statements before the one that failed may have committed.
       this.pump.run();
+      if ('result' in outcome && this.storage.commits() !== committed) {
+        try {
+          await this.saver.saved();
+        } catch (error) {
+          outcome = { failure: toFailure(error) };
+        }
+      }
+      return { open, wrote, ...outcome };
+    });
+  }
+
+  /** A tab is gone, and what it left open is undone. */
+  gone(tab: string): void {
+    this.turns.forget(tab);
+    try {
+      this.node.callerGone(tab);
+    } catch (error) {
+      this.pump.fail(error);
     }
-    if (this.storage.commits() !== committed) await this.saver.saved();
-    return result;
+    this.pump.run();
+  }
+
+  private act(by: TabCall, call: SharedCall): Calls[keyof Calls]['result'] {
+    switch (call.name) {
+      case 'exec': {
+        const { sql, params, local } = call.argument;
+        return this.node.call(by, sql, params, local, now());
+      }
+      case 'export':
+        return this.node.exportFile() as FileBytes;
+      case 'import':
+        return this.node.importFile(call.argument.file, now());
+      default:
+        return assertNever(call);
+    }
   }
 
   /** Hands the core what happened. */
@@ -117,6 +149,8 @@ export class Host {
   private rested(): void {
     this.tellStatus();
     this.saver.flush();
+    // An idle transaction may have been ended.
+    this.turns.serve();
   }
 
   private tell(event: Event): void {

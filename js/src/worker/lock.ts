@@ -1,24 +1,41 @@
-// One worker a database, as long as the browser can tell. The fence in `pages.ts` keeps the data safe where it cannot.
+// Web Locks: one for a database, held by the tab that has it open, and one for each tab, held as long as it lives.
+// The fence in `pages.ts` keeps the data safe where there are no locks.
 
 import { Refusal } from '../core/failure.js';
 
 /** How long the worker of a page that is being reloaded may take to let go. */
 const PATIENCE_MS = 5000;
 
-/** Holds a database until this worker ends. */
-export async function hold(dbName: string): Promise<void> {
+/** The lock of a database. */
+export function lockOf(dbName: string): string {
+  return `rtc-battery:${dbName}`;
+}
+
+/** The lock of a tab that has the database open, or would. */
+export function lockOfTab(dbName: string, tab: string): string {
+  return `rtc-battery:${dbName}:${tab}`;
+}
+
+/** Takes a lock and keeps it until this worker ends; waits for it until `signal` aborts. */
+export function hold(name: string, signal?: AbortSignal): Promise<void> {
+  return new Promise<void>((resolve, reject) => {
+    const options = signal === undefined ? {} : { signal };
+    const held = navigator.locks.request(name, options, () => {
+      resolve();
+      return new Promise<never>(() => undefined);
+    });
+    held.catch(reject);
+  });
+}
+
+/** Takes a database for this tab alone, as far as the browser can tell. */
+export async function holdAlone(dbName: string): Promise<void> {
   // Safari below 15.4, Firefox below 96, and pages that are not served securely.
   if (navigator.locks === undefined) return;
   const patience = new AbortController();
   const timer = setTimeout(() => patience.abort(), PATIENCE_MS);
   try {
-    await new Promise<void>((resolve, reject) => {
-      const held = navigator.locks.request(`rtc-battery:${dbName}`, { signal: patience.signal }, () => {
-        resolve();
-        return new Promise<never>(() => undefined);
-      });
-      held.catch(reject);
-    });
+    await hold(lockOf(dbName), patience.signal);
   } catch (error) {
     if (patience.signal.aborted) throw new Refusal('database-busy', 'this database is open in another tab or window; close it there, or give this one a dbName of its own');
     throw error;

@@ -3,7 +3,8 @@
 import { assertNever } from '../assert-never.js';
 import type { Call, FromWorker, ToWorker } from '../messages.js';
 import { toFailure } from '../core/failure.js';
-import { Host, type Page } from './host.js';
+import type { Page } from './host.js';
+import { openSeat, type Seat } from './seat.js';
 
 // The worker's global scope, for the messages that we know.
 const scope = self as unknown as {
@@ -23,7 +24,7 @@ const page: Page = {
   failed: (failure) => scope.postMessage({ kind: 'failed', failure }),
 };
 
-let host: Host | undefined;
+let seat: Seat | undefined;
 
 scope.onmessage = ({ data }) => {
   switch (data.kind) {
@@ -34,7 +35,7 @@ scope.onmessage = ({ data }) => {
       );
       break;
     case 'input':
-      host?.deliver(data.input);
+      seat?.deliver(data.input);
       break;
     default:
       assertNever(data);
@@ -43,20 +44,9 @@ scope.onmessage = ({ data }) => {
 
 async function answer(call: Call) {
   if (call.name === 'open') {
-    host = await Host.open(call.argument, page);
+    seat = await openSeat(call.argument, page);
     return undefined;
   }
-  if (host === undefined) throw new TypeError('the first call must be `open`');
-  switch (call.name) {
-    case 'exec':
-      return host.exec(call.argument);
-    case 'export':
-      return host.export();
-    case 'import':
-      return host.import(call.argument);
-    case 'close':
-      return host.close();
-    default:
-      return assertNever(call);
-  }
+  if (seat === undefined) throw new TypeError('the first call must be `open`');
+  return call.name === 'close' ? seat.close() : seat.call(call);
 }

@@ -10,9 +10,10 @@
 //!
 //! The `node` adds a `session` with each peer, in our language or `plain` (the specification's), `live` and `inbox` (what waits to be told
 //! and to be applied); `conversation` (messages to the inbox) and `replication` (the inbox to the replica and back) run between them. The `messenger` adds
-//! an `exchange` with each peer.
+//! an `exchange` with each peer. `callers`: several tabs on one node.
 
 mod bucket;
+mod callers;
 mod conversation;
 mod courtesy;
 mod description;
@@ -42,6 +43,7 @@ mod session;
 mod signaling;
 mod sleep;
 
+pub use callers::Call;
 pub use io::{
     DescriptionKind, Effect, ErrorCode, Event, Input, LinkId, LinkState, Output, RequestId, SessionDescription,
 };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rtc_battery_proto::PeerId;
 
+use super::callers::Callers;
 use super::courtesy::Turn;
 use super::inbox::Inbox;
 use super::io::{ErrorCode, Input, LinkId, Output};
@@ -29,6 +30,7 @@ pub struct Node {
     pub(super) asking: Option<Asking>,
     /// Whether somebody may have something to ask for.
     pub(super) ask_due: bool,
+    pub(super) callers: Callers,
     announce_at_ms: u64,
 }
 
@@ -44,6 +46,7 @@ impl Node {
             inbox: Inbox::default(),
             asking: None,
             ask_due: false,
+            callers: Callers::default(),
             announce_at_ms: 0,
         }
     }
@@ -114,7 +117,7 @@ impl Node {
             }
             let wake_at_ms = self.wake_at_ms();
             if wake_at_ms.is_some_and(|at_ms| at_ms <= now.mono_ms) {
-                self.handle_timeouts(now.mono_ms)?;
+                self.handle_timeouts(now)?;
                 self.settle(now)?;
             } else if !self.pump(now.mono_ms)? && !self.room.has_closed() {
                 return Ok(self.room.rest(wake_at_ms));
@@ -158,10 +161,15 @@ impl Node {
     fn wake_at_ms(&self) -> Option<u64> {
         let has_open_links = self.room.links.values().any(Link::is_open);
         let announce_at_ms = has_open_links.then_some(self.announce_at_ms);
-        [self.room.wake_at_ms(), self.stall_at_ms(), announce_at_ms].into_iter().flatten().min()
+        [self.room.wake_at_ms(), self.stall_at_ms(), announce_at_ms, self.callers.wake_at_ms()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    fn handle_timeouts(&mut self, now_ms: u64) -> Result<(), StorageError> {
+    fn handle_timeouts(&mut self, now: Now) -> Result<(), StorageError> {
+        self.end_idle_transaction(now)?;
+        let now_ms = now.mono_ms;
         self.room.handle_timeouts(now_ms);
         if self.stall_at_ms().is_some_and(|at_ms| at_ms <= now_ms) {
             self.stop_asking();

@@ -49,7 +49,9 @@ pub(super) struct Sealed {
     pub(super) last: Tick,
     /// The digest after it.
     pub(super) registers: Registers,
-    /// Its operations, if they are few.
+    /// How many operations it has.
+    pub(super) n: u32,
+    /// Them, if they are few.
     pub(super) operations: Option<Vec<Operation>>,
 }
 
@@ -223,7 +225,7 @@ pub(super) fn seal(
     }
     registers += recorder.finish()?;
     store::note_registers(connection, tx, registers)?;
-    Ok(Sealed { dot, last, registers, operations: at_hand.then_some(operations) })
+    Ok(Sealed { dot, last, registers, n, operations: at_hand.then_some(operations) })
 }
 
 fn hlc(first: Tick, index: u32, node: &ReplicaId) -> Option<Hlc> {

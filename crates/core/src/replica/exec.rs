@@ -155,6 +155,7 @@ impl State {
         // A PRAGMA, ATTACH or VACUUM cannot run inside of a transaction of ours. (One that reads pragma_table_info() and the like can.)
         let on_its_own = !facts.writes_rows && !facts.changes_schema && (facts.unwrapped || is_vacuum(statement));
         if statement.readonly() || on_its_own {
+            self.commits += u64::from(!statement.readonly());
             return step(statement, facts, connection, result);
         }
         if connection.is_autocommit() {
@@ -309,6 +310,7 @@ impl State {
         let sealed = self.seal(connection, &touched, now)?;
         run_ours(connection, "COMMIT")?;
         self.open = OpenTransaction::default();
+        self.commits += 1;
         self.committed(sealed);
         Ok(())
     }
@@ -324,6 +326,7 @@ impl State {
         if self.capture.is_clean() {
             commit(connection)?;
             self.open = OpenTransaction::default();
+            self.commits += 1;
             return Ok(());
         }
         run_ours(connection, "SAVEPOINT rtc_seal")?;
@@ -332,6 +335,7 @@ impl State {
         match sealed {
             Ok(sealed) => {
                 self.open = OpenTransaction::default();
+                self.commits += 1;
                 self.committed(sealed);
                 Ok(())
             }
@@ -347,12 +351,12 @@ impl State {
     }
 
     /// The user's transaction is gone.
-    fn rolled_back(&mut self, connection: &Connection) -> Result<(), SqlError> {
+    pub(super) fn rolled_back(&mut self, connection: &Connection) -> Result<(), StorageError> {
         self.schema_may_have_changed();
         self.capture.clear();
         self.open = OpenTransaction::default();
         self.reload_origins(connection)?;
-        Ok(self.reload_tables(connection)?)
+        self.reload_tables(connection)
     }
 }
 

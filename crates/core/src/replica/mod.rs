@@ -6,6 +6,7 @@
 //! visible, [`file`](self::file) makes a plain file of the database and takes one in, [`delta`](self::delta) reads the log for others, [`log_view`](self::log_view) for people, [`layer`](self::layer) is a replica by itself, in memory, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
 //! knows peers or links.
 
+mod answers;
 mod apply;
 mod bounds;
 mod capture;
@@ -38,6 +39,7 @@ mod staging;
 mod store;
 mod table;
 
+pub use answers::Answer;
 pub use apply::Applied;
 pub use delta::{DeltaChunk, DeltaEnd, DeltaReader};
 pub(crate) use digest::of_vector as digest_of_vector;

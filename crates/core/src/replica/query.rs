@@ -1,6 +1,7 @@
 //! What goes into [`exec`](super::Replica::exec) and what comes out.
 
 use rtc_battery_proto::SqlValue;
+use serde::{Deserialize, Serialize};
 
 /// Values for a statement's parameters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum Scope {
 }
 
 /// What statements returned.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueryResult {
     /// Column names of the last statement that returns rows.
     pub columns: Vec<String>,
@@ -35,7 +36,7 @@ pub struct QueryResult {
 }
 
 /// Why SQL failed. What the failing statement did is undone; what statements before it in the same text did stands.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct SqlError {
     /// What SQLite or RTC Battery says.

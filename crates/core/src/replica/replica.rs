@@ -8,6 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ffi};
 
+use super::answers::{self, Answer};
 use super::apply::Applied;
 use super::capture::{Capture, TouchedRows};
 use super::clock::Clock;
@@ -44,6 +45,10 @@ pub(super) struct State {
     pub(super) clock: Clock,
     /// The time as SQL functions see it.
     pub(super) wall_clock: WallClock,
+    /// Commits of the user's statements since this was opened, also of those that changed nothing.
+    pub(super) commits: u64,
+    /// Operations that the user's transactions made since this was opened.
+    pub(super) written: u64,
     pub(super) vector: VersionVector,
     /// The digest of all registers.
     pub(super) registers: Registers,
@@ -106,6 +111,8 @@ impl Replica {
             version: progress.version,
             clock: Clock::new(progress.last),
             wall_clock,
+            commits: 0,
+            written: 0,
             vector,
             registers: progress.registers,
             origins,
@@ -166,6 +173,51 @@ impl Replica {
             self.state.release_waiting(&self.connection)?;
         }
         outcome
+    }
+
+    /// Undoes the transaction of the user that is open.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn roll_back(&mut self) -> Result<(), StorageError> {
+        self.connection.execute_batch("ROLLBACK")?;
+        self.state.rolled_back(&self.connection)
+    }
+
+    /// How often [`exec`](Self::exec) has committed since this was opened, whatever it was and on this device only too.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.state.commits
+    }
+
+    /// How many operations [`exec`](Self::exec) has made since this was opened.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.state.written
+    }
+
+    /// What a call was answered, if it wrote and its answer was [kept](Self::keep_answers).
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn answer(&self, caller: &str, call: u64) -> Result<Option<Answer>, StorageError> {
+        answers::find(&self.connection, caller, call)
+    }
+
+    /// Keeps the answers to calls of one caller, on this device, to be found by who opens the database next; forgets those to calls before `heard`.
+    ///
+    /// # Errors
+    /// [`StorageError`], also while a transaction is open.
+    pub fn keep_answers(&mut self, caller: &str, answers: &[(u64, Answer)], heard: u64) -> Result<(), StorageError> {
+        answers::keep(&self.connection, caller, answers, heard)
+    }
+
+    /// Forgets what was kept for a caller.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn forget_caller(&mut self, caller: &str) -> Result<(), StorageError> {
+        answers::forget(&self.connection, caller)
     }
 
     /// How much is kept at hand of each transaction of [`exec`](Self::exec) until [`take_committed`](Self::take_committed), in bytes of its
@@ -383,7 +435,8 @@ impl State {
     /// SQLite has committed.
     pub(super) fn committed(&mut self, sealed: Option<Sealed>) {
         self.capture.clear();
-        let Some(Sealed { dot, last, registers, operations }) = sealed else { return };
+        let Some(Sealed { dot, last, registers, n, operations }) = sealed else { return };
+        self.written += u64::from(n);
         self.clock.advance(last);
         self.registers = registers;
         self.version += 1;

@@ -63,6 +63,13 @@ CREATE TABLE rtc_waiting (
   PRIMARY KEY (origin, seq, idx)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX rtc_waiting_for_table ON rtc_waiting (tbl, hlc);
+CREATE TABLE rtc_answers (
+  n INTEGER PRIMARY KEY,
+  caller TEXT NOT NULL,
+  call INTEGER NOT NULL,
+  answer TEXT NOT NULL,
+  UNIQUE (caller, call)
+);
 CREATE TABLE rtc_schema (id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, sql TEXT NOT NULL) WITHOUT ROWID;
 INSERT INTO rtc_tables (id, name) VALUES (1, 'rtc_schema');
 ";
@@ -269,7 +276,7 @@ pub(super) fn foreign_internal_name(connection: &Connection) -> Result<Option<St
     let select = "SELECT name FROM (SELECT 0 AS temp, * FROM main.sqlite_schema UNION ALL SELECT 1, * FROM temp.sqlite_schema)
                   WHERE type IN ('table', 'view') AND lower(substr(name, 1, 4)) = 'rtc_' AND (temp, lower(name)) NOT IN
                   (VALUES (0, 'rtc_replica'), (0, 'rtc_origins'), (0, 'rtc_tables'), (0, 'rtc_transactions'), (0, 'rtc_operations'),
-                   (0, 'rtc_waiting'), (0, 'rtc_schema'), (1, 'rtc_staged'), (1, 'rtc_affinity'), (1, 'rtc_log'))";
+                   (0, 'rtc_waiting'), (0, 'rtc_answers'), (0, 'rtc_schema'), (1, 'rtc_staged'), (1, 'rtc_affinity'), (1, 'rtc_log'))";
     Ok(connection.query_row(select, [], |row| row.get(0)).optional()?)
 }
 

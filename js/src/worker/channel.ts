@@ -1,0 +1,60 @@
+// What the tabs of one database say to each other, over a BroadcastChannel: one of them leads, that is, has the database open, and works for all.
+//
+// A BroadcastChannel keeps nothing for who is not there yet. So a leader that has opened the database says so, a tab that has come says so,
+// and what was not answered is asked again of the next leader.
+
+import type { Failure } from '../errors.js';
+import type { Call, FromWorker } from '../messages.js';
+import type { Done } from './host.js';
+
+/** What a leader says to everybody of its own accord. */
+export type Notice = Extract<FromWorker, { kind: 'event' | 'status' | 'trouble' }>;
+
+/** Where the leader stands. */
+export interface Standing {
+  readonly version: number;
+  readonly peers: readonly string[];
+  /** Whether the signaling server has taken it in. */
+  readonly online: boolean;
+}
+
+/** What may be asked of a leader. */
+export type SharedCall = Exclude<Call, { name: 'open' | 'close' }>;
+
+/** From a tab to the leader. */
+export type ToLeader =
+  /** I am here, for this room. */
+  | { kind: 'hello'; tab: string; room: string }
+  /** `id` is the call's number. */
+  | { kind: 'call'; tab: string; leader: string; call: SharedCall; heard: number; stranded: boolean }
+  /** I am going, and what I left open is to be undone. */
+  | { kind: 'bye'; tab: string };
+
+/** From the leader to the tabs. */
+export type FromLeader =
+  /** I lead: when the database is open, and to whoever says hello. */
+  | { kind: 'leader'; leader: string; standing: Standing }
+  /** The database belongs to another room than the tab's. */
+  | { kind: 'refused'; to: string; failure: Failure }
+  | { kind: 'done'; to: string; id: number; done: Done }
+  /** A tab has written, which is news for the others. */
+  | { kind: 'wrote'; by: string; operations: number }
+  | { kind: 'notice'; leader: string; notice: Notice };
+
+/** The channel of a database. */
+export class TabChannel {
+  private readonly channel: BroadcastChannel;
+
+  constructor(dbName: string, hear: (message: ToLeader | FromLeader) => void) {
+    this.channel = new BroadcastChannel(`rtc-battery:${dbName}`);
+    this.channel.onmessage = ({ data }: MessageEvent<ToLeader | FromLeader>) => hear(data);
+  }
+
+  say(message: ToLeader | FromLeader): void {
+    this.channel.postMessage(message);
+  }
+
+  close(): void {
+    this.channel.close();
+  }
+}

@@ -1,0 +1,44 @@
+// The calls of several tabs in a row: while a transaction of one is open, those of the others wait. The core says whose turn it is.
+
+interface Waiting {
+  readonly caller: string;
+  act(): void;
+}
+
+/** Calls that are to be carried out one after the other. */
+export class Turns {
+  private waiting: Waiting[] = [];
+  private serving = false;
+
+  /** `mayCall`: whether a tab need not wait. */
+  constructor(private readonly mayCall: (caller: string) => boolean) {}
+
+  /** Carries `act` out when it is its turn: after what the same tab asked before. */
+  take<T>(caller: string, act: () => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ caller, act: () => void act().then(resolve, reject) });
+      this.serve();
+    });
+  }
+
+  /** Looks whose turn it is; to be called whenever a transaction may have ended by itself. */
+  serve(): void {
+    if (this.serving) return;
+    this.serving = true;
+    try {
+      for (let next = this.next(); next !== undefined; next = this.next()) next.act();
+    } finally {
+      this.serving = false;
+    }
+  }
+
+  /** A tab is gone: nobody waits for what it asked. */
+  forget(caller: string): void {
+    this.waiting = this.waiting.filter((waiting) => waiting.caller !== caller);
+  }
+
+  private next(): Waiting | undefined {
+    const place = this.waiting.findIndex(({ caller }) => this.mayCall(caller));
+    return place < 0 ? undefined : this.waiting.splice(place, 1)[0];
+  }
+}
