@@ -14,7 +14,7 @@ use rusqlite::types::ValueRef;
 
 use super::digest::Content;
 use super::sql;
-use super::table::{Addressing, Affinity, Table};
+use super::table::{Addressing, Table};
 
 /// Where a touched row stands: by rowid, or by canonical key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -190,15 +190,10 @@ fn appeared(rows: &mut Rows, table: &Table, row: &PreUpdateNewValueAccessor) {
     touched.content = content(table, column);
 }
 
-/// The row as it will be read. A whole number in a REAL column is stored as an INTEGER, and so reported.
+/// The row as it will be read.
 fn content<'a>(table: &Table, column: impl Fn(i32) -> rusqlite::Result<ValueRef<'a>>) -> Content {
-    table.names.content(table.columns.iter().enumerate().map(|(position, described)| {
-        let value = match column(described.index).unwrap_or(ValueRef::Null) {
-            ValueRef::Integer(whole) if described.affinity == Affinity::Real => ValueRef::Real(whole as f64),
-            value => value,
-        };
-        (position, value)
-    }))
+    let values = table.columns.iter().map(|described| column(described.index).unwrap_or(ValueRef::Null));
+    table.names.content(values.enumerate())
 }
 
 fn image<'a>(table: &Table, column: impl Fn(i32) -> rusqlite::Result<ValueRef<'a>>) -> Vec<SqlValue> {

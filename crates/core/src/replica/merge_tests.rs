@@ -129,3 +129,74 @@ proptest! {
         prop_assert_eq!(compacted.born(), all.born());
     }
 }
+
+fn op(kind: OperationKind, ts: u64, written: &[(usize, i64)]) -> Op {
+    let written = written.iter().map(|(column, value)| (*column, SqlValue::Integer(*value))).collect();
+    Op { hlc: hlc(ts, 0), kind, written }
+}
+
+#[test]
+fn rows_that_differ_in_one_register_that_counts_do_not_decide_alike() {
+    use OperationKind::{Delete, Insert, Update};
+    let insert = || op(Insert, 1, &[(0, 1)]);
+    let different: [[Vec<Op>; 2]; 4] = [
+        // A cell; the birth; what keeps the row alive; what keeps it dead.
+        [vec![insert()], vec![op(Insert, 1, &[(0, 2)])]],
+        [vec![op(Insert, 2, &[(0, 1)])], vec![op(Insert, 1, &[]), op(Insert, 2, &[(0, 1)])]],
+        [vec![insert()], vec![insert(), op(Update, 2, &[])]],
+        [vec![insert(), op(Delete, 2, &[])], vec![insert(), op(Delete, 3, &[])]],
+    ];
+    for [left, right] in &different {
+        assert!(!fold(left).decides_as(&fold(right)), "{left:?} {right:?}");
+        assert!(fold(left).decides_as(&fold(left)));
+    }
+    let alike: [[Vec<Op>; 2]; 2] = [
+        // A beaten DELETE; what kept a row alive that is gone.
+        [vec![op(Insert, 2, &[(0, 1)])], vec![op(Insert, 2, &[(0, 1)]), op(Delete, 1, &[])]],
+        [vec![insert(), op(Delete, 3, &[])], vec![insert(), op(Update, 2, &[]), op(Delete, 3, &[])]],
+    ];
+    for [left, right] in &alike {
+        assert!(fold(left).decides_as(&fold(right)), "{left:?} {right:?}");
+    }
+}
+
+#[test]
+fn what_decides_nothing_is_not_needed() {
+    use OperationKind::{Delete, Insert, Update};
+    let (insert, update, delete) = (op(Insert, 1, &[(0, 1)]), op(Update, 2, &[(0, 2)]), op(Delete, 3, &[]));
+    let again = op(Insert, 4, &[(0, 4)]);
+    let needed = |ops: &[&Op]| -> Vec<bool> {
+        let row = fold(ops.iter().copied());
+        ops.iter().map(|op| row.needs(&op.hlc, op.kind)).collect()
+    };
+    // Born by the first; alive by the last.
+    assert_eq!(needed(&[&insert, &update]), [true, true]);
+    assert_eq!(needed(&[&insert, &update, &delete]), [true, false, true]);
+    assert_eq!(needed(&[&insert, &update, &delete, &again]), [true, false, false, true]);
+    // A row that was never born, and died.
+    assert_eq!(needed(&[&update, &delete]), [false, true]);
+    // Born again before it died: that INSERT shows nothing.
+    let between = op(Insert, 2, &[(0, 3)]);
+    assert_eq!(needed(&[&insert, &between, &delete]), [true, false, true]);
+}
+
+proptest! {
+    /// What is told of a row is enough to tell whether two rows decide alike.
+    #[test]
+    fn rows_that_decide_alike_show_alike_whatever_comes(
+        ops in prop::collection::vec(any_op(), 0..8),
+        more in any_op(),
+        later in prop::collection::vec(any_op(), 0..4),
+    ) {
+        let (before, mut after) = (fold(&ops), fold(&ops));
+        after.apply(&more.hlc, more.kind, more.written.clone());
+        prop_assert!(before.decides_as(&before) && after.decides_as(&after));
+        if before.decides_as(&after) {
+            let whole: Vec<Op> = ops.iter().chain(&later).cloned().collect();
+            let with: Vec<Op> = ops.iter().chain([&more]).chain(&later).cloned().collect();
+            prop_assert_eq!(shown(&fold(&whole)), shown(&fold(&with)));
+            let (whole, with) = (fold(&whole), fold(&with));
+            prop_assert_eq!(whole.born(), with.born());
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What capture must not forget, and must not remember.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod common;
+
+use common::{Peer, assert_equal, peer};
+use rtc_battery_proto::OperationKind::{self, Delete, Insert};
+
+/// The kinds of the operations that the newest transaction has.
+fn told(peer: &mut Peer) -> Vec<OperationKind> {
+    let committed = peer.replica.take_committed(u64::MAX).pop().unwrap();
+    committed.operations.unwrap().iter().map(|operation| operation.kind).collect()
+}
+
+#[test]
+fn a_row_that_was_replaced_before_a_statement_failed_is_another_row_still() {
+    let mut a = peer("a");
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x, y); INSERT INTO t VALUES (1, 1, 1), (2, 2, 2)");
+    a.exec("BEGIN; DELETE FROM t WHERE id = 1; INSERT INTO t VALUES (1, 1, 3)");
+    a.try_exec("INSERT INTO t VALUES (3, 3, 3), (2, 0, 0)").unwrap_err();
+    a.exec("COMMIT");
+    assert_eq!(told(&mut a), [Delete, Insert]);
+    // One that was replaced in what was undone is not.
+    a.exec("BEGIN; UPDATE t SET y = 4 WHERE id = 1; SAVEPOINT s; DELETE FROM t; INSERT INTO t VALUES (1, 1, 5); ROLLBACK TO s; COMMIT");
+    assert_eq!(told(&mut a), [OperationKind::Update]);
+}
+
+#[test]
+fn nothing_of_a_transaction_that_was_rolled_back_is_told_with_the_next_one() {
+    for at_hand_bytes in [1 << 20, 0] {
+        let (mut a, mut b) = (peer("a"), peer("b"));
+        a.replica.keep_at_hand(at_hand_bytes);
+        a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x)");
+        a.exec("BEGIN; INSERT INTO t VALUES (1, 'undone'), (2, 'undone'); ROLLBACK; INSERT INTO t VALUES (3, 'done')");
+        assert_eq!(a.rows("SELECT pk FROM rtc_log WHERE \"table\" = 't'"), ["\"id = 3\""]);
+        b.pull(&a);
+        assert_equal(&mut a, &mut b);
+    }
+}
+
+#[test]
+fn whole_numbers_in_a_real_column_are_digested_as_they_will_be_read() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.replica.keep_at_hand(0);
+    a.exec(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, r REAL); INSERT INTO t VALUES (1, 7), (2, 7.0), (3, 7.5), (4, '7')",
+    );
+    a.exec("BEGIN; INSERT INTO t VALUES (5, 1.5), (6, 1.5); UPDATE t SET r = 8 WHERE id = 5; UPDATE t SET r = id WHERE id = 6; COMMIT");
+    a.exec("INSERT INTO t SELECT id + 10, id FROM t; INSERT INTO t SELECT id + 20, r FROM t; REPLACE INTO t VALUES (30, 30)");
+    b.pull(&a);
+    assert_equal(&mut a, &mut b);
+}
