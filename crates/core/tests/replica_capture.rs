@@ -5,6 +5,7 @@ mod common;
 
 use common::{Peer, assert_equal, peer};
 use rtc_battery_proto::OperationKind::{self, Delete, Insert};
+use rtc_battery_proto::{Operation, VersionVector};
 
 /// The kinds of the operations that the newest transaction has.
 fn told(peer: &mut Peer) -> Vec<OperationKind> {
@@ -49,4 +50,31 @@ fn whole_numbers_in_a_real_column_are_digested_as_they_will_be_read() {
     a.exec("INSERT INTO t SELECT id + 10, id FROM t; INSERT INTO t SELECT id + 20, r FROM t; REPLACE INTO t VALUES (30, 30)");
     b.pull(&a);
     assert_equal(&mut a, &mut b);
+}
+
+/// Two transactions of one replica, which is forged or was copied, with one clock value.
+fn told_twice(seq: u64, value: &str) -> Operation {
+    serde_json::from_str(&format!(
+        r#"{{"hlc":{{"ts":2000,"counter":0,"nodeId":"z"}},"type":"UPDATE","table":"t","pk":{{"k":1}},
+             "values":{{"v":"{value}"}},"seq":{seq},"tx":{{"first":{{"ts":2000,"counter":0}},"n":1}}}}"#
+    ))
+    .unwrap()
+}
+
+#[test]
+fn what_overwrites_two_contents_of_one_clock_value_is_digested_once() {
+    for values in [["p", "q"], ["p", "p"]] {
+        let (mut a, mut b) = (peer("a"), peer("b"));
+        a.exec("CREATE TABLE t (k INTEGER PRIMARY KEY, v, w); INSERT INTO t VALUES (1, 'x', 'y')");
+        b.pull(&a);
+        let covers: VersionVector = serde_json::from_str(r#"{"z":[[1,2]]}"#).unwrap();
+        for peer in [&mut a, &mut b] {
+            let operations = vec![told_twice(1, values[0]), told_twice(2, values[1])];
+            peer.replica.apply(operations, &covers).unwrap();
+        }
+        assert_equal(&mut a, &mut b);
+        a.at(3000, "UPDATE t SET v = 'mine' WHERE k = 1");
+        b.pull(&a);
+        assert_equal(&mut a, &mut b);
+    }
 }

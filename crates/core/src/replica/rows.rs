@@ -216,8 +216,8 @@ pub(super) fn has_dead(connection: &Connection, table: &Table) -> Result<bool, S
 }
 
 /// Takes columns of a row that is there, and was `old`, away from its operations, for a newer UPDATE of them at `by`. `false`, and nothing is
-/// done, where the order of the older operations matters: adopted ones have clock values of their own, of several INSERTs the oldest is kept, and a
-/// DELETE is of a row that only execLocal brought back.
+/// done, where the order of the older operations matters: adopted ones have clock values of their own, of several INSERTs the oldest is kept, a
+/// DELETE is of a row that only execLocal brought back, and of two contents under one clock value (a forger's) one is no register.
 pub(super) fn overwrite(
     connection: &Connection,
     origins: &Origins,
@@ -233,7 +233,8 @@ pub(super) fn overwrite(
     let Some(live) = entries.iter().map(|entry| &entry.hlc).max() else { return Ok(false) };
     let is_delete = |entry: &Entry| entry.kind == OperationKind::Delete;
     let inserts = entries.iter().filter(|entry| is_insert(entry)).count();
-    if inserts > 1 || entries.iter().any(|entry| entry.adopted || is_delete(entry)) {
+    let clocks = entries.iter().map(|entry| &entry.hlc).collect::<BTreeSet<_>>().len();
+    if inserts > 1 || clocks < entries.len() || entries.iter().any(|entry| entry.adopted || is_delete(entry)) {
         return Ok(false);
     }
     tally.registers.move_live(&table.names, live, by);
