@@ -9,6 +9,7 @@ mod bench;
 mod bindings;
 mod build;
 mod demo;
+mod fuzz;
 mod js;
 mod project;
 mod setup;
@@ -53,8 +54,8 @@ enum Command {
     },
     /// Run all tests, in browsers too
     Test {
-        /// Only this half
-        only: Option<test::Half>,
+        /// Only this part
+        only: Option<test::Part>,
     },
 }
 

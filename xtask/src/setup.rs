@@ -35,6 +35,9 @@ pub(crate) const BUILD: &[Requirement] = &[NODE, CLANG_19, LLVM_AR_19, LIBCLANG,
 pub(crate) const TEST: &[Requirement] =
     &[NODE, CLANG_19, LLVM_AR_19, LIBCLANG, CHROMIUM, FIREFOX, WEBKIT, XVFB, RUST_SRC, CLIPPY, RUSTFMT, NPM_PACKAGES];
 
+/// To run the fuzz targets.
+pub(crate) const FUZZ: &[Requirement] = &[LIBCLANG, CARGO_FUZZ];
+
 const NODE: Requirement = Requirement {
     name: "Node 20 or newer, with npm",
     met: |project| {
@@ -119,6 +122,15 @@ const RUSTFMT: Requirement = Requirement {
     met: |project| Ok(cmd!(project.shell, "cargo fmt --version").quiet().ignore_stderr().read().is_ok()),
     provide: Provide::Run(|project| component(project, "rustfmt")),
     hint: "rustup component add rustfmt",
+};
+
+const CARGO_FUZZ: Requirement = Requirement {
+    name: "cargo-fuzz",
+    met: |project| {
+        Ok(cmd!(project.shell, "cargo fuzz --version").quiet().ignore_stdout().ignore_stderr().run().is_ok())
+    },
+    provide: Provide::Run(|project| Ok(cmd!(project.shell, "cargo install cargo-fuzz@0.13.2 --locked --quiet").run()?)),
+    hint: "cargo install cargo-fuzz@0.13.2 --locked",
 };
 
 const NPM_PACKAGES: Requirement = Requirement {

@@ -6,12 +6,16 @@ use anyhow::Result;
 use xshell::Cmd;
 
 use crate::project::{Project, step};
-use crate::setup;
+use crate::{fuzz, setup};
 
 /// Random programs of one round: about half a minute.
 const CASES: u64 = 400;
 
-/// Runs ten times the merge schedules of the tests and a million updates of one row, and then new random programs until the time is over.
+/// The fuzzers get this part of the time: one third.
+const FUZZ_SHARE: u64 = 3;
+
+/// Runs ten times the merge schedules of the tests and a million updates of one row, then the fuzzers, and new random
+/// programs until the time is over.
 pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {
     setup::run(project, setup::BUILD)?;
     let compile = ["--no-run", "--lib", "--test", "replica_bounded", "--test", "replica_differential"];
@@ -23,6 +27,7 @@ pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {
     step("soak: a million updates of one row", || {
         Ok(core_tests(project, &["--test", "replica_bounded"]).env("RTC_BATTERY_UPDATES", "1000000").run()?)
     })?;
+    fuzz::soak(project, minutes * 60 / FUZZ_SHARE)?;
     let mut rounds = 0;
     while rounds == 0 || start.elapsed() < Duration::from_secs(minutes * 60) {
         rounds += 1;
@@ -33,7 +38,7 @@ pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {
     }
     let seconds = start.elapsed().as_secs();
     println!(
-        "soak: nothing found in {seconds} s: schedules, updates, {} random programs for each property",
+        "soak: nothing found in {seconds} s: schedules, updates, fuzz targets, {} random programs for each property",
         rounds * CASES
     );
     Ok(())

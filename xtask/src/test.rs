@@ -4,24 +4,32 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::project::{Project, step};
-use crate::{build, setup, wasm};
+use crate::{build, fuzz, setup, wasm};
 
-/// One half of the tests.
+/// One part of the tests.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Half {
+pub(crate) enum Part {
     /// Formatting, lints and native tests
     Rust,
+    /// Random bytes for everything that bytes from outside reach
+    Fuzz,
     /// Build, types, and tests in Node and in browsers
     Js,
 }
 
 /// Sets up, then runs the tests.
-pub(crate) fn run(project: &Project, only: Option<Half>) -> Result<()> {
-    setup::run(project, setup::TEST)?;
-    if only != Some(Half::Js) {
+pub(crate) fn run(project: &Project, only: Option<Part>) -> Result<()> {
+    let wanted = |part| only.is_none_or(|only| only == part);
+    if wanted(Part::Rust) || wanted(Part::Js) {
+        setup::run(project, setup::TEST)?;
+    }
+    if wanted(Part::Rust) {
         rust(project)?;
     }
-    if only != Some(Half::Rust) {
+    if wanted(Part::Fuzz) {
+        fuzz::test(project)?;
+    }
+    if wanted(Part::Js) {
         javascript(project)?;
     }
     Ok(())
@@ -29,7 +37,10 @@ pub(crate) fn run(project: &Project, only: Option<Half>) -> Result<()> {
 
 fn rust(project: &Project) -> Result<()> {
     let cargo = |args: &[&str]| Ok(project.cargo().args(args).run()?);
-    step("rust: format", || cargo(&["fmt", "--all", "--check"]))?;
+    step("rust: format", || {
+        cargo(&["fmt", "--all", "--check"])?;
+        fuzz::format(project)
+    })?;
     step("rust: lints", || {
         cargo(&["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
     })?;

@@ -74,6 +74,24 @@ fn two_writes_that_together_are_too_large_do_not_stop_anybody() {
     assert_equal(&mut a, &mut b);
 }
 
+/// Found by the fuzz target `room`: a date that others refuse was taken here, and what was written under it reached nobody.
+#[test]
+fn a_date_beyond_all_time_is_the_writers_error_until_it_is_set() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    let end_ms = 1 << 47;
+    a.at(end_ms, "CREATE TABLE t (id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, 'the last')");
+    assert_eq!(b.pull(&a).refused, Vec::<String>::new());
+    assert_equal(&mut a, &mut b);
+
+    let mut late = peer("late");
+    late.wall_ms = end_ms + 1;
+    let error = late.try_exec("CREATE TABLE t (id INTEGER PRIMARY KEY, v)").unwrap_err();
+    assert!(error.message.contains("set this device's date"), "{error}");
+    late.at(1000, "CREATE TABLE t (id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (2, 'in time')");
+    assert_eq!(b.pull(&late).refused, Vec::<String>::new());
+    assert_eq!(b.rows("SELECT id FROM t"), ["1", "2"]);
+}
+
 /// 600 MB that SQLite makes from little.
 const TOO_MUCH: &str = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 600)";
 

@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{assert_equal, peer, sync};
+use common::{Peer, assert_equal, peer, sync};
+use rtc_battery_proto::{ReplicaId, VersionVector};
 
 const NOTES: &str =
     "CREATE TABLE IF NOT EXISTS notes (id TEXT PRIMARY KEY, content TEXT, created_at TEXT DEFAULT CURRENT_TIMESTAMP)";
@@ -30,6 +31,38 @@ fn the_same_table_created_twice_is_one_and_its_rows_merge() {
     sync(&mut a, &mut b);
     assert_eq!(a.rows("SELECT id FROM notes ORDER BY id"), [r#""1""#, r#""2""#]);
     assert_equal(&mut a, &mut b);
+}
+
+/// Found by the fuzz target `room`: of the earlier CREATE TABLE only its time is left in the log, and a third replica refused that.
+#[test]
+fn a_table_created_on_two_devices_reaches_a_third() {
+    let (mut a, mut b, mut c, mut d) = (peer("a"), peer("b"), peer("c"), peer("d"));
+    a.at(1000, "CREATE TABLE notes (id INTEGER PRIMARY KEY, content); INSERT INTO notes VALUES (1, 'a')");
+    b.at(2000, "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, content); INSERT INTO notes VALUES (2, 'b')");
+    sync(&mut a, &mut b);
+    assert_equal(&mut a, &mut b);
+    assert_eq!(c.pull(&a).refused, Vec::<String>::new());
+    assert_equal(&mut a, &mut c);
+
+    // What is left of the earlier one comes alone, and waits for a later one: from there, or of the user's own.
+    let (operations, covers) = a.delta(&Default::default());
+    let take = |peer: &mut Peer, origin: &str| {
+        let node = ReplicaId::new(origin).unwrap();
+        let mut news = VersionVector::default();
+        news.replace_origin(node.clone(), covers.origin(&node).cloned().unwrap());
+        assert_eq!(peer.replica.apply(operations.clone(), &news).unwrap().refused, Vec::<String>::new());
+    };
+    let mut own = peer("own");
+    take(&mut d, "a");
+    take(&mut own, "a");
+    assert_eq!(d.replica.digest().unwrap(), None);
+    take(&mut d, "b");
+    assert_equal(&mut a, &mut d);
+    own.at(3000, "CREATE TABLE notes (id INTEGER PRIMARY KEY, content)");
+    d.pull(&own);
+    own.pull(&a);
+    assert_equal(&mut d, &mut own);
+    assert_eq!(own.rows("SELECT * FROM notes"), ["1|\"a\"", "2|\"b\""]);
 }
 
 #[test]
@@ -108,9 +141,7 @@ fn operations_wait_for_their_table() {
     a.exec("INSERT INTO t VALUES (1, 'early')");
     let (operations, covers) = a.delta(&Default::default());
     let (schema, rows): (Vec<_>, Vec<_>) = operations.into_iter().partition(|op| op.table == "rtc_schema");
-    let of = |seq: u64| -> rtc_battery_proto::VersionVector {
-        serde_json::from_str(&format!(r#"{{"a":[[{seq},{seq}]]}}"#)).unwrap()
-    };
+    let of = |seq: u64| -> VersionVector { serde_json::from_str(&format!(r#"{{"a":[[{seq},{seq}]]}}"#)).unwrap() };
     let applied = b.replica.apply(rows, &of(2)).unwrap();
     assert_eq!((applied.operations, applied.refused.len()), (1, 0));
     assert_eq!(b.dump(), Vec::<String>::new());

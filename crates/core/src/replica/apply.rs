@@ -12,6 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
 use super::bounds::within_bounds;
+use super::clock::MAX_OPERATION_TS_MS;
 use super::digest::Registers;
 use super::error::StorageError;
 use super::join::{self, Outcome};
@@ -35,9 +36,6 @@ const AT_HAND_OPERATIONS: usize = 1000;
 
 /// Transactions of our own that a peer may have and we not (a device restored from an older copy), at most.
 const MAX_OWN_AHEAD: u64 = 1_000_000;
-
-/// Operations beyond this time, in milliseconds since 1970 (the year 6429), are nobody's: to follow them would bring the clock to its end.
-const MAX_OPERATION_TS_MS: u64 = 1 << 47;
 
 /// Reasons that are told for one delta; a hostile one could have millions.
 const MAX_REASONS: usize = 16;
@@ -285,6 +283,7 @@ impl<'a> Merge<'a> {
             self.take(operation, news)?;
         }
         if schema_changed {
+            self.release(SCHEMA)?;
             self.create_tables()?;
         }
         for operation in rows {
@@ -364,6 +363,9 @@ impl<'a> Merge<'a> {
         }
         if is_internal(&operation.table) && !schema::is_sound(operation) {
             return Ok(Outcome::Refused("it is no table definition".to_owned()));
+        }
+        if is_schema(operation) && schema::is_overwritten(operation) && !schema::is_known(self.connection, operation)? {
+            return Ok(Outcome::Waits);
         }
         let Some(table) = self.state.tables.by_name(&operation.table).cloned() else { return Ok(Outcome::Waits) };
         let joined = join::join(self.connection, &self.state.origins, &table, place, operation, &mut self.tally)?;

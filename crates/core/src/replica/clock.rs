@@ -4,7 +4,11 @@
 //! each commit), and never waits for the wall clock. Issuing does not move the clock: only [`Clock::advance`], called when a transaction
 //! really committed, does. A failed batch that left the clock advanced would be a hole (actual #8904).
 
-use rtc_battery_proto::{MAX_TS_MS, Tick};
+use rtc_battery_proto::Tick;
+
+/// Operations beyond this time, in milliseconds since 1970 (the year 6429), are nobody's: to follow them would bring the clock to its end. So
+/// none is issued there either: what others refuse must not be accepted here.
+pub(super) const MAX_OPERATION_TS_MS: u64 = 1 << 47;
 
 /// The last tick issued or observed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,10 +25,11 @@ impl Clock {
         self.last
     }
 
-    /// The first tick of a transaction that starts now. `None` at the end of time.
+    /// The first tick of a transaction that starts now. `None` beyond [`MAX_OPERATION_TS_MS`].
     pub(super) fn next(self, wall_ms: u64) -> Option<Tick> {
-        let wall_ms = wall_ms.min(MAX_TS_MS);
-        if wall_ms > self.last.ts { Some(Tick { ts: wall_ms, counter: 0 }) } else { self.last.checked_add(1) }
+        let now = Tick { ts: wall_ms, counter: 0 };
+        let next = if wall_ms > self.last.ts { Some(now) } else { self.last.checked_add(1) };
+        next.filter(|next| next.ts <= MAX_OPERATION_TS_MS)
     }
 
     /// A tick was used or seen.
@@ -57,7 +62,11 @@ mod tests {
 
     #[test]
     fn the_end_of_time_is_an_answer_not_a_panic() {
-        let clock = Clock::new(Tick { ts: MAX_TS_MS, counter: u32::MAX });
-        assert_eq!(clock.next(u64::MAX), None);
+        let last = Tick { ts: MAX_OPERATION_TS_MS, counter: u32::MAX };
+        assert_eq!(Clock::new(Tick { counter: u32::MAX - 1, ..last }).next(0), Some(last));
+        assert_eq!(Clock::new(last).next(0), None);
+        assert_eq!(Clock::new(Tick { ts: rtc_battery_proto::MAX_TS_MS, counter: u32::MAX }).next(0), None);
+        assert_eq!(Clock::default().next(MAX_OPERATION_TS_MS + 1), None);
+        assert_eq!(Clock::default().next(u64::MAX), None);
     }
 }

@@ -7,6 +7,7 @@ use rtc_battery_proto::{Columns, Dot, Hlc, Operation, OperationKind, ReplicaId, 
 use rusqlite::Connection;
 
 use super::capture::{Slot, Touched, TouchedRows};
+use super::clock::MAX_OPERATION_TS_MS;
 use super::digest::{Content, Registers};
 use super::error::StorageError;
 use super::query::SqlError;
@@ -205,7 +206,8 @@ pub(super) fn seal(
     };
     let n = u32::try_from(changes.read.len() + changes.unread).map_err(|_| too_many())?;
     let extent = TransactionExtent { first, n };
-    let last = first.checked_add(u64::from(n.saturating_sub(1))).ok_or_else(too_many)?;
+    let last = first.checked_add(u64::from(n.saturating_sub(1)));
+    let last = last.filter(|last| last.ts <= MAX_OPERATION_TS_MS).ok_or_else(too_many)?;
     let origin = origins.id(connection, &dot.origin)?;
     let tx = Tx { origin, seq: dot.seq };
     store::insert_transaction(connection, tx, extent)?;

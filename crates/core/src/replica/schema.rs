@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rtc_battery_proto::{Operation, OperationKind};
+use rtc_battery_proto::{Columns, Operation, OperationKind, SqlValue};
 use rusqlite::fallible_iterator::FallibleIterator as _;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Batch, Connection, params};
@@ -28,14 +28,28 @@ pub(super) struct Tables {
 const MAX_KEY_COLUMNS: usize = 64;
 
 /// Whether an operation of a peer on the reserved table is one that a replica of ours writes: a new row, all text, for a table, whose id
-/// begins with its name.
+/// begins with its name. Or what is left of one.
 pub(super) fn is_sound(operation: &Operation) -> bool {
     let text = |name: &str| operation.values.as_ref()?.get(name)?.as_text();
-    let (Some(id), Some(kind), Some(name), Some(_)) = (text("id"), text("kind"), text("name"), text("sql")) else {
-        return false;
+    let is_definition = || {
+        let (Some(id), Some(kind), Some(name), Some(_)) = (text("id"), text("kind"), text("name"), text("sql")) else {
+            return false;
+        };
+        kind == "table" && id.starts_with(&format!("{}(", name.to_ascii_lowercase()))
     };
-    let named = id.starts_with(&format!("{}(", name.to_ascii_lowercase()));
-    operation.kind == OperationKind::Insert && kind == "table" && named
+    operation.kind == OperationKind::Insert && (is_overwritten(operation) || is_definition())
+}
+
+/// Whether the operation defines nothing any more: another device has created the same table later, and of this CREATE TABLE only its time counts.
+pub(super) fn is_overwritten(operation: &Operation) -> bool {
+    operation.values.as_ref().is_none_or(Columns::is_empty)
+}
+
+/// Whether the definition that the operation is about is here.
+pub(super) fn is_known(connection: &Connection, operation: &Operation) -> rusqlite::Result<bool> {
+    let Some(id) = operation.pk.get("id").and_then(SqlValue::as_text) else { return Ok(false) };
+    let mut select = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM rtc_schema WHERE id = ?1)")?;
+    select.query_row([id], |row| row.get(0))
 }
 
 /// The reserved table's name.
