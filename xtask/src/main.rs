@@ -13,6 +13,7 @@ mod fuzz;
 mod js;
 mod project;
 mod setup;
+mod simulator;
 mod soak;
 mod test;
 mod wasm;

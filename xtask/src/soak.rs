@@ -1,12 +1,12 @@
 //! `cargo xtask soak`: what the tests do, many times over, in release. For a night, or before a release.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use xshell::Cmd;
 
 use crate::project::{Project, step};
-use crate::{fuzz, setup};
+use crate::{fuzz, setup, simulator};
 
 /// Random programs of one round: about half a minute.
 const CASES: u64 = 400;
@@ -14,12 +14,13 @@ const CASES: u64 = 400;
 /// The fuzzers get this part of the time: one third.
 const FUZZ_SHARE: u64 = 3;
 
-/// Runs ten times the merge schedules of the tests and a million updates of one row, then the fuzzers, and new random
-/// programs until the time is over.
+/// Runs ten times the merge schedules of the tests, a million updates of one row, the fuzzers for a third of the time, rooms under faults for half of it,
+/// and then new random programs until it is over.
 pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {
     setup::run(project, setup::BUILD)?;
     let compile = ["--no-run", "--lib", "--test", "replica_bounded", "--test", "replica_differential"];
     step("soak: compile", || Ok(core_tests(project, &compile).run()?))?;
+    step("soak: compile the simulator", || simulator::compile(project))?;
     let start = Instant::now();
     step("soak: merge, 3,000 sets in every order and 200,000 schedules", || {
         Ok(core_tests(project, &["--lib", "merge::schedules"]).env("RTC_BATTERY_SCHEDULES", "10").run()?)
@@ -28,6 +29,12 @@ pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {
         Ok(core_tests(project, &["--test", "replica_bounded"]).env("RTC_BATTERY_UPDATES", "1000000").run()?)
     })?;
     fuzz::soak(project, minutes * 60 / FUZZ_SHARE)?;
+    // Half of the time.
+    let half = (minutes as f64 / 2.0).to_string();
+    let first = seed_of_today().to_string();
+    step(&format!("soak: rooms under faults for {half} minutes, from seed {first} on"), || {
+        simulator::run(project, &["--minutes", &half, "--seeds", "1", "--seed", &first, "--each-fault", "500"])
+    })?;
     let mut rounds = 0;
     while rounds == 0 || start.elapsed() < Duration::from_secs(minutes * 60) {
         rounds += 1;
@@ -42,6 +49,11 @@ pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {
         rounds * CASES
     );
     Ok(())
+}
+
+/// Other seeds each time; the simulator prints the one that fails.
+fn seed_of_today() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_secs() * 10_000)
 }
 
 fn core_tests<'a>(project: &'a Project, args: &[&str]) -> Cmd<'a> {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::project::{Project, step};
-use crate::{build, fuzz, setup, wasm};
+use crate::{build, fuzz, setup, simulator, wasm};
 
 /// One part of the tests.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,7 +45,11 @@ fn rust(project: &Project) -> Result<()> {
         cargo(&["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
     })?;
     step("rust: lints, as the browser gets it", || wasm::lint(project))?;
-    step("rust: tests", || cargo(&["test", "--quiet", "--locked", "--workspace"]))
+    step("rust: tests", || cargo(&["test", "--quiet", "--locked", "--workspace"]))?;
+    step("simulator: compile", || simulator::compile(project))?;
+    step("simulator: rooms under faults for three minutes, at least 2,000", || {
+        simulator::run(project, &["--seeds", "2000", "--minutes", "3"])
+    })
 }
 
 fn javascript(project: &Project) -> Result<()> {

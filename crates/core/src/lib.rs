@@ -6,6 +6,8 @@
 
 pub mod node;
 mod now;
+#[doc(hidden)]
+pub mod planted;
 pub mod replica;
 
 pub use node::{Messenger, Node};

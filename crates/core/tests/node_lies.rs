@@ -2,11 +2,9 @@
 //! connected stays, and whoever is real is met.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-mod net;
-
-use net::Net;
 use rtc_battery_core::node::{ErrorCode, Input};
 use rtc_battery_proto::PeerId;
+use rtc_battery_sim::net::Net;
 use serde_json::{Value, json};
 
 fn hear(net: &mut Net, host: usize, message: &Value) {

@@ -1,10 +1,8 @@
 //! Rooms of nodes: who connects to whom, what happens to links that break, and what never happens.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-mod net;
-
-use net::Net;
 use rtc_battery_core::node::{ErrorCode, Event, Input, LinkId};
+use rtc_battery_sim::net::Net;
 
 #[test]
 fn a_newcomer_connects_to_everyone() {
@@ -326,6 +324,21 @@ fn a_sleep_is_no_silence() {
     assert!(net.hosts.iter().all(|host| host.comings().is_empty()));
     // The sockets may have died without a word: both were made anew.
     assert!(net.hosts.iter().all(|host| host.sockets == 2 && host.socket.is_some()));
+}
+
+/// The first thing that a page hears after a sleep is often that its socket is closed; it may be that it is open.
+#[test]
+fn what_is_said_of_a_socket_is_not_said_of_the_one_that_was_made_in_its_place() {
+    for stale in [Input::SignalingClosed { reason: "gone".into() }, Input::SignalingOpened] {
+        let mut net = Net::room(9, 2);
+        net.hosts[0].clock.ahead_ms += 3_600_000;
+        net.feed(0, stale);
+        net.pass(60_000);
+        assert_eq!(net.hosts[0].sockets, 2);
+        let newcomer = net.add();
+        net.connect(newcomer);
+        net.until("the newcomer has met both", |net| net.is_full_mesh());
+    }
 }
 
 #[test]

@@ -1,11 +1,9 @@
 //! Messengers: peers without a database, among themselves and among nodes.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-mod net;
-
-use net::Net;
 use rtc_battery_core::node::{ErrorCode, Event, Input, RequestId};
 use rtc_battery_proto::{Operation, PeerId};
+use rtc_battery_sim::net::Net;
 use serde_json::{Value, json};
 
 fn operation(ts: u64, id: &str, v: &str) -> Operation {

@@ -1,11 +1,9 @@
 //! What peers may send: other versions, the plain specification, nonsense. The session goes on, whatever comes.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-mod net;
-
-use net::Net;
 use rtc_battery_core::node::{ErrorCode, Event, Input, LinkId};
 use rtc_battery_proto::{MAX_ORIGINS, MAX_RANGES, frame};
+use rtc_battery_sim::net::Net;
 
 fn hello(protocol: u32) -> String {
     format!(r#"{{"type":"hello","protocol":{protocol},"nodeId":"other","vector":{{}}}}"#)

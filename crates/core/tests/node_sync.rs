@@ -1,14 +1,12 @@
 //! Rooms of nodes: everyone ends with the same, and nothing is said that need not be.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-mod net;
-
 use std::collections::BTreeSet;
 
-use net::Net;
 use rtc_battery_core::node::{ErrorCode, Event, Input, LinkState};
 use rtc_battery_core::replica::Replica;
 use rtc_battery_proto::{ReplicaId, SqlValue};
+use rtc_battery_sim::net::Net;
 use rusqlite::Connection;
 
 fn insert(net: &mut Net, host: usize, id: &str) {

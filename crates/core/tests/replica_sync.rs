@@ -31,6 +31,10 @@ fn the_same_table_created_twice_is_one_and_its_rows_merge() {
     sync(&mut a, &mut b);
     assert_eq!(a.rows("SELECT id FROM notes ORDER BY id"), [r#""1""#, r#""2""#]);
     assert_equal(&mut a, &mut b);
+    // Of the older CREATE TABLE nothing is told but that it was the first.
+    let mut newcomer = peer("newcomer");
+    assert_eq!(newcomer.pull(&a).refused, Vec::<String>::new());
+    assert_equal(&mut a, &mut newcomer);
 }
 
 /// Found by the fuzz target `room`: of the earlier CREATE TABLE only its time is left in the log, and a third replica refused that.
@@ -75,6 +79,25 @@ fn updates_to_different_columns_both_stand() {
     sync(&mut a, &mut b);
     assert_eq!(a.rows("SELECT * FROM t"), ["1|1|2.0"]);
     assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn what_was_overwritten_since_is_not_passed_on_as_a_whole_transaction() {
+    let (mut a, mut b, mut c) = (peer("a"), peer("b"), peer("c"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x, y); INSERT INTO t VALUES (1, 0, 0)");
+    b.pull(&a);
+    c.pull(&a);
+    let handed_on = |peer: &Peer| peer.replica.committed().last().unwrap().operations.as_ref().map(Vec::len);
+    a.at(2000, "UPDATE t SET x = 1, y = 1");
+    let live = a.replica.committed().last().unwrap().clone();
+    c.replica.apply(live.operations.unwrap(), &live.covers).unwrap();
+    assert_eq!(handed_on(&c), Some(1), "what comes from its writer is whole");
+    c.at(3000, "UPDATE t SET x = 2");
+    let live = c.replica.committed().last().unwrap().clone();
+    b.replica.apply(live.operations.unwrap(), &live.covers).unwrap();
+    b.pull(&c);
+    assert_eq!(b.rows("SELECT x, y FROM t"), ["2|1"]);
+    assert_eq!(handed_on(&b), None, "of the earlier UPDATE only y was told");
 }
 
 #[test]

@@ -22,6 +22,11 @@ impl Outputs {
         self.event(Event::Error { code, message, peer: peer.cloned() });
     }
 
+    /// Whether a signaling socket is to be opened that the host has not been told of yet: what it reports now is about the one before.
+    pub(super) fn open_a_socket(&self) -> bool {
+        self.0.iter().any(|output| matches!(output, Output::Effect(Effect::OpenSignaling { .. })))
+    }
+
     pub(super) fn pop(&mut self) -> Option<Output> {
         self.0.pop_front()
     }

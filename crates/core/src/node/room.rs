@@ -125,6 +125,9 @@ impl Room {
     /// Takes what happened outside; gives what a peer said, where the owner is concerned.
     pub(super) fn handle_input(&mut self, input: Input, now_ms: u64) -> Option<Heard> {
         match input {
+            // The socket was made anew, because the machine slept, before this input was looked at.
+            Input::SignalingOpened | Input::SignalingText { .. } | Input::SignalingClosed { .. }
+                if self.outputs.open_a_socket() => {}
             Input::SignalingOpened => self.signaling.handle_opened(&self.me, &mut self.outputs),
             Input::SignalingText { text } => self.handle_signaling(&text, now_ms),
             Input::SignalingClosed { reason } => {

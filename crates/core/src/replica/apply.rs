@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rtc_battery_proto::{Adopted, Dot, MAX_ORIGINS, MAX_RANGES, Operation, Tick, TransactionExtent, VersionVector};
+use rtc_battery_proto::{
+    Adopted, Dot, MAX_ORIGINS, MAX_RANGES, Operation, OperationKind, Tick, TransactionExtent, VersionVector,
+};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
@@ -18,7 +20,7 @@ use super::error::StorageError;
 use super::join::{self, Outcome};
 use super::replica::{Committed, State};
 use super::rows::{self, Tally};
-use super::schema::{self, SCHEMA};
+use super::schema::{self, SCHEMA, Tables};
 use super::sql::{is_internal, is_sqlites};
 use super::store::{self, Place, Progress, Tx};
 
@@ -70,7 +72,7 @@ impl State {
         let (news, left_out) = within_bounds(&self.vector, &news);
         let mut applied = Applied::default();
         if !news.is_empty() {
-            let at_hand = whole_transaction(&operations, &news).then(|| operations.clone());
+            let at_hand = whole_transaction(&self.tables, &operations, &news).then(|| operations.clone());
             (applied, _) = self.merge(connection, operations, &news, |_| true)?;
             self.note_merged(news, at_hand);
         }
@@ -213,8 +215,9 @@ fn is_schema(operation: &Operation) -> bool {
     operation.table.eq_ignore_ascii_case(SCHEMA)
 }
 
-/// Whether the operations are one transaction as its writer committed it, few enough to keep at hand.
-fn whole_transaction(operations: &[Operation], news: &VersionVector) -> bool {
+/// Whether the operations are one transaction as its writer committed it, few enough to keep at hand. What comes out of a log lacks what was
+/// overwritten since by transactions that are here, and perhaps not at whom it would be passed on to.
+fn whole_transaction(tables: &Tables, operations: &[Operation], news: &VersionVector) -> bool {
     let mut places = operations.iter().filter_map(Operation::place);
     let Some((dot, extent, _)) = places.next() else { return false };
     let mut only = VersionVector::default();
@@ -223,6 +226,24 @@ fn whole_transaction(operations: &[Operation], news: &VersionVector) -> bool {
         && extent.n as usize == operations.len()
         && operations.len() <= AT_HAND_OPERATIONS
         && places.all(|(other, _, _)| other == dot)
+        && operations.iter().all(|operation| lacks_nothing(tables, operation))
+}
+
+/// Whether the operation is known to carry all that was written: an INSERT has every column, and only an UPDATE that is no older than its
+/// transaction knows what was there before.
+fn lacks_nothing(tables: &Tables, operation: &Operation) -> bool {
+    let values = operation.values.as_ref();
+    match operation.kind {
+        OperationKind::Delete => true,
+        OperationKind::Update => {
+            let before = operation.prev.as_ref();
+            values.zip(before).is_some_and(|(values, before)| values.keys().eq(before.keys()))
+        }
+        OperationKind::Insert => {
+            let table = tables.by_name(&operation.table);
+            values.zip(table).is_some_and(|(values, table)| table.columns.iter().all(|c| values.contains_key(&c.name)))
+        }
+    }
 }
 
 /// Runs a merge in one transaction; `lift`: with the user's enforcement out of the way, and back afterwards. The merge says whether it stands.

@@ -231,6 +231,11 @@ impl Replica {
         self.state.tables.by_name(name).map(Arc::as_ref)
     }
 
+    /// What was committed and not [taken](Self::take_committed) yet, in order.
+    pub fn committed(&self) -> impl Iterator<Item = &Committed> {
+        self.state.committed.iter()
+    }
+
     /// What was committed up to `version` and not taken yet, in order.
     pub fn take_committed(&mut self, version: u64) -> Vec<Committed> {
         let committed = &mut self.state.committed;

@@ -2,46 +2,92 @@
 
 use std::collections::BTreeMap;
 
-use rtc_battery_core::node::{ErrorCode, Event, Input, LinkId};
+use rtc_battery_core::Now;
+use rtc_battery_core::node::{ErrorCode, Event, LinkId};
 use rtc_battery_proto::frame::Reassembly;
 use rtc_battery_proto::{Message, PeerId};
 
-use super::Member;
 use super::connection::Connection;
+use super::network::Happening;
+use super::{Disk, Member};
 
+/// A host of one node.
+#[derive(Debug)]
 pub struct Host {
+    /// The node.
     pub node: Member,
+    /// The open signaling socket.
     pub socket: Option<u32>,
+    /// Its peer connections.
     pub links: BTreeMap<LinkId, Connection>,
+    /// When the node wants to be polled, on its monotonic clock.
     pub wake_at_ms: Option<u64>,
+    /// What its clocks say.
+    pub clock: HostClock,
+    /// Where its database is kept. A host without one only says that it saves.
+    pub disk: Option<Disk>,
+    /// What it takes in a millisecond, where it is slow.
+    pub takes_bytes_per_ms: Option<u64>,
+    /// How long its storage takes, where that is slow, in milliseconds.
+    pub save_ms: Option<(u64, u64)>,
     /// The node's version when it was last copied out to be saved.
     pub copied_version: u64,
     /// While set, storage is slow without end.
     pub saves_held: bool,
-    /// While the machine sleeps, what happens waits here.
-    pub asleep: Option<Vec<Input>>,
+    /// While the machine sleeps, what happens to it waits here.
+    pub(super) asleep: Option<Vec<Happening>>,
+    /// Gone without a word, for good.
     pub dead: bool,
+    /// What it told its user.
     pub events: Vec<Event>,
     /// What it said to peers, in order.
     pub said: Vec<Said>,
+    /// The most bytes that were in one channel's buffer.
     pub most_buffered: u64,
+    /// The version that was last reported saved.
+    pub saved_version: u64,
     /// How many connections it made.
     pub opened: usize,
     /// How many signaling sockets it opened.
     pub sockets: usize,
+    /// When what arrived last had been sent.
+    pub(super) heard_sent_ms: u64,
     reassembly: BTreeMap<LinkId, Reassembly>,
+}
+
+/// A device's own clocks: off by as much as people leave them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HostClock {
+    /// How far the wall clock is ahead, in milliseconds; negative where it is behind.
+    pub ahead_ms: i64,
+    /// Virtual time at which the monotonic clock said 0; it grows where the clock stands still.
+    pub mono_zero_ms: u64,
+}
+
+impl HostClock {
+    /// What the clocks say when a right one says `wall_ms`.
+    #[must_use]
+    pub fn read(self, wall_ms: u64, now_ms: u64) -> Now {
+        Now { wall_ms: wall_ms.saturating_add_signed(self.ahead_ms), mono_ms: now_ms - self.mono_zero_ms }
+    }
 }
 
 /// A message that was handed to a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
+    /// To whom.
     pub to: PeerId,
+    /// Its type.
     pub kind: &'static str,
+    /// How many operations it carries.
     pub operations: usize,
+    /// Whether it ends a series, or is none.
     pub ends: bool,
 }
 
 impl Host {
+    /// One that has done nothing yet.
+    #[must_use]
     pub fn new(node: Member) -> Self {
         Self {
             copied_version: node.version(),
@@ -49,16 +95,41 @@ impl Host {
             socket: None,
             links: BTreeMap::new(),
             wake_at_ms: None,
+            clock: HostClock::default(),
+            disk: None,
+            takes_bytes_per_ms: None,
+            save_ms: None,
             saves_held: false,
             asleep: None,
             dead: false,
             events: Vec::new(),
             said: Vec::new(),
             most_buffered: 0,
+            saved_version: 0,
             opened: 0,
             sockets: 0,
+            heard_sent_ms: 0,
             reassembly: BTreeMap::new(),
         }
+    }
+
+    /// Whether all that its node committed is saved.
+    #[must_use]
+    pub fn is_saved(&self) -> bool {
+        let written = self.disk.as_ref().is_none_or(Disk::is_clean);
+        written && !self.saves_held && self.copied_version == self.node.version()
+    }
+
+    /// Whether it stands still.
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        self.asleep.is_some()
+    }
+
+    /// Whether the event was told.
+    #[must_use]
+    pub fn told(&self, event: &Event) -> bool {
+        self.events.contains(event)
     }
 
     /// Remembers a frame that went to a channel.
@@ -88,18 +159,25 @@ impl Host {
     }
 
     /// What it said, pings and pongs left out.
+    #[must_use]
     pub fn data(&self) -> Vec<&Said> {
         self.said.iter().filter(|said| !matches!(said.kind, "ping" | "pong")).collect()
     }
 
+    /// How many messages of a type it said.
+    #[must_use]
     pub fn count(&self, kind: &str) -> usize {
         self.said.iter().filter(|said| said.kind == kind).count()
     }
 
+    /// How many operations it said, however often.
+    #[must_use]
     pub fn operations_said(&self) -> usize {
         self.said.iter().map(|said| said.operations).sum()
     }
 
+    /// The errors that it told.
+    #[must_use]
     pub fn errors(&self) -> Vec<ErrorCode> {
         let code = |event: &Event| match event {
             Event::Error { code, .. } => Some(*code),
@@ -109,6 +187,7 @@ impl Host {
     }
 
     /// Joins (`true`) and leaves.
+    #[must_use]
     pub fn comings(&self) -> Vec<(bool, PeerId)> {
         let coming = |event: &Event| match event {
             Event::PeerJoin { peer } => Some((true, peer.clone())),
@@ -119,14 +198,19 @@ impl Host {
     }
 }
 
+/// What a channel carries in one piece.
 #[derive(Debug, Clone)]
 pub enum Frame {
+    /// A text message.
     Text(String),
+    /// A binary one.
     Binary(Vec<u8>),
 }
 
 impl Frame {
-    pub fn len(&self) -> u64 {
+    /// In bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> u64 {
         match self {
             Self::Text(text) => text.len() as u64,
             Self::Binary(bytes) => bytes.len() as u64,

@@ -8,37 +8,52 @@ use rtc_battery_proto::PeerId;
 
 use super::Key;
 
+/// One end of a peer connection.
+#[derive(Debug)]
 pub struct Connection {
+    /// Who is meant to be at the other end.
     pub peer: PeerId,
+    /// Whether this end offered first.
     pub offers: bool,
+    /// Names it in its descriptions.
     pub session: u64,
     version: u32,
     /// User fragment, and the one of an offer that is not answered.
     ufrag: String,
     pending: Option<String>,
     generation: u32,
+    /// What the other end said of itself.
     pub remote: Option<Remote>,
+    /// Whether it knows a candidate of the other end.
     pub has_candidate: bool,
     /// The other end, once connected.
     pub partner: Option<Key>,
+    /// `connectionState`.
     pub state: LinkState,
-    /// Bytes in the channel's buffer, and those that left it.
+    /// Bytes in the channel's buffer.
     pub buffered: u64,
+    /// Bytes that left it.
     pub sent: u64,
-    /// When the buffer is empty, and when the last frame arrives.
+    /// When the buffer is empty.
     pub departed_ms: u64,
+    /// When the last frame arrives.
     pub arrived_ms: u64,
     /// When the last report of this connection reaches the node.
     pub reported_ms: u64,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+/// A description, as the other end reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
+    /// Which connection.
     pub session: u64,
+    /// Which generation of it.
     pub ufrag: String,
 }
 
 impl Connection {
+    /// One that has described nothing yet.
+    #[must_use]
     pub fn new(peer: PeerId, offers: bool, session: u64) -> Self {
         Self {
             peer,
@@ -60,6 +75,7 @@ impl Connection {
         }
     }
 
+    /// Makes an offer and sets it.
     pub fn create_offer(&mut self, ice_restart: bool) -> SessionDescription {
         let ufrag = if ice_restart { self.next_generation() } else { self.ufrag.clone() };
         self.pending = Some(ufrag.clone());
@@ -86,6 +102,7 @@ impl Connection {
         Some(self.describe(DescriptionKind::Answer, &self.ufrag.clone()))
     }
 
+    /// Takes a candidate of the other end.
     pub fn add_candidate(&mut self, json: &str) {
         let candidate: serde_json::Value = serde_json::from_str(json).unwrap();
         let remote = self.remote.as_ref().expect("a candidate before the remote description");
@@ -94,6 +111,7 @@ impl Connection {
     }
 
     /// The candidates of the description that was made last.
+    #[must_use]
     pub fn candidates(&self) -> Vec<String> {
         let ufrag = self.pending.as_ref().unwrap_or(&self.ufrag);
         let candidate = |line: &str| {
@@ -104,6 +122,7 @@ impl Connection {
     }
 
     /// Whether both ends speak of each other, in their present generations.
+    #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         let knows = |a: &Self, b: &Self| {
             a.remote.as_ref().is_some_and(|remote| remote.session == b.session && remote.ufrag == b.ufrag)

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use rtc_battery_proto::PeerId;
 use rtc_battery_proto::signaling::{ClientMessage, ServerMessage};
 
-#[derive(Default)]
-pub struct Server {
+#[derive(Debug, Default)]
+pub(super) struct Server {
     /// Sockets that have joined.
     joined: BTreeMap<u32, PeerId>,
     /// Names that it tells newcomers too, and that are nobody's.
-    pub ghosts: Vec<PeerId>,
+    pub(super) ghosts: Vec<PeerId>,
 }
 
 impl Server {
-    pub fn handle_text(&mut self, socket: u32, text: &str) -> Vec<(u32, ServerMessage)> {
+    pub(super) fn handle_text(&mut self, socket: u32, text: &str) -> Vec<(u32, ServerMessage)> {
         let message = ClientMessage::decode(text).unwrap_or_else(|error| panic!("{error} in {text}"));
         let (to, relayed) = match (message, self.joined.get(&socket).cloned()) {
             (ClientMessage::Join { peer_id }, None) => return self.join(socket, peer_id),
@@ -26,7 +26,7 @@ impl Server {
         self.joined.iter().find(|(_, peer)| **peer == to).map(|(socket, _)| (*socket, relayed)).into_iter().collect()
     }
 
-    pub fn handle_closed(&mut self, socket: u32) -> Vec<(u32, ServerMessage)> {
+    pub(super) fn handle_closed(&mut self, socket: u32) -> Vec<(u32, ServerMessage)> {
         let Some(peer_id) = self.joined.remove(&socket) else { return Vec::new() };
         let leave = |other: &u32| (*other, ServerMessage::PeerLeave { peer_id: peer_id.clone() });
         self.joined.keys().map(leave).collect()

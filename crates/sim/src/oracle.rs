@@ -1,0 +1,166 @@
+//! What a database must show, said as naively as can be: all operations in the order of their clocks, one after the other.
+//!
+//! Written from `design.md` ("Merge rules") alone. It shares no type, no codec and no merge with the core: what both get wrong, both would
+//! have to get wrong independently. Last writer wins for each column; a row lives if the last operation on it was no DELETE, and shows each
+//! column's newest write, also one older than a DELETE that was beaten; a column that nobody wrote shows the table's DEFAULT.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A value, by type and bits.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "SQLite's types")]
+pub enum Value {
+    Null,
+    Integer(i64),
+    /// The bits of a double.
+    Real(u64),
+    Text(Vec<u8>),
+    Blob(Vec<u8>),
+}
+
+/// `ts`, `counter`, `nodeId`: in the order that decides.
+pub type Clock = (u64, u32, String);
+
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's words")]
+pub enum Kind {
+    Insert,
+    Update,
+    Delete,
+}
+
+/// An operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Op {
+    /// When.
+    pub clock: Clock,
+    /// What.
+    pub kind: Kind,
+    /// Where.
+    pub table: String,
+    /// Which row.
+    pub pk: BTreeMap<String, Value>,
+    /// What it wrote.
+    pub values: BTreeMap<String, Value>,
+}
+
+impl Op {
+    /// Whether it is that operation, perhaps without some of its columns.
+    #[must_use]
+    pub fn is_part_of(&self, whole: &Self) -> bool {
+        let same =
+            self.clock == whole.clock && self.kind == whole.kind && self.table == whole.table && self.pk == whole.pk;
+        same && self.values.iter().all(|(name, value)| whole.values.get(name) == Some(value))
+    }
+}
+
+/// What the oracle knows of a table.
+#[derive(Debug)]
+pub struct Table {
+    /// Its name.
+    pub name: &'static str,
+    /// Columns in order, each with its DEFAULT.
+    pub columns: &'static [(&'static str, Default)],
+    /// How many of the first columns are the primary key.
+    pub key: usize,
+    /// Whether texts of the key are compared by NOCASE.
+    pub folds_case: bool,
+}
+
+/// A column's DEFAULT.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs, reason = "few and plain")]
+pub enum Default {
+    Null,
+    Integer(i64),
+    Text(&'static str),
+}
+
+impl From<Default> for Value {
+    fn from(default: Default) -> Self {
+        match default {
+            Default::Null => Self::Null,
+            Default::Integer(value) => Self::Integer(value),
+            Default::Text(value) => Self::Text(value.as_bytes().to_vec()),
+        }
+    }
+}
+
+/// A table's name and a row's key.
+pub type RowKey = (&'static str, Vec<Value>);
+
+/// All rows of a database.
+pub type Picture = BTreeMap<RowKey, Vec<Value>>;
+
+#[derive(Default)]
+struct Row {
+    lives: bool,
+    columns: BTreeMap<String, Value>,
+}
+
+/// What a database with these operations shows.
+#[must_use]
+pub fn fold<'a>(tables: &'static [Table], ops: impl IntoIterator<Item = &'a Op>) -> Picture {
+    let mut ops: Vec<&Op> = ops.into_iter().collect();
+    ops.sort_by(|a, b| a.clock.cmp(&b.clock));
+    let mut rows: BTreeMap<RowKey, Row> = BTreeMap::new();
+    for op in ops {
+        let Some(table) = tables.iter().find(|table| table.name == op.table) else { continue };
+        let row = rows.entry(table.row_key(&op.pk)).or_default();
+        row.lives = op.kind != Kind::Delete;
+        row.columns.extend(op.values.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+    let living = rows.into_iter().filter(|(_, row)| row.lives);
+    living.map(|(key, row)| (key.clone(), shown(tables, &key, &row))).collect()
+}
+
+fn shown(tables: &'static [Table], key: &RowKey, row: &Row) -> Vec<Value> {
+    let Some(table) = tables.iter().find(|table| table.name == key.0) else { return Vec::new() };
+    let column = |(n, (name, default)): (usize, &(&str, Default))| {
+        row.columns
+            .get(*name)
+            .cloned()
+            .unwrap_or_else(|| if n < table.key { key.1[n].clone() } else { (*default).into() })
+    };
+    table.columns.iter().enumerate().map(column).collect()
+}
+
+impl Table {
+    /// The row that a primary key names.
+    #[must_use]
+    pub fn row_key(&self, pk: &BTreeMap<String, Value>) -> RowKey {
+        let named = |(name, _): &(&str, Default)| pk.get(*name).cloned().unwrap_or(Value::Null);
+        (self.name, self.columns[..self.key].iter().map(named).map(|value| self.folded(value)).collect())
+    }
+
+    /// The row that stands at these columns.
+    #[must_use]
+    pub fn key_of(&self, row: &[Value]) -> RowKey {
+        (self.name, row[..self.key].iter().cloned().map(|value| self.folded(value)).collect())
+    }
+
+    /// A value of the key, in the one spelling that stands for all that compare alike.
+    #[must_use]
+    pub fn folded(&self, value: Value) -> Value {
+        match value {
+            Value::Text(text) if self.folds_case => Value::Text(text.to_ascii_lowercase()),
+            value => value,
+        }
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => write!(f, "NULL"),
+            Self::Integer(value) => write!(f, "{value}"),
+            Self::Real(bits) => write!(f, "{:?}", f64::from_bits(*bits)),
+            Self::Text(text) if text.len() > 60 => write!(f, "'…' of {} bytes", text.len()),
+            Self::Text(text) => write!(f, "'{}'", String::from_utf8_lossy(text)),
+            Self::Blob(bytes) if bytes.len() > 20 => write!(f, "a blob of {} bytes", bytes.len()),
+            Self::Blob(bytes) => write!(f, "x'{}'", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        }
+    }
+}

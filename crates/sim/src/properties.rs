@@ -1,0 +1,269 @@
+//! What must hold, each with a name: the checks that look at one database, and what a violation says.
+//!
+//! They know what users did (from [`History`]) and what a database shows, and nothing of how the core comes from one to the other.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rtc_battery_core::Now;
+use rtc_battery_core::node::Node;
+use rtc_battery_core::replica::{Params, Scope};
+use rtc_battery_proto::{Operation, VersionVector};
+
+use crate::history::{History, op, value};
+use crate::oracle::{Clock, Kind, Op, Picture, RowKey, Value, fold};
+use crate::workload::TABLES;
+
+/// What must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Property {
+    /// A commit tells the difference between the rows before and after, and nothing else.
+    Capture,
+    /// A transaction's clock values are new, contiguous, after all that its writer has seen, and no later than they must be.
+    Clock,
+    /// No two transactions have one dot.
+    Dots,
+    /// What is acknowledged is in storage.
+    Durability,
+    /// Nobody hears of what is not saved.
+    SavedBeforeTold,
+    /// No operation that no user wrote.
+    Echo,
+    /// What is here already is not applied again.
+    AppliedOnce,
+    /// A reader sees the fold of whole transactions, always.
+    WholeTransactions,
+    /// The version only grows, also across restarts.
+    Version,
+    /// A late report about a link that is gone changes nothing.
+    OldLink,
+    /// Within bounded time after everything is mended, everyone has everything.
+    Convergence,
+    /// Everyone shows what the oracle says.
+    Oracle,
+    /// Registers are the same where rows are.
+    Registers,
+    /// Who has the same says nothing more.
+    Silence,
+    /// `PRAGMA integrity_check` is content.
+    Integrity,
+    /// What a node keeps is bounded by what its tables show.
+    Memory,
+    /// No panic, no error of our own storage.
+    Soundness,
+}
+
+/// Something that must hold did not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// What.
+    pub property: Property,
+    /// On which device, in words.
+    pub what: String,
+    /// The row that it is about, if it is about one.
+    pub row: Option<RowKey>,
+}
+
+impl Violation {
+    /// One that is about no row.
+    #[must_use]
+    pub fn new(property: Property, what: impl Into<String>) -> Self {
+        Self { property, what: what.into(), row: None }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.property, self.what)
+    }
+}
+
+/// The outcome of a check.
+pub type Check = Result<(), Violation>;
+
+/// What a database shows, and which of the tables it has.
+#[must_use]
+pub fn look(node: &mut Node, now: Now) -> (Picture, Vec<&'static str>) {
+    let (mut rows, mut tables) = (Picture::new(), Vec::new());
+    for table in &TABLES {
+        let columns: Vec<&str> = table.columns.iter().map(|(name, _)| *name).collect();
+        let sql = format!("SELECT {} FROM {}", columns.join(", "), table.name);
+        let Ok(result) = node.exec(&sql, &Params::None, Scope::Synced, now) else { continue };
+        tables.push(table.name);
+        for row in result.values {
+            let row: Vec<Value> = row.iter().map(value).collect();
+            rows.insert(table.key_of(&row), row);
+        }
+    }
+    (rows, tables)
+}
+
+/// The first row in which two pictures differ, in words.
+#[must_use]
+pub fn difference(shown: &Picture, expected: &Picture) -> Option<(RowKey, String)> {
+    let keys = shown.keys().chain(expected.keys());
+    let differs = keys.filter(|key| shown.get(*key) != expected.get(*key)).min()?;
+    let text = |row: Option<&Vec<Value>>| row.map_or("no row".to_owned(), |row| format!("{row:?}"));
+    let what = format!(
+        "{} {:?}: shown {}, expected {}",
+        differs.0,
+        differs.1,
+        text(shown.get(differs)),
+        text(expected.get(differs))
+    );
+    Some((differs.clone(), what))
+}
+
+/// [`Property::WholeTransactions`]: what is shown is the fold of the transactions in the vector, each of them whole.
+///
+/// # Errors
+/// It is not.
+pub fn whole_transactions(
+    device: &str,
+    shown: &(Picture, Vec<&str>),
+    vector: &VersionVector,
+    history: &History,
+) -> Check {
+    let ops = history.within(vector).flat_map(|(_, transaction)| &transaction.ops);
+    let mut expected = fold(&TABLES, ops);
+    // Rows wait for their table.
+    expected.retain(|(table, _), _| shown.1.contains(table));
+    let Some((row, what)) = difference(&shown.0, &expected) else { return Ok(()) };
+    Err(Violation {
+        property: Property::WholeTransactions,
+        what: format!("{device} shows no fold of whole transactions: {what}"),
+        row: Some(row),
+    })
+}
+
+/// [`Property::Capture`]: the operations of a commit are the difference between the rows before and after.
+///
+/// # Errors
+/// They are not.
+pub fn capture(device: &str, before: &Picture, after: &Picture, operations: &[Operation]) -> Check {
+    let mut by_row: BTreeMap<RowKey, Vec<Op>> = BTreeMap::new();
+    for operation in operations {
+        let op = op(operation);
+        let Some(table) = TABLES.iter().find(|table| table.name == op.table) else { continue };
+        by_row.entry(table.row_key(&op.pk)).or_default().push(op);
+    }
+    let rows: Vec<RowKey> = before.keys().chain(after.keys()).chain(by_row.keys()).cloned().collect();
+    for row in rows {
+        let ops = by_row.get(&row).map_or(&[][..], Vec::as_slice);
+        if !tells(&row, before.get(&row), after.get(&row), ops) {
+            let what = format!(
+                "{device}, {} {:?}: from {:?} to {:?} was captured as {ops:?}",
+                row.0,
+                row.1,
+                before.get(&row),
+                after.get(&row)
+            );
+            return Err(Violation { property: Property::Capture, what, row: Some(row) });
+        }
+    }
+    Ok(())
+}
+
+/// Whether the operations lead from the one row to the other, and say nothing beside it.
+fn tells(row: &RowKey, before: Option<&Vec<Value>>, after: Option<&Vec<Value>>, ops: &[Op]) -> bool {
+    let Some(table) = TABLES.iter().find(|table| table.name == row.0) else { return false };
+    let named = |row: &[Value], only: &dyn Fn(usize) -> bool| -> BTreeMap<String, Value> {
+        let columns = table.columns.iter().enumerate().filter(|(n, _)| only(*n));
+        columns.map(|(n, (name, _))| ((*name).to_owned(), row[n].clone())).collect()
+    };
+    let kinds: Vec<Kind> = ops.iter().map(|op| op.kind).collect();
+    match (kinds.as_slice(), before, after) {
+        ([], before, after) => before == after,
+        ([Kind::Insert], None, Some(after)) | ([Kind::Delete, Kind::Insert], Some(_), Some(after)) => {
+            ops.last().is_some_and(|op| op.values == named(after, &|_| true))
+        }
+        ([Kind::Delete], Some(_), None) => true,
+        ([Kind::Update], Some(before), Some(after)) => {
+            before != after && ops[0].values == named(after, &|n| before[n] != after[n])
+        }
+        _ => false,
+    }
+}
+
+/// [`Property::Clock`]: the clock values of a commit at `wall_ms` by a writer who has seen what is in `vector`; `relayed`: and perhaps more, from
+/// plain peers.
+///
+/// # Errors
+/// They are not what the rules say.
+pub fn clock(
+    device: &str,
+    (wall_ms, relayed): (u64, bool),
+    vector: &VersionVector,
+    history: &History,
+    ops: &[Op],
+) -> Check {
+    let clocks: Vec<&Clock> = ops.iter().map(|op| &op.clock).collect();
+    let seen =
+        history.within(vector).flat_map(|(_, transaction)| &transaction.ops).map(|op| (op.clock.0, op.clock.1)).max();
+    let Some(first) = clocks.first() else {
+        return Err(Violation::new(Property::Clock, "a transaction without operations"));
+    };
+    let first = (first.0, first.1);
+    let violated = |why: &str| {
+        let what = format!("{device} at {wall_ms}, having seen {seen:?}, stamped a transaction {first:?}: {why}");
+        Err(Violation::new(Property::Clock, what))
+    };
+    if clocks.windows(2).any(|pair| after((pair[0].0, pair[0].1)) != (pair[1].0, pair[1].1)) {
+        return violated("it is not contiguous");
+    }
+    if seen.is_some_and(|seen| first <= seen) {
+        return violated("it is not after what was seen");
+    }
+    let by_wall = first == (wall_ms, 0) && seen.is_none_or(|seen| seen.0 < wall_ms);
+    let by_seen = seen.is_some_and(|seen| after(seen) == first && seen.0 >= wall_ms);
+    // What a plain peer passes on may have been seen and beaten, so that it is in no transaction.
+    let before = (first.0, first.1.wrapping_sub(1));
+    if by_wall || by_seen || (relayed && first.1 > 0 && history.has_tick(before)) {
+        return Ok(());
+    }
+    violated("nothing that happened asks for that")
+}
+
+fn after(tick: (u64, u32)) -> (u64, u32) {
+    tick.1.checked_add(1).map_or((tick.0 + 1, 0), |counter| (tick.0, counter))
+}
+
+/// [`Property::Integrity`] and [`Property::Memory`]: SQLite's own check, and the log no longer than the registers.
+///
+/// # Errors
+/// The file is broken, or more is kept than any register needs.
+pub fn sound(device: &str, node: &mut Node, history: &History, now: Now) -> Check {
+    let mut ask = |sql: &str| -> Result<Value, Violation> {
+        let result = node.exec(sql, &Params::None, Scope::Synced, now);
+        let result =
+            result.map_err(|error| Violation::new(Property::Integrity, format!("{device}: {sql}: {error}")))?;
+        Ok(result.values.first().and_then(|row| row.first()).map_or(Value::Null, value))
+    };
+    let integrity = ask("PRAGMA integrity_check")?;
+    if integrity != Value::Text(b"ok".to_vec()) {
+        return Err(Violation::new(Property::Integrity, format!("{device}: {integrity:?}")));
+    }
+    // A register for each column, the row's liveness or its DELETE, and its oldest INSERT.
+    let mut rows: BTreeMap<RowKey, u64> = BTreeMap::new();
+    for op in history.everything() {
+        if let Some(table) = TABLES.iter().find(|table| table.name == op.table) {
+            rows.insert(table.row_key(&op.pk), table.columns.len() as u64 + 2);
+        }
+    }
+    let most: u64 = rows.values().sum();
+    for (what, sql, most) in [
+        ("operations", "SELECT count(*) FROM rtc_operations", most),
+        ("transactions", "SELECT count(*) FROM rtc_transactions", most + 1),
+        ("waiting operations", "SELECT count(*) FROM rtc_waiting", 0),
+        ("staged operations", "SELECT count(*) FROM temp.rtc_staged", 0),
+    ] {
+        let kept = ask(sql)?;
+        if !matches!(kept, Value::Integer(kept) if u64::try_from(kept).is_ok_and(|kept| kept <= most)) {
+            return Err(Violation::new(
+                Property::Memory,
+                format!("{device} keeps {kept:?} {what}, at most {most} can matter"),
+            ));
+        }
+    }
+    Ok(())
+}
