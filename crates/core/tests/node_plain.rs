@@ -28,6 +28,7 @@ impl Ours {
         let mut ours =
             Self { node: Node::new(config, replica, now), now, events: vec![], said: VecDeque::new(), opened: None };
         ours.node.connect(now);
+        ours.poll();
         ours.input(Input::SignalingOpened);
         ours.input(Input::SignalingText { text: json!({"type": "peers", "peerIds": []}).to_string() });
         ours.exec("CREATE TABLE t (id TEXT PRIMARY KEY, x)");
