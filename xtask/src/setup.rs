@@ -32,8 +32,25 @@ enum Provide {
 pub(crate) const BUILD: &[Requirement] = &[NODE, CLANG_19, LLVM_AR_19, LIBCLANG, RUST_SRC, NPM_PACKAGES];
 
 /// To build and to test.
-pub(crate) const TEST: &[Requirement] =
-    &[NODE, CLANG_19, LLVM_AR_19, LIBCLANG, CHROMIUM, FIREFOX, WEBKIT, XVFB, RUST_SRC, CLIPPY, RUSTFMT, NPM_PACKAGES];
+pub(crate) const TEST: &[Requirement] = &[
+    NODE,
+    CLANG_19,
+    LLVM_AR_19,
+    LIBCLANG,
+    CHROMIUM,
+    FIREFOX,
+    WEBKIT,
+    XVFB,
+    REDIS,
+    COTURN,
+    RUST_SRC,
+    CLIPPY,
+    RUSTFMT,
+    NPM_PACKAGES,
+];
+
+/// To measure the signaling server beside others.
+pub(crate) const BENCH_SIGNAL: &[Requirement] = &[NODE, LIBCLANG, BENCH_PACKAGES];
 
 /// To run the fuzz targets.
 pub(crate) const FUZZ: &[Requirement] = &[LIBCLANG, CARGO_FUZZ];
@@ -100,6 +117,20 @@ const XVFB: Requirement = Requirement {
     hint: "install Xvfb",
 };
 
+const REDIS: Requirement = Requirement {
+    name: "Redis, through which signaling servers share rooms",
+    met: |_| Ok(installed("redis-server")),
+    provide: Provide::Apt(&["redis-server"]),
+    hint: "install Redis as `redis-server`",
+};
+
+const COTURN: Requirement = Requirement {
+    name: "coturn, which must accept the credentials that the signaling server makes",
+    met: |_| Ok(installed("turnserver") && installed("turnutils_uclient")),
+    provide: Provide::Apt(&["coturn"]),
+    hint: "install coturn",
+};
+
 const RUST_SRC: Requirement = Requirement {
     name: "the source of Rust's standard library",
     met: |project| {
@@ -135,15 +166,16 @@ const CARGO_FUZZ: Requirement = Requirement {
 
 const NPM_PACKAGES: Requirement = Requirement {
     name: "the npm packages of js/package-lock.json",
-    met: |project| {
-        Ok(fs::read_to_string(npm_stamp(project)).is_ok_and(|stamp| lock_hash(project).is_ok_and(|hash| hash == stamp)))
-    },
-    provide: Provide::Run(|project| {
-        let _js = project.shell.push_dir("js");
-        cmd!(project.shell, "npm ci --ignore-scripts --no-audit --no-fund").run()?;
-        Ok(fs::write(npm_stamp(project), lock_hash(project)?)?)
-    }),
+    met: |project| npm_installed(project, "js"),
+    provide: Provide::Run(|project| npm_install(project, "js")),
     hint: "cd js && npm ci --ignore-scripts",
+};
+
+const BENCH_PACKAGES: Requirement = Requirement {
+    name: "the npm packages of bench/package-lock.json",
+    met: |project| npm_installed(project, "bench"),
+    provide: Provide::Run(|project| npm_install(project, "bench")),
+    hint: "cd bench && npm ci --ignore-scripts",
 };
 
 /// Makes sure of every requirement, in order.
@@ -232,13 +264,24 @@ fn is_libclang(file: &str) -> bool {
     version.is_some_and(|version| version.chars().all(|c| c.is_ascii_digit() || c == '.'))
 }
 
-/// Written after `npm ci`, inside what it makes: gone when that is.
-fn npm_stamp(project: &Project) -> PathBuf {
-    project.path("js/node_modules/.rtc-battery-lock-hash")
+fn npm_installed(project: &Project, folder: &str) -> Result<bool> {
+    let stamp = fs::read_to_string(npm_stamp(project, folder));
+    Ok(stamp.is_ok_and(|stamp| lock_hash(project, folder).is_ok_and(|hash| hash == stamp)))
 }
 
-fn lock_hash(project: &Project) -> Result<String> {
-    Ok(format!("{:x}", Sha256::digest(fs::read(project.path("js/package-lock.json"))?)))
+fn npm_install(project: &Project, folder: &str) -> Result<()> {
+    let _folder = project.shell.push_dir(folder);
+    cmd!(project.shell, "npm ci --ignore-scripts --no-audit --no-fund").run()?;
+    Ok(fs::write(npm_stamp(project, folder), lock_hash(project, folder)?)?)
+}
+
+/// Written after `npm ci`, inside what it makes: gone when that is.
+fn npm_stamp(project: &Project, folder: &str) -> PathBuf {
+    project.path(&format!("{folder}/node_modules/.rtc-battery-lock-hash"))
+}
+
+fn lock_hash(project: &Project, folder: &str) -> Result<String> {
+    Ok(format!("{:x}", Sha256::digest(fs::read(project.path(&format!("{folder}/package-lock.json")))?)))
 }
 
 #[cfg(test)]

@@ -82,6 +82,49 @@ fn a_server_that_comes_back_finds_everyone() {
 }
 
 #[test]
+fn a_socket_that_died_without_a_word_is_replaced_and_nobody_notices() {
+    for seed in 0..20 {
+        let mut net = Net::room(seed, 3);
+        net.forget();
+        net.lose_socket(0);
+        // The first wait of the backoff is a second at most.
+        net.pass(2_000 + 2 * net.delays.signaling_ms.1);
+        assert!(net.hosts[0].told(&Event::Online), "seed {seed}: its name was not given back to it");
+        assert_eq!(net.hosts[0].errors(), [ErrorCode::SignalingUnreachable], "seed {seed}");
+        net.pass(60_000);
+        for host in &net.hosts {
+            assert_eq!(host.comings(), [], "seed {seed}");
+        }
+        // It is there for who comes later.
+        let newcomer = net.add();
+        net.connect(newcomer);
+        net.until("everyone is connected", |net| net.is_full_mesh());
+    }
+}
+
+#[test]
+fn a_sample_says_nothing_of_who_is_not_in_it() {
+    const PAIRS: [(usize, usize); 6] = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)];
+    for seed in 0..20 {
+        let mut net = Net::room(seed, 4);
+        net.sample();
+        for host in 0..4 {
+            net.lose_socket(host);
+        }
+        net.pass(60_000);
+        // Links that are lost now are made anew, with those who were in nobody's sample, too.
+        PAIRS.iter().for_each(|&(one, other)| net.cut(one, other));
+        net.pass(120_000);
+        PAIRS.iter().for_each(|&(one, other)| net.mend(one, other));
+        net.until("everyone is connected again", |net| net.is_full_mesh());
+        // Those whom a newcomer is not told of are told of it, and offer.
+        let newcomer = net.add();
+        net.connect(newcomer);
+        net.until("everyone is connected", |net| net.is_full_mesh());
+    }
+}
+
+#[test]
 fn a_server_that_goes_while_links_are_being_made_loses_none() {
     for seed in 0..60 {
         let mut net = Net::new(seed);

@@ -8,12 +8,14 @@
 //! recurse, whatever is nested in it.
 
 mod json;
+mod resume;
 #[cfg(test)]
 mod tests;
 
 use serde_json::value::RawValue;
 
-use self::json::{Fields, Object, id, ids, quote, raw, text_of, unknown};
+use self::json::{Fields, Object, count_of, flag_of, id, ids, key_of, quote, raw, text_of, unknown};
+pub use self::resume::ResumeKey;
 use crate::PeerId;
 
 /// Longest message that is decoded, in bytes, in either direction. Servers set a lower bound on what clients may send.
@@ -21,7 +23,7 @@ pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// The values of [`ServerMessage::Error`]'s `code`. Later servers may send others.
 pub mod code {
-    /// The name given in `join` belongs to a live socket in the room.
+    /// The name given in `join` belongs to a live socket in the room, and the resume key is not that socket's.
     pub const PEER_ID_IN_USE: &str = "peer-id-in-use";
     /// This socket has joined before.
     pub const ALREADY_JOINED: &str = "already-joined";
@@ -51,6 +53,10 @@ pub mod code {
     pub const IDLE_TIMEOUT: &str = "idle-timeout";
     /// The client does not read what is sent to it. The socket is closed with 1013.
     pub const TOO_SLOW: &str = "too-slow";
+    /// The client's address has as many sockets as the server allows. The socket is closed with 1013.
+    pub const TOO_MANY_CONNECTIONS: &str = "too-many-connections";
+    /// Another socket has joined under this one's name with its resume key. The socket is closed with 1008.
+    pub const REPLACED: &str = "replaced";
 }
 
 /// Client to server.
@@ -60,6 +66,11 @@ pub enum ClientMessage {
     Join {
         /// The name that others in the room will know this connection by.
         peer_id: PeerId,
+        /// A secret of the client's. Whoever joins under the same name with the same key takes the place of this socket at once. Additive:
+        /// a client of the specification sends none, and nobody can take its place while its socket lives.
+        resume: Option<ResumeKey>,
+        /// Asks for a few peers and their count instead of all of them. Additive.
+        sample: bool,
     },
     /// An SDP offer for one peer.
     Offer {
@@ -91,6 +102,8 @@ pub enum ServerMessage {
     Peers {
         /// Their names. Names that are no [`PeerId`] (a server other than ours may allow them) are left out when decoding.
         peer_ids: Vec<PeerId>,
+        /// How many were there, told to those who asked for a sample: `peer_ids` are some of them. Additive.
+        count: Option<u64>,
     },
     /// Somebody joined.
     PeerJoin {
@@ -162,7 +175,13 @@ impl ClientMessage {
     #[must_use]
     pub fn encode(&self) -> String {
         match self {
-            Self::Join { peer_id } => Object::of_type("join").text("peerId", peer_id.as_str()),
+            Self::Join { peer_id, resume, sample } => {
+                let mut join = Object::of_type("join").text("peerId", peer_id.as_str());
+                if let Some(key) = resume {
+                    join = join.text("resume", key.as_str());
+                }
+                if *sample { join.raw("sample", "true") } else { join }
+            }
             Self::Offer { to, sdp } => Object::of_type("offer").text("to", to.as_str()).raw("sdp", sdp.get()),
             Self::Answer { to, sdp } => Object::of_type("answer").text("to", to.as_str()).raw("sdp", sdp.get()),
             Self::Ice { to, candidate } => {
@@ -179,7 +198,11 @@ impl ClientMessage {
     pub fn decode(text: &str) -> Result<Self, DecodeError> {
         let fields = Fields::read(text)?;
         Ok(match fields.kind()?.as_str() {
-            "join" => Self::Join { peer_id: id("peerId", fields.peer_id)? },
+            "join" => Self::Join {
+                peer_id: id("peerId", fields.peer_id)?,
+                resume: fields.resume.map(|key| key_of("resume", key)).transpose()?,
+                sample: fields.sample.map(|flag| flag_of("sample", flag)).transpose()?.unwrap_or(false),
+            },
             "offer" => Self::Offer { to: id("to", fields.to)?, sdp: raw("sdp", fields.sdp)? },
             "answer" => Self::Answer { to: id("to", fields.to)?, sdp: raw("sdp", fields.sdp)? },
             "ice" => Self::Ice { to: id("to", fields.to)?, candidate: raw("candidate", fields.candidate)? },
@@ -193,9 +216,13 @@ impl ServerMessage {
     #[must_use]
     pub fn encode(&self) -> String {
         match self {
-            Self::Peers { peer_ids } => {
+            Self::Peers { peer_ids, count } => {
                 let quoted: Vec<String> = peer_ids.iter().map(|id| quote(id.as_str())).collect();
-                Object::of_type("peers").raw("peerIds", &format!("[{}]", quoted.join(",")))
+                let peers = Object::of_type("peers").raw("peerIds", &format!("[{}]", quoted.join(",")));
+                match count {
+                    Some(count) => peers.raw("count", &count.to_string()),
+                    None => peers,
+                }
             }
             Self::PeerJoin { peer_id } => Object::of_type("peer-join").text("peerId", peer_id.as_str()),
             Self::PeerLeave { peer_id } => Object::of_type("peer-leave").text("peerId", peer_id.as_str()),
@@ -216,7 +243,9 @@ impl ServerMessage {
     pub fn decode(text: &str) -> Result<Self, DecodeError> {
         let fields = Fields::read(text)?;
         Ok(match fields.kind()?.as_str() {
-            "peers" => Self::Peers { peer_ids: ids("peerIds", fields.peer_ids)? },
+            "peers" => {
+                Self::Peers { peer_ids: ids("peerIds", fields.peer_ids)?, count: fields.count.and_then(count_of) }
+            }
             "peer-join" => Self::PeerJoin { peer_id: id("peerId", fields.peer_id)? },
             "peer-leave" => Self::PeerLeave { peer_id: id("peerId", fields.peer_id)? },
             "offer" => Self::Offer { from: id("from", fields.from)?, sdp: raw("sdp", fields.sdp)? },

@@ -22,6 +22,10 @@ pub(crate) enum Ending {
     Silent,
     /// It does not read.
     TooSlow,
+    /// Another socket took its name with its key.
+    Replaced,
+    /// Its address has too many sockets.
+    TooMany,
     /// A message beyond the bound. The rest of it is still on its way, so no other can follow.
     TooLarge {
         /// The bound.
@@ -57,6 +61,10 @@ impl Ending {
             Self::NeverJoined => (code::JOIN_TIMEOUT, "no join came in time".into()),
             Self::Silent => (code::IDLE_TIMEOUT, "nothing was heard from this client for too long".into()),
             Self::TooSlow => (code::TOO_SLOW, "this client does not read fast enough".into()),
+            Self::Replaced => (code::REPLACED, "another socket has joined under this name with its key".into()),
+            Self::TooMany => {
+                (code::TOO_MANY_CONNECTIONS, "this address has as many sockets as it may; close one of them".into())
+            }
             Self::TooLarge { max_bytes } => (code::TOO_LARGE, format!("a message is at most {max_bytes} bytes")),
             Self::NotUtf8 => (code::PROTOCOL, "a text frame must be UTF-8".into()),
             Self::Protocol => (code::PROTOCOL, "these frames break the WebSocket protocol".into()),
@@ -69,11 +77,28 @@ impl Ending {
         match self {
             Self::Gone => None,
             Self::Shutdown => Some(CloseCode::Restart),
-            Self::NoRoom(_) | Self::NeverJoined | Self::Silent => Some(CloseCode::Policy),
-            Self::TooSlow => Some(CloseCode::Again),
+            Self::NoRoom(_) | Self::NeverJoined | Self::Silent | Self::Replaced => Some(CloseCode::Policy),
+            Self::TooSlow | Self::TooMany => Some(CloseCode::Again),
             Self::TooLarge { .. } => Some(CloseCode::Size),
             Self::NotUtf8 => Some(CloseCode::Invalid),
             Self::Protocol => Some(CloseCode::Protocol),
+        }
+    }
+
+    /// One word for it, as metrics and logs have it.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Shutdown => "shutdown",
+            Self::NoRoom(TokenError::Missing) => code::MISSING_TOKEN,
+            Self::NoRoom(TokenError::TooLong { .. }) => code::TOKEN_TOO_LONG,
+            Self::NeverJoined => code::JOIN_TIMEOUT,
+            Self::Silent => code::IDLE_TIMEOUT,
+            Self::TooSlow => code::TOO_SLOW,
+            Self::Replaced => code::REPLACED,
+            Self::TooMany => code::TOO_MANY_CONNECTIONS,
+            Self::TooLarge { .. } => code::TOO_LARGE,
+            Self::NotUtf8 | Self::Protocol => code::PROTOCOL,
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Filling never waits, so one slow reader holds nobody up. What a socket can make the server hold is bounded twice: never more than
 //! `max_bytes`, and no more than `max_messages` for longer than `grace`. The second bound is patient because a burst is no fault of the
-//! receiver: when a room of 200 joins at once, each gets hundreds of messages before its session has had a turn. Who breaks a bound is
-//! [too slow](Outbox::too_slow): its queue is dropped and takes nothing more.
+//! receiver: when a room of 200 joins at once, each gets hundreds of messages before its session has had a turn. Who breaks a bound, and
+//! whose name another socket has taken, [has ended](Outbox::ended): its queue is dropped and takes nothing more.
 
 use std::{
     collections::VecDeque,
@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::Limits;
+use crate::{Limits, metrics::Metrics};
 
 /// A bounded queue to one socket.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Outbox {
     queue: Mutex<Queue>,
     /// There is something to send.
     filled: Notify,
-    /// There is more to send than there should be.
+    /// There is more to send than there should be, or nothing ever again.
     crowded: Notify,
 }
 
@@ -38,7 +38,16 @@ struct Queue {
     bytes: usize,
     /// Since when more than `max_messages` have been waiting.
     crowded_since: Option<Instant>,
-    overflowed: bool,
+    ended: Option<Ended>,
+}
+
+/// Why a queue takes nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Its socket broke a bound.
+    TooSlow,
+    /// Its socket has no name any more.
+    Replaced,
 }
 
 impl Outbox {
@@ -54,13 +63,15 @@ impl Outbox {
     }
 
     /// Adds a message at the end. True when the queue is longer than it should be: whoever fills it does well to give way.
-    pub(crate) fn push(&self, message: Utf8Bytes) -> bool {
+    pub(crate) fn push(&self, message: Utf8Bytes, metrics: &Metrics) -> bool {
         let mut queue = self.lock();
-        if queue.overflowed {
+        if queue.ended.is_some() {
+            metrics.dropped.inc();
             return false;
         }
         if queue.bytes.saturating_add(message.len()) > self.max_bytes {
-            *queue = Queue { overflowed: true, ..Queue::default() };
+            metrics.dropped.inc();
+            queue.end(Ended::TooSlow, metrics);
             self.crowded.notify_one();
             return false;
         }
@@ -95,32 +106,45 @@ impl Outbox {
         }
     }
 
-    /// Ends when the socket has broken a bound. The queue is empty then, and remains so.
-    pub(crate) async fn too_slow(&self) {
+    /// Nothing more is for this socket: another one has its place.
+    pub(crate) fn replace(&self, metrics: &Metrics) {
+        self.lock().end(Ended::Replaced, metrics);
+        self.crowded.notify_one();
+    }
+
+    /// Ends when the queue has. It is empty then, and remains so.
+    pub(crate) async fn ended(&self, metrics: &Metrics) -> Ended {
         loop {
-            let since = match &mut *self.lock() {
-                Queue { overflowed: true, .. } => return,
+            let since = match &*self.lock() {
+                Queue { ended: Some(ended), .. } => return *ended,
                 queue => queue.crowded_since,
             };
             match since {
                 None => self.crowded.notified().await,
                 Some(since) => tokio::select! {
                     () = self.crowded.notified() => {}
-                    () = sleep_until(since + self.grace) => self.overflow_if_crowded_since(since),
+                    () = sleep_until(since + self.grace) => self.end_if_crowded_since(since, metrics),
                 },
             }
         }
     }
 
-    fn overflow_if_crowded_since(&self, since: Instant) {
+    fn end_if_crowded_since(&self, since: Instant, metrics: &Metrics) {
         let mut queue = self.lock();
         if queue.crowded_since == Some(since) {
-            *queue = Queue { overflowed: true, ..Queue::default() };
+            queue.end(Ended::TooSlow, metrics);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn end(&mut self, ended: Ended, metrics: &Metrics) {
+        metrics.dropped.inc_by(u64::try_from(self.messages.len()).unwrap_or(u64::MAX));
+        *self = Self { ended: Some(ended), ..Self::default() };
     }
 }
 
@@ -143,11 +167,11 @@ mod tests {
     }
 
     fn fill(outbox: &Outbox, count: usize) -> bool {
-        (0..count).map(|n| outbox.push(n.to_string().into())).last().unwrap()
+        (0..count).map(|n| outbox.push(n.to_string().into(), &Metrics::new())).last().unwrap()
     }
 
     async fn is_too_slow_within(outbox: &Outbox, wait: Duration) -> bool {
-        timeout(wait, outbox.too_slow()).await.is_ok()
+        timeout(wait, outbox.ended(&Metrics::new())).await == Ok(Ended::TooSlow)
     }
 
     #[tokio::test(start_paused = true)]
@@ -159,7 +183,7 @@ mod tests {
         }
         assert_eq!(outbox.pop(), None);
         let (message, ()) = tokio::join!(outbox.next(), async {
-            outbox.push("later".into());
+            outbox.push("later".into(), &Metrics::new());
         });
         assert_eq!(message, "later");
     }
@@ -206,10 +230,10 @@ mod tests {
         let long = Utf8Bytes::from("x".repeat(1_000));
         let fits = outbox.max_bytes / long.len();
         for _ in 0..fits {
-            outbox.push(long.clone());
+            outbox.push(long.clone(), &Metrics::new());
         }
         assert!(!is_too_slow_within(&outbox, GRACE / 2).await);
-        outbox.push(long);
+        outbox.push(long, &Metrics::new());
         assert!(is_too_slow_within(&outbox, Duration::ZERO).await);
         assert_eq!(outbox.pop(), None);
     }

@@ -1,12 +1,15 @@
 //! The room token, out of the query of `/signal?token=...`.
 //!
-//! Any text is a token: it is compared, never looked into. It is a secret, so nothing here prints it.
+//! Any text is a token: it is compared, never looked into. It is a secret, so only its SHA-256 is kept, which is as good for comparing, is
+//! what other processes hear of it, and costs the same however long the token is; and nothing here prints it.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
+
+use sha2::{Digest, Sha256};
 
 /// Which room, and the right to be in it.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Token(Arc<str>);
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token([u8; 32]);
 
 /// Why a query names no room.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +40,24 @@ impl Token {
         if token.len() > max_bytes {
             return Err(TokenError::TooLong { max_bytes });
         }
-        Ok(Self(token.into()))
+        Ok(Self(Sha256::digest(token.as_bytes()).into()))
+    }
+
+    /// The token as other processes know it, in hexadecimal.
+    pub(crate) fn digest(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads what [`Token::digest`] wrote.
+    pub(crate) fn from_digest(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.is_ascii() {
+            return None;
+        }
+        for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+            *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
+        }
+        Some(Self(bytes))
     }
 }
 
@@ -75,6 +95,15 @@ mod tests {
         assert_eq!(token("token=0123456789a"), Err(TokenError::TooLong { max_bytes: 10 }));
         // The bound is on the text, not on its encoding.
         assert!(token("token=%30%31%32%33%34%35%36%37%38%39").is_ok());
+    }
+
+    #[test]
+    fn a_digest_is_read_back() {
+        let plain = token("token=a").unwrap();
+        assert_eq!(Token::from_digest(&plain.digest()), Some(plain));
+        for odd in ["", "00", &"x".repeat(64), &"é".repeat(32), &"0".repeat(65)] {
+            assert_eq!(Token::from_digest(odd), None, "{odd}");
+        }
     }
 
     #[test]

@@ -4,9 +4,13 @@
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use rtc_battery_proto::PeerId;
+use rtc_battery_proto::signaling::ResumeKey;
 
 #[derive(Debug)]
 pub(super) struct Random(ChaCha8Rng);
+
+/// The generator's stream that secrets come from. Everything else comes from stream 0, of which others see much.
+const SECRETS: u64 = 1;
 
 impl Random {
     pub(super) fn new(seed: [u8; 32]) -> Self {
@@ -16,6 +20,13 @@ impl Random {
     pub(super) fn peer_id(&mut self) -> PeerId {
         let (high, low) = (self.0.next_u64(), self.0.next_u64());
         PeerId::from_random((u128::from(high) << 64) | u128::from(low))
+    }
+
+    /// The secret that goes with the peer id: 128 bits. None: never.
+    pub(super) fn resume_key(seed: [u8; 32]) -> Option<ResumeKey> {
+        let mut secrets = ChaCha8Rng::from_seed(seed);
+        secrets.set_stream(SECRETS);
+        ResumeKey::new(&format!("{:016x}{:016x}", secrets.next_u64(), secrets.next_u64()))
     }
 
     /// A number from `first` to `last`, both included; `first` where the range is empty.
@@ -83,5 +94,13 @@ mod tests {
     fn one_seed_is_one_peer() {
         assert_eq!(Random::new([1; 32]).peer_id(), Random::new([1; 32]).peer_id());
         assert_ne!(Random::new([1; 32]).peer_id(), Random::new([2; 32]).peer_id());
+    }
+
+    #[test]
+    fn a_secret_is_made_of_the_seed_and_is_no_name() {
+        let secret = Random::resume_key([1; 32]).unwrap();
+        assert_eq!(Some(&secret), Random::resume_key([1; 32]).as_ref());
+        assert_ne!(Some(&secret), Random::resume_key([2; 32]).as_ref());
+        assert_ne!(secret.as_str(), Random::new([1; 32]).peer_id().as_str());
     }
 }

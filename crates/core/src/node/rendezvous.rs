@@ -44,7 +44,10 @@ impl Room {
         let was_joined = self.signaling.is_joined();
         let message = self.signaling.handle_text(text, now_ms, &mut self.random, &mut self.outputs);
         match message {
-            Some(ServerMessage::Peers { peer_ids }) => self.reconcile(peer_ids, !was_joined, now_ms),
+            Some(ServerMessage::Peers { peer_ids, count }) => {
+                let whole = count.is_none_or(|count| usize::try_from(count).is_ok_and(|count| count <= peer_ids.len()));
+                self.reconcile(peer_ids, whole, !was_joined, now_ms);
+            }
             Some(ServerMessage::PeerJoin { peer_id }) => self.expect(&peer_id, true, OFFER_WAIT_MS, now_ms),
             Some(ServerMessage::PeerLeave { peer_id }) => self.handle_peer_leave(&peer_id, now_ms),
             Some(ServerMessage::Offer { from, sdp }) => self.handle_offer(&from, &sdp, now_ms),
@@ -54,14 +57,14 @@ impl Room {
         }
     }
 
-    /// The whole list of who is here. `fresh`: it is the answer to our own joining.
-    fn reconcile(&mut self, listed: Vec<PeerId>, fresh: bool, now_ms: u64) {
+    /// Who is here; all of them where the list is `whole`. `fresh`: it is the answer to our own joining.
+    fn reconcile(&mut self, listed: Vec<PeerId>, whole: bool, fresh: bool, now_ms: u64) {
         if fresh {
             self.dialing.forget_crowd();
         }
         let listed: BTreeSet<PeerId> = listed.into_iter().collect();
         let gone: Vec<PeerId> =
-            self.peers.iter_mut().map(|(id, _)| id).filter(|id| !listed.contains(id)).cloned().collect();
+            self.peers.iter_mut().map(|(id, _)| id).filter(|id| whole && !listed.contains(id)).cloned().collect();
         for peer in &gone {
             self.handle_peer_leave(peer, now_ms);
         }

@@ -86,7 +86,7 @@ impl Room {
         let mut random = Random::new(config.seed);
         Self {
             me: random.peer_id(),
-            signaling: Signaling::new(&config.signaling_url, &config.token),
+            signaling: Signaling::new(&config.signaling_url, &config.token, Random::resume_key(config.seed)),
             random,
             outputs: Outputs::default(),
             peers: Peers::default(),

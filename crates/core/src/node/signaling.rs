@@ -1,10 +1,13 @@
 //! The session with the signaling server: one socket at a time, joined under our name, made anew with backoff whenever it is lost.
 //!
+//! With the name goes a resume key. A socket of ours that died without a word still has our name at the server; whoever brings the key
+//! takes its place at once, and the others notice nothing. (A server of the specification ignores the key.)
+//!
 //! Invariant: an outage is told once, however many attempts fail in it. Offline is a normal state: nothing here gives up, and nothing here
 //! closes a link. It reads what the server says and does not know what peers and links make of it.
 
 use rtc_battery_proto::PeerId;
-use rtc_battery_proto::signaling::{ClientMessage, DecodeError, ServerMessage, code};
+use rtc_battery_proto::signaling::{ClientMessage, DecodeError, ResumeKey, ServerMessage, code};
 
 use super::io::{Effect, ErrorCode, Event};
 use super::outputs::{Outputs, excerpt};
@@ -30,6 +33,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Signaling {
     url: String,
+    resume: Option<ResumeKey>,
     state: State,
     backoff: Backoff,
     outage_told: bool,
@@ -37,9 +41,10 @@ pub(super) struct Signaling {
 }
 
 impl Signaling {
-    pub(super) fn new(base_url: &str, token: &str) -> Self {
+    pub(super) fn new(base_url: &str, token: &str, resume: Option<ResumeKey>) -> Self {
         Self {
             url: room_url(base_url, token),
+            resume,
             state: State::Off,
             backoff: Backoff::default(),
             outage_told: false,
@@ -71,7 +76,8 @@ impl Signaling {
     pub(super) fn handle_opened(&mut self, me: &PeerId, outputs: &mut Outputs) {
         if matches!(self.state, State::Opening { .. }) {
             self.state = State::Open { joined_at_ms: None };
-            self.send(&ClientMessage::Join { peer_id: me.clone() }, outputs);
+            let join = ClientMessage::Join { peer_id: me.clone(), resume: self.resume.clone(), sample: true };
+            self.send(&join, outputs);
         }
     }
 
@@ -228,7 +234,7 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let mut bench = Self {
-                signaling: Signaling::new("wss://host/signal", "t"),
+                signaling: Signaling::new("wss://host/signal", "t", None),
                 random: Random::new([0; 32]),
                 outputs: Outputs::default(),
             };

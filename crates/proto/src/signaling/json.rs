@@ -6,7 +6,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::{DecodeError, MAX_MESSAGE_BYTES};
+use super::{DecodeError, MAX_MESSAGE_BYTES, ResumeKey};
 use crate::PeerId;
 
 /// Longest unknown type that is repeated in an error, in characters.
@@ -34,6 +34,12 @@ pub(super) struct Fields<'a> {
     pub(super) code: Option<&'a RawValue>,
     #[serde(borrow, deserialize_with = "present")]
     pub(super) message: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "present")]
+    pub(super) resume: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "present")]
+    pub(super) sample: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "present")]
+    pub(super) count: Option<&'a RawValue>,
 }
 
 /// `Option` alone would read `null` as absent, and `"candidate": null` is how plain peers end their candidates.
@@ -78,6 +84,20 @@ pub(super) fn ids(field: &'static str, value: Option<&RawValue>) -> Result<Vec<P
         serde_json::from_str(value.get()).map_err(|_| DecodeError::Invalid { field, expected: "a list of texts" })?;
     // One odd name on a server that allows it must not keep everyone else out of the room.
     Ok(names.iter().filter_map(|name| PeerId::new(name).ok()).collect())
+}
+
+pub(super) fn key_of(field: &'static str, value: &RawValue) -> Result<ResumeKey, DecodeError> {
+    let expected = "16 to 128 printable ASCII characters without spaces";
+    ResumeKey::new(&text_of(field, Some(value))?).ok_or(DecodeError::Invalid { field, expected })
+}
+
+pub(super) fn flag_of(field: &'static str, value: &RawValue) -> Result<bool, DecodeError> {
+    serde_json::from_str(value.get()).map_err(|_| DecodeError::Invalid { field, expected: "true or false" })
+}
+
+/// A number that says more than the list it comes with. One that is odd is as good as none.
+pub(super) fn count_of(value: &RawValue) -> Option<u64> {
+    serde_json::from_str(value.get()).ok()
 }
 
 pub(super) fn unknown(kind: &str) -> DecodeError {

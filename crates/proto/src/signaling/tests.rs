@@ -5,14 +5,17 @@ use proptest::prelude::*;
 use super::*;
 
 /// The specification's shapes, one of each.
-const FROM_CLIENT: [&str; 4] = [
+const FROM_CLIENT: [&str; 6] = [
     r#"{"type":"join","peerId":"a"}"#,
+    r#"{"type":"join","peerId":"a","resume":"0123456789abcdef"}"#,
+    r#"{"type":"join","peerId":"a","resume":"0123456789\"\\bcde","sample":true}"#,
     r#"{"type":"offer","to":"b","sdp":{"type":"offer","sdp":"v=0\r\n"}}"#,
     r#"{"type":"answer","to":"b","sdp":{"type":"answer","sdp":"v=0\r\n"}}"#,
     r#"{"type":"ice","to":"b","candidate":{"candidate":"","sdpMid":null}}"#,
 ];
-const FROM_SERVER: [&str; 8] = [
+const FROM_SERVER: [&str; 9] = [
     r#"{"type":"peers","peerIds":[]}"#,
+    r#"{"type":"peers","peerIds":["a"],"count":1000}"#,
     r#"{"type":"peers","peerIds":["a","b\"\\"]}"#,
     r#"{"type":"peer-join","peerId":"a"}"#,
     r#"{"type":"peer-leave","peerId":"a"}"#,
@@ -81,9 +84,23 @@ fn fields_that_are_missing_or_wrong_are_named() {
         (r#"{"type":"join","peerId":""}"#, "peerId"),
         (r#"{"type":"join","peerId":"a b"}"#, "peerId"),
         (r#"{"type":"answer","to":["b"],"sdp":{}}"#, "to"),
+        (r#"{"type":"join","peerId":"a","resume":"0123456789abcde"}"#, "resume"),
+        (r#"{"type":"join","peerId":"a","resume":"0123456789 bcdef"}"#, "resume"),
+        (r#"{"type":"join","peerId":"a","resume":null}"#, "resume"),
+        (r#"{"type":"join","peerId":"a","sample":1}"#, "sample"),
     ] {
         let error = ClientMessage::decode(text).unwrap_err();
         assert!(matches!(error, DecodeError::Invalid { field, .. } if field == wrong), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_resume_key_is_not_printed_and_an_odd_count_is_none() {
+    let join = ClientMessage::decode(FROM_CLIENT[1]).unwrap();
+    assert!(!format!("{join:?}").contains("0123456789abcdef"), "{join:?}");
+    for odd in ["-1", "1.5", "null", "\"7\"", "[]"] {
+        let text = format!(r#"{{"type":"peers","peerIds":["a"],"count":{odd}}}"#);
+        assert_eq!(ServerMessage::decode(&text).unwrap().encode(), r#"{"type":"peers","peerIds":["a"]}"#);
     }
 }
 
@@ -134,7 +151,9 @@ fn payload() -> impl Strategy<Value = Box<RawValue>> {
 
 fn client_message() -> impl Strategy<Value = ClientMessage> {
     prop_oneof![
-        peer_id().prop_map(|peer_id| ClientMessage::Join { peer_id }),
+        (peer_id(), prop::option::of("[!-~]{16,128}"), any::<bool>()).prop_map(|(peer_id, key, sample)| {
+            ClientMessage::Join { peer_id, resume: key.and_then(|key| ResumeKey::new(&key)), sample }
+        }),
         (peer_id(), payload()).prop_map(|(to, sdp)| ClientMessage::Offer { to, sdp }),
         (peer_id(), payload()).prop_map(|(to, sdp)| ClientMessage::Answer { to, sdp }),
         (peer_id(), payload()).prop_map(|(to, candidate)| ClientMessage::Ice { to, candidate }),
@@ -143,7 +162,8 @@ fn client_message() -> impl Strategy<Value = ClientMessage> {
 
 fn server_message() -> impl Strategy<Value = ServerMessage> {
     prop_oneof![
-        prop::collection::vec(peer_id(), 0..5).prop_map(|peer_ids| ServerMessage::Peers { peer_ids }),
+        (prop::collection::vec(peer_id(), 0..5), any::<Option<u64>>())
+            .prop_map(|(peer_ids, count)| ServerMessage::Peers { peer_ids, count }),
         peer_id().prop_map(|peer_id| ServerMessage::PeerJoin { peer_id }),
         peer_id().prop_map(|peer_id| ServerMessage::PeerLeave { peer_id }),
         (peer_id(), payload()).prop_map(|(from, sdp)| ServerMessage::Offer { from, sdp }),

@@ -10,9 +10,13 @@ fn token(text: &str) -> Token {
     Token::from_query(Some(&format!("token={text}")), 100).unwrap()
 }
 
+fn rooms(max_room_peers: usize) -> Rooms {
+    Rooms::new(max_room_peers, 3, 7)
+}
+
 /// Rooms with connections 1, 2, ... that have joined the room `t` under these names.
 fn room_of(names: &[&str]) -> Rooms {
-    let mut rooms = Rooms::new(1_000);
+    let mut rooms = rooms(1_000);
     for (number, name) in (1..).zip(names) {
         rooms.connect(ConnectionId(number), token("t"));
         say(&mut rooms, number, &join(name));
@@ -28,13 +32,17 @@ fn ice(to: &str) -> String {
     format!(r#"{{"type":"ice","to":"{to}","candidate":{{"n":1}}}}"#)
 }
 
-/// One line a delivery: whom, and the JSON.
-fn lines(deliveries: Vec<Delivery>) -> Vec<String> {
-    let line = |delivery: Delivery| {
-        let to: Vec<u64> = delivery.to.iter().map(|connection| connection.0).collect();
-        format!("{to:?} {}", delivery.message.encode())
+/// One line an output: whom, and the JSON.
+fn lines(outputs: Vec<Output>) -> Vec<String> {
+    let line = |output: Output| match output {
+        Output::Deliver { to, message } => {
+            let to: Vec<u64> = to.iter().map(|connection| connection.0).collect();
+            format!("{to:?} {}", message.encode())
+        }
+        Output::Replace(connection) => format!("[{}] replaced", connection.0),
+        Output::Share(share) => format!("{share:?}"),
     };
-    deliveries.into_iter().filter(|delivery| !delivery.to.is_empty()).map(line).collect()
+    outputs.into_iter().map(line).collect()
 }
 
 fn say(rooms: &mut Rooms, connection: u64, text: &str) -> Vec<String> {
@@ -52,7 +60,7 @@ fn assert_refused(said: &[String], connection: u64, code: &str) {
 
 #[test]
 fn a_joiner_learns_who_is_there_and_they_learn_of_it() {
-    let mut rooms = Rooms::new(10);
+    let mut rooms = rooms(10);
     for number in 1..=3 {
         rooms.connect(ConnectionId(number), token("t"));
     }
@@ -104,7 +112,7 @@ fn what_cannot_be_done_is_told_to_the_sender_and_changes_nothing() {
 
 #[test]
 fn a_full_room_takes_nobody_until_somebody_leaves() {
-    let mut rooms = Rooms::new(2);
+    let mut rooms = rooms(2);
     for number in 1..=3 {
         rooms.connect(ConnectionId(number), token("t"));
     }
@@ -136,6 +144,66 @@ fn nothing_remains_of_empty_rooms() {
         leave(&mut rooms, number);
     }
     assert!(rooms.is_empty() && rooms.connections.is_empty());
+}
+
+const KEY: &str = "0123456789abcdef";
+
+fn join_with(name: &str, key: &str) -> String {
+    format!(r#"{{"type":"join","peerId":"{name}","resume":"{key}"}}"#)
+}
+
+#[test]
+fn a_key_replaces_its_own_socket_at_once_and_no_others() {
+    let mut rooms = rooms(2);
+    for number in 1..=5 {
+        rooms.connect(ConnectionId(number), token("t"));
+    }
+    say(&mut rooms, 1, &join_with("a", KEY));
+    say(&mut rooms, 2, &join("b"));
+    for other in [join("a"), join_with("a", "another key of mine".replace(' ', "-").as_str()), join_with("b", KEY)] {
+        assert_refused(&say(&mut rooms, 3, &other), 3, code::PEER_ID_IN_USE);
+    }
+    // In a full room, too: nobody comes to it.
+    let said = say(&mut rooms, 3, &join_with("a", KEY));
+    assert_eq!(said, [r#"[3] {"type":"peers","peerIds":["b"]}"#, "[1] replaced"]);
+    assert_eq!(say(&mut rooms, 2, &ice("a")), [r#"[3] {"type":"ice","from":"b","candidate":{"n":1}}"#]);
+    // What the old socket says and that it goes is nobody's business.
+    assert_refused(&say(&mut rooms, 1, &ice("b")), 1, code::NOT_JOINED);
+    assert!(leave(&mut rooms, 1).is_empty());
+    // The key goes on being what takes the name.
+    assert_refused(&say(&mut rooms, 4, &join("a")), 4, code::PEER_ID_IN_USE);
+    assert_eq!(say(&mut rooms, 4, &join_with("a", KEY)).len(), 2);
+}
+
+#[test]
+fn who_asks_for_a_sample_gets_some_and_the_count() {
+    let mut rooms = room_of(&["a", "b", "c"]);
+    let mut asked = 10;
+    let mut ask = |rooms: &mut Rooms| {
+        asked += 1;
+        rooms.connect(ConnectionId(asked), token("t"));
+        let text = r#"{"type":"join","peerId":"x","sample":true}"#;
+        let said = rooms.handle(ConnectionId(asked), ClientMessage::decode(text).unwrap());
+        rooms.disconnect(ConnectionId(asked));
+        match said.into_iter().next() {
+            Some(Output::Deliver { message: ServerMessage::Peers { peer_ids, count }, .. }) => (peer_ids, count),
+            other => panic!("{other:?}"),
+        }
+    };
+    let names = |text: &str| text.chars().map(|c| PeerId::new(&c.to_string()).unwrap()).collect::<Vec<_>>();
+    assert_eq!(ask(&mut rooms), (names("abc"), Some(3)));
+    rooms.connect(ConnectionId(4), token("t"));
+    rooms.connect(ConnectionId(5), token("t"));
+    say(&mut rooms, 4, &join("d"));
+    // Others get the specification's list.
+    assert_eq!(say(&mut rooms, 5, &join("e"))[0], r#"[5] {"type":"peers","peerIds":["a","b","c","d"]}"#);
+    let mut seen = BTreeSet::new();
+    for _ in 0..100 {
+        let (sample, count) = ask(&mut rooms);
+        assert_eq!((sample.iter().collect::<BTreeSet<_>>().len(), count), (3, Some(5)), "{sample:?}");
+        seen.extend(sample);
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), names("abcde"), "everybody is drawn sometimes");
 }
 
 #[derive(Debug, Clone)]
@@ -231,7 +299,7 @@ fn perform(rooms: &mut Rooms, step: &Step) -> Vec<String> {
 proptest! {
     #[test]
     fn rooms_agree_with_a_list(steps in prop::collection::vec(step(), 0..80)) {
-        let mut rooms = Rooms::new(Model::ROOM_PEERS);
+        let mut rooms = rooms(Model::ROOM_PEERS);
         let mut model = Model::default();
         for step in steps {
             // A connection is opened once.

@@ -66,6 +66,7 @@ async fn a_socket_that_is_dead_is_noticed_and_one_that_only_answers_pings_lives(
 #[tokio::test]
 async fn who_does_not_read_is_closed_and_the_others_are_served() {
     let server = Server::limited(|limits| {
+        limits.message_burst = 100_000;
         limits.queue_grace = SOON;
         limits.close_timeout = NEVER;
     })
@@ -113,6 +114,7 @@ async fn who_does_not_read_is_closed_and_the_others_are_served() {
 #[tokio::test]
 async fn a_farewell_that_is_not_read_is_given_up() {
     let server = Server::limited(|limits| {
+        limits.message_burst = 100_000;
         limits.queue_grace = SOON;
         limits.close_timeout = SOON;
     })

@@ -45,7 +45,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let shutdown = async {
+        let shutdown = async move {
             let _ = stopped.await;
         };
         Self { addr, stop, task: tokio::spawn(serve(listener, config, shutdown)) }

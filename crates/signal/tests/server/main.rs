@@ -5,10 +5,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bounds;
+mod cluster;
 mod crowd;
 mod harness;
+mod hostile;
 mod http;
+mod operations;
 mod program;
 mod refusals;
 mod relay;
+mod resume;
 mod shutdown;
+mod turn;

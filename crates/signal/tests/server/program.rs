@@ -19,8 +19,8 @@ fn program(flags: &[&str]) -> Command {
 }
 
 /// Starts it on a free port and waits for the line that says which.
-async fn start(flags: &[&str]) -> (Child, SocketAddr) {
-    let mut child = program(flags).args(["--listen", "127.0.0.1:0"]).spawn().unwrap();
+pub(crate) async fn start(flags: &[&str]) -> (Child, SocketAddr) {
+    let mut child = program(flags).args(["--listen", "127.0.0.1:0", "--drain", "0"]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = within_reason(lines.next_line()).await.unwrap().expect("it says where it listens");
     let addr = line.strip_prefix("listening on http://").expect(&line).parse().unwrap();
@@ -88,4 +88,44 @@ async fn what_it_cannot_do_it_says() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains(complaint), "{said}");
     }
+}
+
+#[tokio::test]
+async fn the_documentation_names_every_flag_and_its_default() {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/signaling.md")).unwrap();
+    let help = within_reason(program(&["--help"]).output()).await.unwrap().stdout;
+    let help = String::from_utf8(help).unwrap();
+    let mut flags = 0;
+    let mut rows = Vec::new();
+    for line in help.lines().map(str::trim) {
+        if let Some(flag) = line.split([' ', '<']).find(|word| word.starts_with("--")) {
+            rows = docs.lines().filter(|row| row.starts_with('|') && row.contains(&format!("`{flag}"))).collect();
+            assert!(!rows.is_empty() || ["--help", "--version"].contains(&flag), "{flag}");
+            flags += 1;
+        }
+        if let Some((_, default)) = line.split_once("[default: ") {
+            let default = default.trim_end_matches(']');
+            assert!(rows.iter().any(|row| row.contains(&format!("`{default}`"))), "{default} is not in {rows:?}");
+        }
+    }
+    assert!(flags > 25, "{help}");
+}
+
+#[tokio::test]
+async fn a_log_can_be_read_by_programs() {
+    let (mut child, addr) = start(&["--log", "debug", "--log-format", "json"]).await;
+    let mut client = Client::open(addr, "?token=hunter2").await;
+    client.say(&join("a")).await;
+    client.hears("peers", "type", "peers").await;
+    signal(&child, "-TERM").await;
+    client.hears_close(CloseCode::Restart).await;
+    drop(client);
+    let mut log = String::new();
+    within_reason(child.stderr.take().unwrap().read_to_string(&mut log)).await.unwrap();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(
+        lines.iter().any(|line| line["fields"]["message"] == "over" && line["fields"]["ending"] == "shutdown"),
+        "{log}"
+    );
+    assert!(!log.contains("hunter2"), "{log}");
 }

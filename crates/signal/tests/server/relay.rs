@@ -50,7 +50,7 @@ async fn descriptions_and_candidates_arrive_byte_for_byte_from_who_sent_them() {
 #[tokio::test]
 async fn order_is_kept_per_pair() {
     const EACH: usize = 1_000;
-    let server = Server::start().await;
+    let server = Server::limited(|limits| limits.message_burst = 3_000).await;
     let [mut a, mut b, mut c] = server.room(["a", "b", "c"]).await;
     let flow = |mut client: crate::harness::Client| async move {
         for n in 0..EACH {

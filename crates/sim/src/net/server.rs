@@ -1,23 +1,28 @@
-//! The specification's signaling server for one room, as a function from messages to messages.
+//! The specification's signaling server for one room, as a function from messages to messages. It knows resume keys, as ours does.
 
 use std::collections::BTreeMap;
 
 use rtc_battery_proto::PeerId;
-use rtc_battery_proto::signaling::{ClientMessage, ServerMessage};
+use rtc_battery_proto::signaling::{ClientMessage, ResumeKey, ServerMessage, code};
 
 #[derive(Debug, Default)]
 pub(super) struct Server {
     /// Sockets that have joined.
     joined: BTreeMap<u32, PeerId>,
+    keys: BTreeMap<u32, ResumeKey>,
     /// Names that it tells newcomers too, and that are nobody's.
     pub(super) ghosts: Vec<PeerId>,
+    /// Who asks for a sample is told of one.
+    pub(super) samples: bool,
 }
 
 impl Server {
     pub(super) fn handle_text(&mut self, socket: u32, text: &str) -> Vec<(u32, ServerMessage)> {
         let message = ClientMessage::decode(text).unwrap_or_else(|error| panic!("{error} in {text}"));
         let (to, relayed) = match (message, self.joined.get(&socket).cloned()) {
-            (ClientMessage::Join { peer_id }, None) => return self.join(socket, peer_id),
+            (ClientMessage::Join { peer_id, resume, sample }, None) => {
+                return self.join(socket, peer_id, resume, sample);
+            }
             (ClientMessage::Join { .. }, Some(_)) | (_, None) => panic!("out of place: {text}"),
             (ClientMessage::Offer { to, sdp }, Some(from)) => (to, ServerMessage::Offer { from, sdp }),
             (ClientMessage::Answer { to, sdp }, Some(from)) => (to, ServerMessage::Answer { from, sdp }),
@@ -28,15 +33,34 @@ impl Server {
 
     pub(super) fn handle_closed(&mut self, socket: u32) -> Vec<(u32, ServerMessage)> {
         let Some(peer_id) = self.joined.remove(&socket) else { return Vec::new() };
+        self.keys.remove(&socket);
         let leave = |other: &u32| (*other, ServerMessage::PeerLeave { peer_id: peer_id.clone() });
         self.joined.keys().map(leave).collect()
     }
 
-    fn join(&mut self, socket: u32, peer_id: PeerId) -> Vec<(u32, ServerMessage)> {
-        let peers = ServerMessage::Peers { peer_ids: self.joined.values().chain(&self.ghosts).cloned().collect() };
+    fn join(
+        &mut self,
+        socket: u32,
+        peer_id: PeerId,
+        resume: Option<ResumeKey>,
+        sample: bool,
+    ) -> Vec<(u32, ServerMessage)> {
+        let holder = self.joined.iter().find(|(_, peer)| **peer == peer_id).map(|(socket, _)| *socket);
+        if let Some(holder) = holder {
+            if resume.is_none() || self.keys.get(&holder) != resume.as_ref() {
+                let message = "it belongs to another socket".into();
+                return vec![(socket, ServerMessage::Error { code: code::PEER_ID_IN_USE.into(), message })];
+            }
+            self.joined.remove(&holder);
+        }
+        let mut peer_ids: Vec<PeerId> = self.joined.values().chain(&self.ghosts).cloned().collect();
+        let sample = sample && self.samples;
+        let count = sample.then_some(peer_ids.len() as u64);
+        peer_ids.truncate(if sample { 1 } else { usize::MAX });
         let join = |other: &u32| (*other, ServerMessage::PeerJoin { peer_id: peer_id.clone() });
-        let mut told: Vec<_> = self.joined.keys().map(join).collect();
-        told.push((socket, peers));
+        let mut told: Vec<_> = self.joined.keys().filter(|_| holder.is_none()).map(join).collect();
+        told.push((socket, ServerMessage::Peers { peer_ids, count }));
+        self.keys.extend(resume.map(|key| (socket, key)));
         self.joined.insert(socket, peer_id);
         told
     }

@@ -62,6 +62,17 @@ impl Net {
         }
     }
 
+    /// The host's socket dies without a word to the server, which goes on counting it among the living.
+    pub fn lose_socket(&mut self, host: usize) {
+        let socket = self.hosts[host].socket.expect("a socket to lose");
+        self.at(self.now_ms, Happening::SocketCloses { host, socket });
+    }
+
+    /// The server tells who joins of one of the others, and how many there are.
+    pub fn sample(&mut self) {
+        self.server.samples = true;
+    }
+
     /// The server tells newcomers of others who are not there.
     pub fn haunt(&mut self, ghosts: impl Iterator<Item = PeerId>) {
         self.server.ghosts = ghosts.collect();
