@@ -49,6 +49,9 @@ fn rust(project: &Project) -> Result<()> {
     step("simulator: compile", || simulator::compile(project))?;
     step("simulator: rooms under faults for three minutes, at least 2,000", || {
         simulator::run(project, &["--seeds", "2000", "--minutes", "3"])
+    })?;
+    step("simulator: every planted bug is found within 500 rooms", || {
+        simulator::run(project, &["--planted", "--seeds", "500"])
     })
 }
 

@@ -8,6 +8,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+#[cfg(feature = "planted-bugs")]
+use rtc_battery_core::planted::{Bug, plant};
+
 use crate::net::{Fault, Faults};
 use crate::properties::{Property, Violation};
 use crate::room::{self, Outcome};
@@ -59,11 +62,7 @@ pub fn run(first: u64, keep_going: bool, goes_on: impl Fn(u64) -> bool + Sync) -
         tally.add(&outcome, twice);
         tally.failures.extend(report.map(|report| (seed, report)));
     };
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
-            scope.spawn(work);
-        }
-    });
+    on_all_processors(work);
     let mut tally = tally.into_inner().unwrap();
     tally.failures.sort();
     tally
@@ -80,6 +79,57 @@ fn run_twice(seed: u64) -> Outcome {
     let what = || format!("run twice, seed {seed} went two ways: {differs:?}");
     let violation = (!same).then(|| Violation::new(Property::Soundness, what()));
     Outcome { violation, ..first }
+}
+
+/// What became of a bug that was planted.
+#[cfg(feature = "planted-bugs")]
+#[derive(Debug)]
+pub struct Found {
+    /// Which.
+    pub bug: Bug,
+    /// In each trial: how many seeds it took, and which property told. `None` where it was not found.
+    pub trials: Vec<Option<(u64, Property)>>,
+}
+
+#[cfg(feature = "planted-bugs")]
+impl Found {
+    /// The seeds it takes, half of the time.
+    #[must_use]
+    pub fn median(&self) -> Option<u64> {
+        let mut seeds: Vec<u64> = self.trials.iter().map(|trial| trial.map_or(u64::MAX, |(seeds, _)| seeds)).collect();
+        seeds.sort_unstable();
+        seeds.get(seeds.len() / 2).copied().filter(|seeds| *seeds < u64::MAX)
+    }
+}
+
+/// Plants each bug, and looks for it in so many trials, each with other seeds and `most` of them.
+#[cfg(feature = "planted-bugs")]
+#[must_use]
+pub fn find_planted(first: u64, trials: u64, most: u64) -> Vec<Found> {
+    let jobs: Vec<(Bug, u64)> =
+        Bug::ALL.into_iter().flat_map(|bug| (0..trials).map(move |trial| (bug, trial))).collect();
+    let (next, found) = (AtomicU64::new(0), Mutex::new(vec![None; jobs.len()]));
+    on_all_processors(|| {
+        while let Some((n, (bug, trial))) = jobs.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed) as usize) {
+            plant(Some(*bug));
+            let begin = first + trial * most;
+            let told = |seed| Some((seed - begin + 1, room::run(seed, Trace::default()).violation?.property));
+            found.lock().unwrap()[n] = (begin..begin + most).find_map(told);
+            plant(None);
+        }
+    });
+    let found = found.into_inner().unwrap();
+    let trials =
+        |bug| jobs.iter().zip(&found).filter(move |((of, _), _)| *of == bug).map(|(_, found)| *found).collect();
+    Bug::ALL.into_iter().map(|bug| Found { bug, trials: trials(bug) }).collect()
+}
+
+fn on_all_processors(work: impl Fn() + Sync) {
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(&work);
+        }
+    });
 }
 
 /// A failure, for whoever looks for its cause.

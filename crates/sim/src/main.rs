@@ -2,6 +2,8 @@
 #![allow(clippy::print_stdout, reason = "a command line tool talks on standard output")]
 #![allow(clippy::disallowed_methods, reason = "how long to go on is a matter of real time; what a seed does is not")]
 
+#[cfg(feature = "planted-bugs")]
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,10 @@ struct Cli {
     /// Fail where a kind of fault happened less often
     #[arg(long, default_value_t = 0)]
     each_fault: u64,
+    /// Plant each bug of the list and look for it, in so many trials of --seeds seeds at most
+    #[cfg(feature = "planted-bugs")]
+    #[arg(long, num_args = 0..=1, default_missing_value = "1")]
+    planted: Option<u64>,
     /// Print all that happens under the first seed
     #[arg(long)]
     trace: bool,
@@ -39,6 +45,10 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     if cli.trace {
         return trace(cli.seed);
+    }
+    #[cfg(feature = "planted-bugs")]
+    if let Some(trials) = cli.planted {
+        return planted(&cli, trials);
     }
     let start = Instant::now();
     let length = cli.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
@@ -69,6 +79,20 @@ fn verdict(tally: &Tally, each_fault: u64) -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+/// Every bug must be found.
+#[cfg(feature = "planted-bugs")]
+fn planted(cli: &Cli, trials: u64) -> ExitCode {
+    let found = campaign::find_planted(cli.seed, trials, cli.seeds);
+    println!("| planted bug | median seeds to find it | told by |\n|---|---|---|");
+    for one in &found {
+        let median = one.median().map_or("not found".to_owned(), |seeds| seeds.to_string());
+        let told: BTreeSet<String> =
+            one.trials.iter().flatten().map(|(_, property)| format!("`{property:?}`")).collect();
+        println!("| `{:?}` | {median} | {} |", one.bug, told.into_iter().collect::<Vec<_>>().join(", "));
+    }
+    if found.iter().all(|one| one.median().is_some()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn trace(seed: u64) -> ExitCode {

@@ -11,6 +11,7 @@ use super::link::Link;
 use super::outputs::excerpt;
 use super::rendezvous::Ending;
 use super::room::{Heard, Room};
+use crate::planted::{Bug, planted};
 
 /// Most bytes of messages that have not come whole, for all links together: two of the largest.
 const MAX_UNFINISHED_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
@@ -18,6 +19,9 @@ const MAX_UNFINISHED_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
 impl Room {
     pub(super) fn handle_text(&mut self, id: LinkId, text: &str, now_ms: u64) -> Option<Heard> {
         let link = self.links.get_mut(&id)?;
+        if planted(Bug::LostFirstMessage) && !link.is_open() {
+            return None;
+        }
         // A message is as good as word that the channel is open.
         link.open_channel(None, now_ms);
         link.channel.as_mut()?.keepalive.heard(now_ms);

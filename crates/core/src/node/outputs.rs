@@ -22,9 +22,9 @@ impl Outputs {
         self.event(Event::Error { code, message, peer: peer.cloned() });
     }
 
-    /// Whether a signaling socket is to be opened that the host has not been told of yet: what it reports now is about the one before.
-    pub(super) fn open_a_socket(&self) -> bool {
-        self.0.iter().any(|output| matches!(output, Output::Effect(Effect::OpenSignaling { .. })))
+    /// Whether the signaling socket is to be closed and the host has not been told so yet: what it reports now is about that one.
+    pub(super) fn close_a_socket(&self) -> bool {
+        self.0.iter().any(|output| matches!(output, Output::Effect(Effect::CloseSignaling)))
     }
 
     pub(super) fn pop(&mut self) -> Option<Output> {

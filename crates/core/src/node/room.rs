@@ -127,7 +127,7 @@ impl Room {
         match input {
             // The socket was made anew, because the machine slept, before this input was looked at.
             Input::SignalingOpened | Input::SignalingText { .. } | Input::SignalingClosed { .. }
-                if self.outputs.open_a_socket() => {}
+                if self.outputs.close_a_socket() => {}
             Input::SignalingOpened => self.signaling.handle_opened(&self.me, &mut self.outputs),
             Input::SignalingText { text } => self.handle_signaling(&text, now_ms),
             Input::SignalingClosed { reason } => {

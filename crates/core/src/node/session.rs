@@ -17,6 +17,7 @@ use super::digests::{Comparison, Digests};
 use super::live::{Live, LiveQueue, encode_end, encode_part};
 use super::plain::Plain;
 use crate::Replica;
+use crate::planted::{Bug, planted};
 use crate::replica::{DeltaEnd, DeltaReader, StorageError};
 
 /// What our storage holds.
@@ -120,7 +121,14 @@ impl Session {
         if !courtesy.is_ready() || self.ask_due {
             return VersionVector::default();
         }
-        self.said.minus(ours).minus(&self.unmet)
+        let mut lacking = self.said.minus(ours).minus(&self.unmet);
+        if planted(Bug::ScalarVersion) {
+            let last = |vector: &VersionVector, origin| vector.origin(origin).and_then(|ranges| ranges.last());
+            for (origin, _) in self.said.iter().filter(|(origin, _)| last(ours, origin) >= last(&self.said, origin)) {
+                lacking.replace_origin(origin.clone(), Default::default());
+            }
+        }
+        lacking
     }
 
     pub(super) fn ask(&mut self) {

@@ -23,6 +23,7 @@ use super::rows::{self, Tally};
 use super::schema::{self, SCHEMA, Tables};
 use super::sql::{is_internal, is_sqlites};
 use super::store::{self, Place, Progress, Tx};
+use crate::planted::{Bug, planted};
 
 /// What [`Replica::apply`](super::Replica::apply) did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl State {
         if !connection.is_autocommit() {
             return Err(StorageError::InTransaction);
         }
-        let mut news = covers.minus(&self.vector);
+        let mut news = if planted(Bug::AppliedTwice) { covers.clone() } else { covers.minus(&self.vector) };
         let own_last = self.next_dot().seq;
         if news.origin(&self.node).and_then(|own| own.last()).is_some_and(|last| last > own_last + MAX_OWN_AHEAD) {
             // Nobody has so many transactions of ours that we lack; to believe it would end our numbers.
@@ -126,6 +127,7 @@ impl State {
         let before = (self.clock, self.version, self.registers);
         let concerns_tables = operations.iter().any(is_schema);
         let lift = concerns_tables || self.enforces(connection)?;
+        self.capture.switch(planted(Bug::Echo));
         let outcome = in_merge_transaction(connection, lift, || {
             let mut merge = Merge::new(connection, self);
             merge.run(operations, news)?;
@@ -134,6 +136,7 @@ impl State {
             self.save_news(connection, news)?;
             Ok((stands(&applied), (applied, fresh)))
         });
+        self.capture.switch(false);
         if !matches!(outcome, Ok((true, _))) {
             (self.clock, self.version, self.registers) = before;
             self.reload_origins(connection)?;
@@ -307,7 +310,11 @@ impl<'a> Merge<'a> {
             self.release(SCHEMA)?;
             self.create_tables()?;
         }
-        for operation in rows {
+        let half = rows.len() / 2;
+        for (n, operation) in rows.into_iter().enumerate() {
+            if planted(Bug::TwoCommits) && n > 0 && n == half {
+                self.connection.execute_batch("COMMIT; BEGIN IMMEDIATE")?;
+            }
             self.take(operation, news)?;
         }
         self.forget_empty()

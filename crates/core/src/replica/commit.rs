@@ -16,6 +16,7 @@ use super::rows;
 use super::schema::Tables;
 use super::store::{self, Origins, Place, Tx};
 use super::table::Table;
+use crate::planted::{Bug, planted};
 
 /// What a change weighs at least, in bytes.
 const MIN_CHANGE_BYTES: usize = 64;
@@ -88,7 +89,7 @@ pub(super) fn changes<'a>(
             (None, None) => {}
             (None, new) => others.push(change(OperationKind::Insert, None, new)),
             (Some(_), None) => deletes.push(change(OperationKind::Delete, old, None)),
-            (Some(image), Some(new)) if image == new => {}
+            (Some(image), Some(new)) if image == new && !(planted(Bug::RolledBackSavepoint) && touched.undone) => {}
             (Some(image), Some(new)) if row.deleted.is_none() && same_key(table, image, &new) => {
                 others.push(change(OperationKind::Update, old, Some(new)));
             }

@@ -6,6 +6,8 @@
 
 use rtc_battery_proto::{Hlc, OperationKind, SqlValue, Tick};
 
+use crate::planted::{Bug, planted};
+
 /// A column's newest write. Ordered by clock, then by content: under one clock value with two contents the larger one stands everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Cell {
@@ -39,16 +41,27 @@ impl RowState {
             }
         };
         match kind {
-            OperationKind::Delete => return newest(&mut self.deleted),
+            OperationKind::Delete => {
+                if planted(Bug::ColumnsDroppedOnDelete) {
+                    self.cells.clear();
+                }
+                return newest(&mut self.deleted);
+            }
             OperationKind::Insert if self.is_born_by(hlc) => self.born = Some(hlc.clone()),
             OperationKind::Insert | OperationKind::Update => {}
         }
-        newest(&mut self.live);
+        if kind == OperationKind::Insert || !planted(Bug::NoLiveness) {
+            newest(&mut self.live);
+        }
         for (column, value) in written {
             if self.cells.len() <= column {
                 self.cells.resize(column + 1, None);
             }
             let cell = Some(Cell { hlc: hlc.clone(), value });
+            let is_tie = |old: &Cell| old.hlc.tick == hlc.tick;
+            if planted(Bug::SelfPreferringTie) && self.cells[column].as_ref().is_some_and(is_tie) {
+                continue;
+            }
             if self.cells[column] < cell {
                 self.cells[column] = cell;
             }

@@ -29,6 +29,7 @@ use super::staging;
 use super::store::{self, Origins};
 use super::table::{Affinity, Table};
 use crate::Now;
+use crate::planted::{Bug, planted};
 
 /// A replicated SQLite database.
 #[derive(Debug)]
@@ -413,6 +414,9 @@ impl State {
             let message = "the clock is at its end; set this device's date".to_owned();
             CommitError::Sql(SqlError { message, code: ffi::SQLITE_FULL })
         })?;
+        if planted(Bug::ClockMovedByFailure) {
+            self.clock.advance(first);
+        }
         let dot = self.next_dot();
         let at = (dot, first);
         let sealed = commit::seal(connection, &mut self.origins, at, self.registers, &changes, self.at_hand_bytes)?;

@@ -141,7 +141,7 @@ impl Net {
                 self.at(self.now_ms + delay_ms, Happening::DiskDone { host, generation });
                 if planted(Bug::AcknowledgedBeforeDurable) {
                     self.hosts[host].saved_version = version;
-                    self.feed(host, Input::Saved { version });
+                    self.at(self.now_ms, Happening::Report { host, input: Input::Saved { version } });
                 }
             }
             None if version > state.copied_version => {
