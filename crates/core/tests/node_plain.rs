@@ -144,6 +144,36 @@ fn whatever_version_it_names_it_is_sent_everything_in_messages_that_it_takes() {
     assert_eq!(ours.hear()["type"], "sync-response");
 }
 
+/// Found by the simulator: the other kept what it had of the answer, and waited for its end.
+#[test]
+fn an_answer_to_one_that_turns_out_to_be_ours_is_ended() {
+    let mut ours = Ours::new();
+    for n in 0..10 {
+        ours.exec(&format!("INSERT INTO t VALUES ('{n}', '{}')", "y".repeat(60_000)));
+    }
+    let link = ours.meet("one", 262_144);
+    ours.say(link, &json!({"type": "sync-request", "fromVersion": 0}));
+    let parts = ours.hear_all();
+    assert_eq!(parts.last().unwrap()["more"], json!(true), "it waits for credit");
+    ours.say(link, &json!({"type": "hello", "protocol": 1, "nodeId": "other", "vector": {}}));
+    let sent_bytes = parts.iter().map(|part| part.to_string().len() as u64).sum();
+    ours.input(Input::ChannelDrained { link, sent_bytes });
+    assert!(ours.hear_all().contains(&json!({"type": "sync-response", "operations": []})));
+}
+
+/// The same from the other side: what came is dropped, nobody is blamed, and it is asked for again.
+#[test]
+fn the_end_of_an_answer_that_covers_nothing_is_borne() {
+    let mut ours = Ours::new();
+    let link = ours.meet("one", 262_144);
+    ours.say(link, &json!({"type": "hello", "protocol": 1, "nodeId": "other", "vector": {"stranger": [[1, 1]]}}));
+    ours.say(link, &json!({"type": "sync-response", "operations": [op(1, "a", 1)], "more": true}));
+    assert_eq!(ours.exec("SELECT count(*) FROM temp.rtc_staged"), [["1"]]);
+    ours.say(link, &json!({"type": "sync-response", "operations": []}));
+    assert_eq!(ours.exec("SELECT count(*) FROM temp.rtc_staged"), [["0"]]);
+    assert!(!ours.events.iter().any(|event| matches!(event, Event::Error { .. })), "{:?}", ours.events);
+}
+
 #[test]
 fn live_operations_go_one_by_one_and_pings_are_answered() {
     let mut ours = Ours::new();

@@ -28,6 +28,12 @@ fn a_socket_that_was_made_anew() {
     holds(1504);
 }
 
+/// Who was taken for plain and answered so kept what had come when the other said hello in the middle of it.
+#[test]
+fn an_answer_that_was_broken_off() {
+    holds(633);
+}
+
 #[test]
 fn a_seed_is_one_course_of_events() {
     let (one, other) = (room::run(3, Trace::on()), room::run(3, Trace::on()));

@@ -128,6 +128,8 @@ impl Node {
                     Work::Apply(part.operations, covers)
                 }
             }
+            // The end of an answer to one that was taken for plain: it does not say what it covers, so what it brought is asked for again.
+            (None, false) if std::mem::take(&mut session.is_staging) => return self.inbox.drop_staged(id, peer),
             (Some(_), true) | (None, false) => {
                 return self.room.complain(peer, "it sent a sync-response that neither ends nor goes on", now_ms);
             }

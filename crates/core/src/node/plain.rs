@@ -41,6 +41,8 @@ pub(super) struct Plain {
     reader: Option<DeltaReader>,
     /// Operations that were read and not sent, as JSON.
     read: VecDeque<String>,
+    /// The peer has been told that the answer goes on.
+    goes_on: bool,
     live: VecDeque<Arc<str>>,
     live_bytes: usize,
     /// Operations that do not fit in a message the peer takes, since last asked.
@@ -54,6 +56,7 @@ impl Default for Plain {
             all_due: false,
             reader: None,
             read: VecDeque::new(),
+            goes_on: false,
             live: VecDeque::new(),
             live_bytes: 0,
             skipped: 0,
@@ -81,6 +84,15 @@ impl Plain {
     /// How many operations could not be sent because they are too large for the peer, since last asked.
     pub(super) fn take_skipped(&mut self) -> u32 {
         std::mem::take(&mut self.skipped)
+    }
+
+    /// The peer turns out to be one of ours, and waits for the end of an answer that will not go on: the end of it.
+    pub(super) fn break_off(&mut self) -> Option<String> {
+        std::mem::take(&mut self.goes_on).then(|| {
+            (self.reader, self.all_due) = (None, false);
+            self.read.clear();
+            [RESPONSE_START, RESPONSE_END].concat()
+        })
     }
 
     /// The next thing to say; when `leaving`, only what must not be lost.
@@ -156,8 +168,8 @@ impl Plain {
             }
             self.read.pop_front();
         }
-        let goes_on = self.reader.is_some() || !self.read.is_empty();
-        message.push_str(if goes_on { RESPONSE_GOES_ON } else { RESPONSE_END });
+        self.goes_on = self.reader.is_some() || !self.read.is_empty();
+        message.push_str(if self.goes_on { RESPONSE_GOES_ON } else { RESPONSE_END });
         message
     }
 }

@@ -165,6 +165,9 @@ impl Session {
         saved: &Saved,
         leaving: bool,
     ) -> Result<Option<String>, StorageError> {
+        if let Some(end) = self.plain.break_off() {
+            return Ok(Some(end));
+        }
         if std::mem::take(&mut self.ask_due) {
             return Ok(Some(Message::SyncRequest(self.comparison.request(replica.vector())).encode()));
         }
