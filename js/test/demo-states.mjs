@@ -77,6 +77,12 @@ export const STATES = {
   },
   'open in another tab': async (open) => {
     const page = await open();
+    // Where tabs cannot speak to each other only one has the database.
+    await page.context().route('**/worker.js', async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: `delete self.BroadcastChannel;\n${await response.text()}` });
+    });
+    await page.reload();
     await ready(page);
     const second = await open(page.url(), page);
     await second.getByRole('alert').getByText(/another tab/).waitFor();
