@@ -1,6 +1,6 @@
 //! The node in JavaScript: every method reads its arguments, calls the node's, and writes what it returned.
 
-use rtc_battery_core::replica::{Scope, StorageError};
+use rtc_battery_core::replica::{Params, QueryResult, Scope, SqlError, StorageError};
 use rtc_battery_core::{Node, Replica};
 use rtc_battery_proto::{PeerId, ReplicaId};
 use rtc_battery_vfs::VFS_NAME;
@@ -55,10 +55,8 @@ impl BatteryNode {
         local: bool,
         now: &JsNow,
     ) -> Result<JsQueryResult, JsValue> {
-        let (sql, params) = params::statement(sql, params)?;
-        let scope = if local { Scope::Local } else { Scope::Synced };
-        let result = self.node.exec(&sql, &params, scope, read_now(now)).map_err(|error| sql_failure(&error))?;
-        Ok(border::write_result(&result))
+        let now = read_now(now);
+        self.run(sql, params, local, |node, sql, params, scope| node.exec(sql, params, scope, now))
     }
 
     /// The same for one of several tabs, whose turn it is: see [`may_call`](Self::may_call).
@@ -73,12 +71,9 @@ impl BatteryNode {
         local: bool,
         now: &JsNow,
     ) -> Result<JsQueryResult, JsValue> {
-        let (sql, params) = params::statement(sql, params)?;
-        let scope = if local { Scope::Local } else { Scope::Synced };
-        let caller = call.caller();
+        let (caller, now) = (call.caller(), read_now(now));
         let call = border::read_call(call, &caller);
-        let result = self.node.call(call, &sql, &params, scope, read_now(now)).map_err(|error| sql_failure(&error))?;
-        Ok(border::write_result(&result))
+        self.run(sql, params, local, |node, sql, params, scope| node.call(call, sql, params, scope, now))
     }
 
     /// Whether a tab need not wait: no transaction is open, or it is the tab's own.
@@ -157,6 +152,22 @@ impl BatteryNode {
     pub fn poll_output(&mut self, now: &JsNow) -> Result<JsOutput, JsValue> {
         let output = self.node.poll_output(read_now(now)).map_err(|error| storage_failure(&error))?;
         border::write_output(&output)
+    }
+}
+
+impl BatteryNode {
+    /// Reads a statement, has it run, and writes what it returned.
+    fn run(
+        &mut self,
+        sql: &JsValue,
+        params: &JsValue,
+        local: bool,
+        run: impl FnOnce(&mut Node, &str, &Params, Scope) -> Result<QueryResult, SqlError>,
+    ) -> Result<JsQueryResult, JsValue> {
+        let (sql, params) = params::statement(sql, params)?;
+        let scope = if local { Scope::Local } else { Scope::Synced };
+        let result = run(&mut self.node, &sql, &params, scope).map_err(|error| sql_failure(&error))?;
+        Ok(border::write_result(&result))
     }
 }
 

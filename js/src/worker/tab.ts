@@ -5,11 +5,11 @@
 // the calls that were on their way in it are stranded.
 
 import { random } from '../core/random.js';
-import { Refusal, toFailure } from '../core/failure.js';
+import { toFailure } from '../core/failure.js';
 import { ANOTHER_TAB } from '../events.js';
 import type { Input } from '../generated/Input.js';
 import type { Calls } from '../messages.js';
-import { type FromLeader, type SharedCall, TabChannel, type ToLeader } from './channel.js';
+import { type FromLeader, type Notice, type SharedCall, TabChannel, type ToLeader } from './channel.js';
 import type { Done, Page, Room } from './host.js';
 import { Leader } from './leader.js';
 import { hold, lockOf, lockOfTab } from './lock.js';
@@ -104,7 +104,7 @@ export class Tab {
         this.follow(message);
         break;
       case 'refused':
-        if (message.to === this.id) this.fail(new Refusal(message.failure.code as Refusal['code'], message.failure.message));
+        if (message.to === this.id) this.fail(message.failure);
         break;
       case 'done':
         if (message.to === this.id) this.settle(message.id, message.done);
@@ -160,7 +160,7 @@ export class Tab {
     for (const peer of peers) this.page.tell({ kind: 'peerLeave', peer });
   }
 
-  private notice(notice: Extract<FromLeader, { kind: 'notice' }>['notice']): void {
+  private notice(notice: Notice): void {
     switch (notice.kind) {
       case 'status':
         this.version = notice.version;
