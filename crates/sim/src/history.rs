@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rtc_battery_proto::{Operation, OperationKind, SqlValue, VersionVector};
+use serde_json::Value as Json;
 
 use crate::oracle::{Clock, Kind, Op, Value};
 use crate::workload::TABLES;
@@ -142,6 +143,42 @@ pub fn op(operation: &Operation) -> Op {
         table: operation.table.clone(),
         pk,
         values: operation.values.as_ref().map(columns).unwrap_or_default(),
+    }
+}
+
+/// A plain peer's operation in the oracle's terms, read from its JSON without our own codec.
+#[must_use]
+pub fn plain_op(told: &Json) -> Op {
+    let columns = |columns: &Json| {
+        let columns = columns.as_object().into_iter().flatten();
+        columns.map(|(name, value)| (name.clone(), plain_value(value))).collect()
+    };
+    let hlc = &told["hlc"];
+    let kind = match told["type"].as_str() {
+        Some("INSERT") => Kind::Insert,
+        Some("UPDATE") => Kind::Update,
+        _ => Kind::Delete,
+    };
+    Op {
+        clock: (
+            hlc["ts"].as_u64().unwrap(),
+            u32::try_from(hlc["counter"].as_u64().unwrap()).unwrap(),
+            hlc["nodeId"].as_str().unwrap().to_owned(),
+        ),
+        kind,
+        table: told["table"].as_str().unwrap().to_owned(),
+        pk: columns(&told["pk"]),
+        values: columns(&told["values"]),
+    }
+}
+
+fn plain_value(value: &Json) -> Value {
+    match value {
+        Json::Number(number) => {
+            number.as_i64().map_or_else(|| Value::Real(number.as_f64().unwrap().to_bits()), Value::Integer)
+        }
+        Json::String(text) => Value::Text(text.clone().into_bytes()),
+        _ => Value::Null,
     }
 }
 

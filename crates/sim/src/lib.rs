@@ -14,6 +14,7 @@
 
 pub mod campaign;
 pub mod chaos;
+pub mod device;
 pub mod history;
 pub mod net;
 pub mod oracle;
@@ -22,4 +23,5 @@ pub mod properties;
 pub mod random;
 pub mod room;
 pub mod trace;
+pub mod watch;
 pub mod workload;

@@ -1,21 +1,19 @@
 //! One room under one seed: devices write while everything breaks, then everything is mended, and everyone must have everything.
 //!
-//! Whatever a node does is looked at in the very step in which it does it ([`Room::look`]): what it committed, what a reader of its database
-//! sees, what its version is. A device is a database and whoever has it open: after a crash it is another host, with the same disk.
+//! Whatever a node does is looked at in the very step in which it does it ([`watch`](crate::watch)).
 
 use std::any::Any;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rtc_battery_core::node::{ErrorCode, Node};
-use rtc_battery_core::replica::{Committed, Replica, Scope};
-use rtc_battery_proto::{Dot, ReplicaId, VersionVector};
-use serde_json::Value as Json;
+use rtc_battery_core::node::ErrorCode;
+use rtc_battery_core::replica::Scope;
 
 use crate::chaos::{Mends, Rates};
-use crate::history::{History, Transaction, op};
-use crate::net::{Disk, Fate, Fault, Faults, Host, HostClock, Member, Net};
-use crate::oracle::{Kind, Op, Picture, Value, fold};
+use crate::device::Device;
+use crate::history::{History, op, plain_op};
+use crate::net::{Disk, Fault, Faults, Net};
+use crate::oracle::{Op, fold};
 use crate::plain::PlainPeer;
 use crate::properties::{self, Check, Property, Violation, look};
 use crate::random::Random;
@@ -31,45 +29,6 @@ const SETTLES_MS: u64 = 45_000;
 /// For how long silence is listened to, in milliseconds.
 const SILENCE_MS: u64 = 35_000;
 
-/// Who says nothing for two seconds is taken for a plain peer, and these keep people silent.
-const SILENT: [Fault; 9] = [
-    Fault::Delay,
-    Fault::RelayOnly,
-    Fault::Split,
-    Fault::OneWay,
-    Fault::Flapping,
-    Fault::Pause,
-    Fault::Sleep,
-    Fault::SlowReceiver,
-    Fault::SlowStorage,
-];
-
-/// A database, and the process that has it open.
-#[derive(Debug)]
-pub struct Device {
-    /// Its replica's name.
-    pub name: String,
-    /// Its host, unless it has crashed.
-    pub host: Option<usize>,
-    /// Its disk, while nobody has it open.
-    left: Option<(Disk, rusqlite::Connection)>,
-    /// Whether its user left the room.
-    pub away: bool,
-    program: VecDeque<String>,
-    /// How far its wall clock is ahead, while it is off.
-    ahead_ms: i64,
-    seen: Seen,
-}
-
-/// What a database was when it was last looked at.
-#[derive(Debug, Default)]
-struct Seen {
-    version: u64,
-    vector: VersionVector,
-    commits: u64,
-    picture: Picture,
-}
-
 /// A room. See the module's documentation.
 #[derive(Debug)]
 pub struct Room {
@@ -79,12 +38,12 @@ pub struct Room {
     pub(crate) devices: Vec<Device>,
     pub(crate) mends: Mends,
     pub(crate) mend_count: u64,
-    plains: Vec<usize>,
+    pub(crate) plains: Vec<usize>,
     habits: Habits,
-    history: History,
+    pub(crate) history: History,
     statements: u64,
     /// Digests of registers, by vector, and whose they were first.
-    digests: BTreeMap<String, (String, String)>,
+    pub(crate) digests: BTreeMap<String, (String, String)>,
 }
 
 /// What a run came to.
@@ -205,24 +164,12 @@ impl Room {
         Ok(())
     }
 
-    pub(crate) fn look_at_touched(&mut self) -> Check {
-        for host in self.net.take_touched() {
-            if let Some(device) = self.device_of(host) {
-                self.look(device)?;
-            }
-        }
-        match self.net.disturbed.pop() {
-            Some((host, what)) => Err(Violation::new(Property::OldLink, format!("{}: {what}", self.name_of(host)))),
-            None => Ok(()),
-        }
-    }
-
     /// The device that a host has open.
     pub(crate) fn device_of(&self, host: usize) -> Option<usize> {
         self.devices.iter().position(|device| device.host == Some(host))
     }
 
-    fn name_of(&self, host: usize) -> String {
+    pub(crate) fn name_of(&self, host: usize) -> String {
         self.device_of(host).map_or_else(|| format!("host {host}"), |device| self.devices[device].name.clone())
     }
 
@@ -235,112 +182,6 @@ impl Room {
     pub(crate) fn awake(&self) -> Vec<usize> {
         let hosts = self.devices.iter().filter_map(|device| device.host);
         hosts.filter(|host| !self.net.hosts[*host].is_asleep()).collect()
-    }
-
-    /// Somebody new comes, with an empty database.
-    pub(crate) fn join(&mut self) {
-        let name = format!("r{}", self.devices.len());
-        let seen = Seen::default();
-        let left = Some(Disk::new());
-        self.devices.push(Device { name, host: None, left, away: false, program: VecDeque::new(), ahead_ms: 0, seen });
-        let device = self.devices.len() - 1;
-        self.open(device);
-        let host = self.net.hosts.len() - 1;
-        if self.random.happens(self.rates.clocks_off) {
-            self.net.hosts[host].clock.ahead_ms = self.random.between((0, 6 * 3_600_000)) as i64 - 3 * 3_600_000;
-            self.net.faults.count(Fault::ClockOff);
-        }
-        // Newcomers find the tables, or make them before they have met anybody.
-        let creates = self.devices.len() == 1 || self.random.happens(700);
-        let program = self.creates().into_iter().filter(|_| creates).map(str::to_owned).collect();
-        self.devices[device].program = program;
-        if !self.random.happens(100) || self.devices.len() <= 2 {
-            self.net.connect(host);
-        } else {
-            self.devices[device].away = true;
-            self.mend_count += 1;
-            let back_ms = self.net.now_ms + self.random.between((1_000, 60_000));
-            self.mends.insert((back_ms, self.mend_count), crate::chaos::Mend::Rejoin(device));
-        }
-    }
-
-    /// Opens a device's database, in a process of its own.
-    fn open(&mut self, device: usize) -> Option<usize> {
-        let (disk, connection) = self.devices[device].left.take()?;
-        let id = ReplicaId::new(&self.devices[device].name).unwrap();
-        let replica = Replica::open(connection, "room", &id).unwrap();
-        let clock = HostClock { mono_zero_ms: self.net.now_ms, ahead_ms: self.devices[device].ahead_ms };
-        let now = clock.read(self.net.wall_ms + self.net.now_ms, self.net.now_ms);
-        let node = Node::new(self.net.config(), replica, now);
-        let mut opened = Host::new(Member::Node(Box::new(node)));
-        self.devices[device].seen = Seen { version: opened.node.version(), commits: disk.commits(), ..Seen::default() };
-        (opened.disk, opened.clock) = (Some(disk), clock);
-        let host = self.net.add_host(opened);
-        self.devices[device].host = Some(host);
-        self.net.trace.note(self.net.now_ms, || format!("{} is host {host}", self.devices[device].name));
-        Some(host)
-    }
-
-    /// The power goes at a device.
-    pub(crate) fn crash(&mut self, device: usize, fate: Fate) -> Check {
-        let Some(host) = self.devices[device].host.take() else { return Ok(()) };
-        self.net.kill(host);
-        self.devices[device].ahead_ms = self.net.hosts[host].clock.ahead_ms;
-        let disk = self.net.hosts[host].disk.take();
-        self.devices[device].left = disk.map(|disk| disk.crash(fate));
-        self.devices[device].program.clear();
-        self.net.trace.note(self.net.now_ms, || format!("{} crashes, unsaved: {fate:?}", self.devices[device].name));
-        Ok(())
-    }
-
-    /// The device starts again: what was acknowledged is there, and what is not there nobody has heard of.
-    pub(crate) fn restart(&mut self, device: usize) -> Check {
-        let Some(host) = self.open(device) else { return Ok(()) };
-        let replica = self.net.hosts[host].node.replica();
-        let (vector, version) = (replica.vector().clone(), replica.version());
-        self.lose_what_is_not_in(device, &vector)?;
-        let device_name = self.devices[device].name.clone();
-        let acknowledged = self.history.of(&device_name).filter(|(_, own)| own.acknowledged);
-        let told = acknowledged.map(|(_, own)| own.version).max().unwrap_or_default();
-        if version < told {
-            let what = format!("{device_name} had told version {told}, and has {version} after its restart");
-            return Err(Violation::new(Property::Version, what));
-        }
-        self.look_again(device)?;
-        if !self.devices[device].away {
-            self.net.connect(host);
-        }
-        Ok(())
-    }
-
-    fn lose_what_is_not_in(&mut self, device: usize, vector: &VersionVector) -> Check {
-        let name = self.devices[device].name.clone();
-        let origin = ReplicaId::new(&name).unwrap();
-        let lost: Vec<_> = self.history.of(&name).map(|(dot, own)| (dot.clone(), own.acknowledged)).collect();
-        for (dot, acknowledged) in lost {
-            let proto = Dot { origin: origin.clone(), seq: dot.1 };
-            if vector.contains(&proto) {
-                continue;
-            }
-            if acknowledged {
-                let what = format!("{name} was told that its transaction {} is saved, and lost it", dot.1);
-                return Err(Violation::new(Property::Durability, what));
-            }
-            let knows = |host: &&usize| {
-                let node = &self.net.hosts[**host].node;
-                node.has_replica() && node.replica().vector().contains(&proto)
-            };
-            if let Some(host) = self.living().iter().find(knows) {
-                let what =
-                    format!("{} knows transaction {} of {name}, which was never saved", self.name_of(*host), dot.1);
-                return Err(Violation::new(Property::SavedBeforeTold, what));
-            }
-            self.net.trace.note(self.net.now_ms, || format!("{name} has lost its transaction {}", dot.1));
-            self.history.lose(&dot);
-            // Its dot will be given again.
-            self.digests.clear();
-        }
-        Ok(())
     }
 
     /// Somebody does the next thing they had in mind.
@@ -396,12 +237,12 @@ impl Room {
         self.creates().into_iter().try_for_each(|sql| self.exec(0, sql))
     }
 
-    fn creates(&self) -> Vec<&'static str> {
+    pub(crate) fn creates(&self) -> Vec<&'static str> {
         let tables = if self.habits.foreign_keys { CREATE.len() } else { CREATE.len() - 1 };
         CREATE[..tables].to_vec()
     }
 
-    fn is_in_transaction(&self, device: usize) -> bool {
+    pub(crate) fn is_in_transaction(&self, device: usize) -> bool {
         self.devices[device].host.is_some_and(|host| self.net.hosts[host].node.replica().in_transaction())
     }
 
@@ -459,137 +300,6 @@ impl Room {
         self.look(device)
     }
 
-    /// What a device has committed since it was last looked at.
-    fn committed_since(&self, device: usize) -> Vec<Committed> {
-        let Device { host: Some(host), seen, .. } = &self.devices[device] else { return Vec::new() };
-        let committed = self.net.hosts[*host].node.replica().committed();
-        committed.filter(|committed| committed.version > seen.version).cloned().collect()
-    }
-
-    /// A device's own transaction becomes history.
-    fn remember(&mut self, device: usize, committed: &Committed, ops: Vec<Op>, adopted: bool) -> Check {
-        let name = self.devices[device].name.clone();
-        let dots: Vec<u64> =
-            committed.covers.iter().flat_map(|(_, ranges)| ranges.iter()).flat_map(|(a, b)| a..=b).collect();
-        let own = committed.covers.iter().all(|(origin, _)| origin.as_str() == name);
-        let ([seq], true) = (dots.as_slice(), own) else {
-            let what = format!("{name} sealed a transaction as {:?}", committed.covers);
-            return Err(Violation::new(Property::Dots, what));
-        };
-        let (at_ms, version) = (self.net.now_ms, committed.version);
-        let transaction = Transaction { ops, at_ms, version, acknowledged: false, adopted };
-        if !self.history.add((name.clone(), *seq), transaction) {
-            let what = format!("{name} gave the dot or a clock value of its transaction {seq} before");
-            return Err(Violation::new(Property::Dots, what));
-        }
-        Ok(())
-    }
-
-    /// Looks at a device after something happened to it that its user did not do.
-    fn look(&mut self, device: usize) -> Check {
-        let Some(host) = self.devices[device].host else { return Ok(()) };
-        let name = self.devices[device].name.clone();
-        self.history.acknowledge(&name, self.net.hosts[host].saved_version);
-        let (version, seen) = (self.net.hosts[host].node.version(), self.devices[device].seen.version);
-        if version < seen {
-            return Err(Violation::new(Property::Version, format!("{name} had version {seen} and has {version}")));
-        }
-        let commits = self.net.hosts[host].disk.as_ref().map_or(0, Disk::commits);
-        let (new_commits, merged) = (commits - self.devices[device].seen.commits, self.committed_since(device));
-        if version == seen && new_commits == 0 {
-            return Ok(());
-        }
-        if new_commits > merged.len() as u64 {
-            let what = format!("{name} merged {} transactions or deltas in {new_commits} commits", merged.len());
-            return Err(Violation::new(Property::WholeTransactions, what));
-        }
-        for committed in &merged {
-            self.look_at_merged(device, committed)?;
-        }
-        self.devices[device].seen.version = version;
-        self.devices[device].seen.commits = commits;
-        self.look_again(device)
-    }
-
-    /// What a merge brought is new here, and somebody wrote it.
-    fn look_at_merged(&mut self, device: usize, committed: &Committed) -> Check {
-        let name = self.devices[device].name.clone();
-        let seen = &self.devices[device].seen.vector;
-        let new = committed.covers.minus(seen);
-        if new != committed.covers {
-            let what = format!("{name} had of {:?} already what {:?} does not say", committed.covers, new);
-            return Err(Violation::new(Property::AppliedOnce, what));
-        }
-        let operations = committed.operations.iter().flatten();
-        let is_own = committed.covers.iter().any(|(origin, _)| origin.as_str() == name);
-        if is_own {
-            let ops: Vec<Op> = operations.map(op).collect();
-            // What is adopted comes from a plain peer, which wrote it itself or passes it on, or from one that was taken for one.
-            let plain = self.may_be_taken_for_plain();
-            let written = |op: &&Op| plain && self.history.is_written(op);
-            if let Some(op) = ops.iter().find(|op| !written(op)) {
-                let what = format!("{name} wrote by itself what no user and no plain peer wrote: {op:?}");
-                return Err(Violation::new(Property::Echo, what));
-            }
-            self.remember(device, committed, ops, true)?;
-        } else {
-            for operation in operations {
-                let Some((dot, ..)) = operation.place() else { continue };
-                let told = op(operation);
-                let written = self.history.transaction(&(dot.origin.as_str().to_owned(), dot.seq));
-                if !written.is_some_and(|written| written.ops.iter().any(|written| told.is_part_of(written))) {
-                    let what = format!("{name} took in {told:?} as of transaction {dot:?}, which nobody wrote there");
-                    return Err(Violation::new(Property::Echo, what));
-                }
-            }
-        }
-        let covers = committed.covers.clone();
-        self.devices[device].seen.vector.merge(&covers);
-        Ok(())
-    }
-
-    fn may_be_taken_for_plain(&self) -> bool {
-        !self.plains.is_empty() || SILENT.iter().any(|fault| self.net.faults.of(*fault) > 0)
-    }
-
-    /// What a reader of a device's database sees is the fold of whole transactions.
-    fn look_again(&mut self, device: usize) -> Check {
-        let Some(host) = self.devices[device].host else { return Ok(()) };
-        if self.is_in_transaction(device) {
-            return Ok(());
-        }
-        let now = self.net.now(host);
-        let shown = look(self.net.hosts[host].node.node(), now);
-        let vector = self.net.hosts[host].node.replica().vector().clone();
-        let name = self.devices[device].name.clone();
-        for (origin, ranges) in vector.iter() {
-            let unknown = |seq: &u64| self.history.transaction(&(origin.as_str().to_owned(), *seq)).is_none();
-            if let Some(seq) = ranges.iter().flat_map(|(first, last)| first..=last).find(unknown) {
-                let what =
-                    format!("{name} knows transaction {seq} of {origin}, which nobody committed or which was lost");
-                return Err(Violation::new(Property::SavedBeforeTold, what));
-            }
-        }
-        properties::whole_transactions(&name, &shown, &vector, &self.history)?;
-        self.compare_registers(device, &vector)?;
-        self.devices[device].seen.picture = shown.0;
-        self.devices[device].seen.vector = vector;
-        Ok(())
-    }
-
-    /// Who has the same transactions has the same registers, and so the same digest.
-    fn compare_registers(&mut self, device: usize, vector: &VersionVector) -> Check {
-        let Some(host) = self.devices[device].host else { return Ok(()) };
-        let Some(digest) = self.net.hosts[host].node.replica().digest().unwrap() else { return Ok(()) };
-        let (name, digest) = (self.devices[device].name.clone(), digest.to_string());
-        let (known, whose) = self.digests.entry(format!("{vector:?}")).or_insert((digest.clone(), name.clone()));
-        if *known == digest {
-            return Ok(());
-        }
-        let what = format!("{name} has the transactions of {whose} and other registers: {digest}, not {known}");
-        Err(Violation::new(Property::Registers, what))
-    }
-
     fn plain_writes(&mut self) {
         let host = *self.random.pick(&self.plains);
         let (kind, table, pk, values) = self.habits.plain(&mut self.random);
@@ -597,7 +307,7 @@ impl Room {
         let told = self.net.hosts[host].node.plain().write(kind, table, pk, values, now);
         self.net.trace.note(self.net.now_ms, || format!("plain peer {host} writes {told}"));
         self.net.faults.count(Fault::PlainPeer);
-        self.history.add_plain(read(&told));
+        self.history.add_plain(plain_op(&told));
         self.net.poll(host);
     }
 
@@ -663,40 +373,5 @@ impl Room {
         ops.sort_by(|a, b| a.clock.cmp(&b.clock));
         ops.dedup();
         ops.iter().map(|op| format!("{:?} {:?} {:?}", op.clock, op.kind, op.values)).collect()
-    }
-}
-
-/// A plain peer's operation in the oracle's terms.
-fn read(told: &Json) -> Op {
-    let columns = |columns: &Json| {
-        let columns = columns.as_object().into_iter().flatten();
-        columns.map(|(name, value)| (name.clone(), plain_value(value))).collect()
-    };
-    let hlc = &told["hlc"];
-    let kind = match told["type"].as_str() {
-        Some("INSERT") => Kind::Insert,
-        Some("UPDATE") => Kind::Update,
-        _ => Kind::Delete,
-    };
-    Op {
-        clock: (
-            hlc["ts"].as_u64().unwrap(),
-            u32::try_from(hlc["counter"].as_u64().unwrap()).unwrap(),
-            hlc["nodeId"].as_str().unwrap().to_owned(),
-        ),
-        kind,
-        table: told["table"].as_str().unwrap().to_owned(),
-        pk: columns(&told["pk"]),
-        values: columns(&told["values"]),
-    }
-}
-
-fn plain_value(value: &Json) -> Value {
-    match value {
-        Json::Number(number) => {
-            number.as_i64().map_or_else(|| Value::Real(number.as_f64().unwrap().to_bits()), Value::Integer)
-        }
-        Json::String(text) => Value::Text(text.clone().into_bytes()),
-        _ => Value::Null,
     }
 }

@@ -1,0 +1,170 @@
+//! Looks at a device in the very step in which something happened to it: what it committed, what a reader of its database sees, what its version
+//! is, and whether all that can be.
+
+use rtc_battery_core::replica::Committed;
+use rtc_battery_proto::VersionVector;
+
+use crate::device::Device;
+use crate::history::{Transaction, op};
+use crate::net::{Disk, Fault};
+use crate::oracle::Op;
+use crate::properties::{self, Check, Property, Violation, look};
+use crate::room::Room;
+
+/// Who says nothing for two seconds is taken for a plain peer, and these keep people silent.
+const SILENT: [Fault; 9] = [
+    Fault::Delay,
+    Fault::RelayOnly,
+    Fault::Split,
+    Fault::OneWay,
+    Fault::Flapping,
+    Fault::Pause,
+    Fault::Sleep,
+    Fault::SlowReceiver,
+    Fault::SlowStorage,
+];
+
+impl Room {
+    pub(crate) fn look_at_touched(&mut self) -> Check {
+        for host in self.net.take_touched() {
+            if let Some(device) = self.device_of(host) {
+                self.look(device)?;
+            }
+        }
+        match self.net.disturbed.pop() {
+            Some((host, what)) => Err(Violation::new(Property::OldLink, format!("{}: {what}", self.name_of(host)))),
+            None => Ok(()),
+        }
+    }
+
+    /// What a device has committed since it was last looked at.
+    pub(crate) fn committed_since(&self, device: usize) -> Vec<Committed> {
+        let Device { host: Some(host), seen, .. } = &self.devices[device] else { return Vec::new() };
+        let committed = self.net.hosts[*host].node.replica().committed();
+        committed.filter(|committed| committed.version > seen.version).cloned().collect()
+    }
+
+    /// A device's own transaction becomes history.
+    pub(crate) fn remember(&mut self, device: usize, committed: &Committed, ops: Vec<Op>, adopted: bool) -> Check {
+        let name = self.devices[device].name.clone();
+        let dots: Vec<u64> =
+            committed.covers.iter().flat_map(|(_, ranges)| ranges.iter()).flat_map(|(a, b)| a..=b).collect();
+        let own = committed.covers.iter().all(|(origin, _)| origin.as_str() == name);
+        let ([seq], true) = (dots.as_slice(), own) else {
+            let what = format!("{name} sealed a transaction as {:?}", committed.covers);
+            return Err(Violation::new(Property::Dots, what));
+        };
+        let (at_ms, version) = (self.net.now_ms, committed.version);
+        let transaction = Transaction { ops, at_ms, version, acknowledged: false, adopted };
+        if !self.history.add((name.clone(), *seq), transaction) {
+            let what = format!("{name} gave the dot or a clock value of its transaction {seq} before");
+            return Err(Violation::new(Property::Dots, what));
+        }
+        Ok(())
+    }
+
+    /// Looks at a device after something happened to it that its user did not do.
+    pub(crate) fn look(&mut self, device: usize) -> Check {
+        let Some(host) = self.devices[device].host else { return Ok(()) };
+        let name = self.devices[device].name.clone();
+        self.history.acknowledge(&name, self.net.hosts[host].saved_version);
+        let (version, seen) = (self.net.hosts[host].node.version(), self.devices[device].seen.version);
+        if version < seen {
+            return Err(Violation::new(Property::Version, format!("{name} had version {seen} and has {version}")));
+        }
+        let commits = self.net.hosts[host].disk.as_ref().map_or(0, Disk::commits);
+        let (new_commits, merged) = (commits - self.devices[device].seen.commits, self.committed_since(device));
+        if version == seen && new_commits == 0 {
+            return Ok(());
+        }
+        if new_commits > merged.len() as u64 {
+            let what = format!("{name} merged {} transactions or deltas in {new_commits} commits", merged.len());
+            return Err(Violation::new(Property::WholeTransactions, what));
+        }
+        for committed in &merged {
+            self.look_at_merged(device, committed)?;
+        }
+        self.devices[device].seen.version = version;
+        self.devices[device].seen.commits = commits;
+        self.look_again(device)
+    }
+
+    /// What a merge brought is new here, and somebody wrote it.
+    fn look_at_merged(&mut self, device: usize, committed: &Committed) -> Check {
+        let name = self.devices[device].name.clone();
+        let seen = &self.devices[device].seen.vector;
+        let new = committed.covers.minus(seen);
+        if new != committed.covers {
+            let what = format!("{name} had of {:?} already what {:?} does not say", committed.covers, new);
+            return Err(Violation::new(Property::AppliedOnce, what));
+        }
+        let operations = committed.operations.iter().flatten();
+        let is_own = committed.covers.iter().any(|(origin, _)| origin.as_str() == name);
+        if is_own {
+            let ops: Vec<Op> = operations.map(op).collect();
+            // What is adopted comes from a plain peer, which wrote it itself or passes it on, or from one that was taken for one.
+            let plain = self.may_be_taken_for_plain();
+            let written = |op: &&Op| plain && self.history.is_written(op);
+            if let Some(op) = ops.iter().find(|op| !written(op)) {
+                let what = format!("{name} wrote by itself what no user and no plain peer wrote: {op:?}");
+                return Err(Violation::new(Property::Echo, what));
+            }
+            self.remember(device, committed, ops, true)?;
+        } else {
+            for operation in operations {
+                let Some((dot, ..)) = operation.place() else { continue };
+                let told = op(operation);
+                let written = self.history.transaction(&(dot.origin.as_str().to_owned(), dot.seq));
+                if !written.is_some_and(|written| written.ops.iter().any(|written| told.is_part_of(written))) {
+                    let what = format!("{name} took in {told:?} as of transaction {dot:?}, which nobody wrote there");
+                    return Err(Violation::new(Property::Echo, what));
+                }
+            }
+        }
+        let covers = committed.covers.clone();
+        self.devices[device].seen.vector.merge(&covers);
+        Ok(())
+    }
+
+    pub(crate) fn may_be_taken_for_plain(&self) -> bool {
+        !self.plains.is_empty() || SILENT.iter().any(|fault| self.net.faults.of(*fault) > 0)
+    }
+
+    /// What a reader of a device's database sees is the fold of whole transactions.
+    pub(crate) fn look_again(&mut self, device: usize) -> Check {
+        let Some(host) = self.devices[device].host else { return Ok(()) };
+        if self.is_in_transaction(device) {
+            return Ok(());
+        }
+        let now = self.net.now(host);
+        let shown = look(self.net.hosts[host].node.node(), now);
+        let vector = self.net.hosts[host].node.replica().vector().clone();
+        let name = self.devices[device].name.clone();
+        for (origin, ranges) in vector.iter() {
+            let unknown = |seq: &u64| self.history.transaction(&(origin.as_str().to_owned(), *seq)).is_none();
+            if let Some(seq) = ranges.iter().flat_map(|(first, last)| first..=last).find(unknown) {
+                let what =
+                    format!("{name} knows transaction {seq} of {origin}, which nobody committed or which was lost");
+                return Err(Violation::new(Property::SavedBeforeTold, what));
+            }
+        }
+        properties::whole_transactions(&name, &shown, &vector, &self.history)?;
+        self.compare_registers(device, &vector)?;
+        self.devices[device].seen.picture = shown.0;
+        self.devices[device].seen.vector = vector;
+        Ok(())
+    }
+
+    /// Who has the same transactions has the same registers, and so the same digest.
+    fn compare_registers(&mut self, device: usize, vector: &VersionVector) -> Check {
+        let Some(host) = self.devices[device].host else { return Ok(()) };
+        let Some(digest) = self.net.hosts[host].node.replica().digest().unwrap() else { return Ok(()) };
+        let (name, digest) = (self.devices[device].name.clone(), digest.to_string());
+        let (known, whose) = self.digests.entry(format!("{vector:?}")).or_insert((digest.clone(), name.clone()));
+        if *known == digest {
+            return Ok(());
+        }
+        let what = format!("{name} has the transactions of {whose} and other registers: {digest}, not {known}");
+        Err(Violation::new(Property::Registers, what))
+    }
+}
