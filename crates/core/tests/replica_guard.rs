@@ -13,7 +13,7 @@ const ATTACKS: [&str; 29] = [
     "ALTER TABLE rtc_operations DROP COLUMN vals",
     "DROP TABLE temp.rtc_affinity",
     "DROP TABLE rtc_waiting",
-    "DROP INDEX rtc_operations_of_row",
+    "DROP INDEX rtc_operations_of_transaction",
     "CREATE TEMP TRIGGER x AFTER INSERT ON rtc_operations BEGIN SELECT RAISE(FAIL, 'x'); END",
     "CREATE TRIGGER x AFTER INSERT ON rtc_operations BEGIN SELECT RAISE(FAIL, 'x'); END",
     "CREATE TEMP TRIGGER x AFTER INSERT ON temp.rtc_staged BEGIN SELECT RAISE(FAIL, 'x'); END",

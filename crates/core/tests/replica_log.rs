@@ -4,9 +4,9 @@
 mod common;
 
 use common::programs::{SCHEMA, TRIGGERS, program, run};
-use common::{Peer, peer};
+use common::{Peer, assert_equal, peer};
 use proptest::prelude::*;
-use rtc_battery_proto::{Columns, Operation, OperationKind, SqlValue};
+use rtc_battery_proto::{Columns, Operation, OperationKind, SqlValue, VersionVector};
 use serde_json::json;
 
 /// Quotes values as SQLite does.
@@ -252,4 +252,34 @@ fn the_view_stands_in_nobodys_way() {
     assert_log(&mut a);
     let file = a.replica.export().unwrap();
     assert!(!file.windows(7).any(|bytes| bytes == b"rtc_log"));
+}
+
+/// Operations of one transaction that stand in a row are found without an index; those that moved, or never stood so, by one.
+#[test]
+fn operations_are_told_in_order_wherever_they_stand() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x); CREATE TABLE u (k TEXT PRIMARY KEY) WITHOUT ROWID");
+    a.exec("BEGIN; INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c'), (7, 'd'), (9223372036854775807, 'e'); INSERT INTO u VALUES ('f'); COMMIT");
+    a.exec("DELETE FROM t WHERE id = 2");
+    a.exec("UPDATE t SET id = 2 WHERE id = 3");
+    let (operations, _) = a.delta(&VersionVector::default());
+    let told: Vec<_> = operations.iter().filter_map(|o| o.place().map(|(dot, _, index)| (dot.seq, index))).collect();
+    assert!(told.is_sorted() && told.len() == operations.len(), "{told:?}");
+    b.pull(&a);
+    assert_equal(&mut a, &mut b);
+    let listed = "SELECT count(*) FROM rtc_operations WHERE NOT listed";
+    assert_eq!(a.rows(listed), b.rows(listed), "merged transactions make runs too");
+    assert_ne!(a.rows(listed), ["0"]);
+}
+
+/// SQLite may give other rowids to a table without an INTEGER PRIMARY KEY.
+#[test]
+fn vacuum_leaves_rows_to_their_operations() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (k TEXT PRIMARY KEY, x); CREATE TABLE u (k INT, l INT, x, PRIMARY KEY (k, l))");
+    a.exec("INSERT INTO t VALUES ('a', 1), ('b', 2), ('c', 3); INSERT INTO u VALUES (1, 1, 1), (1, 2, 2), (1, 3, 3)");
+    a.exec("DELETE FROM t WHERE k = 'a'; DELETE FROM u WHERE l = 1; VACUUM");
+    a.exec("UPDATE t SET x = 4 WHERE k = 'c'; DELETE FROM t WHERE k = 'b'; UPDATE u SET x = 5 WHERE l = 3");
+    b.pull(&a);
+    assert_equal(&mut a, &mut b);
 }

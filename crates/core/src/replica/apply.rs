@@ -327,6 +327,7 @@ impl<'a> Merge<'a> {
     /// Transactions none of whose operations shows, the new ones among them.
     fn forget_empty(&mut self) -> Result<(), StorageError> {
         self.tally.thinned.extend(self.transactions.values().map(|(tx, ..)| *tx));
+        self.tally.runs.store(self.connection)?;
         self.tally.forget_empty(self.connection)
     }
 
@@ -381,7 +382,7 @@ impl<'a> Merge<'a> {
         }
         let origin = self.state.origins.id(self.connection, &dot.origin)?;
         let tx = Tx { origin, seq: dot.seq };
-        store::insert_transaction(self.connection, tx, extent)?;
+        store::insert_transaction(self.connection, tx, extent, None, None)?;
         self.transactions.insert(dot, (tx, extent, BTreeSet::from([index])));
         Ok(Some(tx))
     }

@@ -1,8 +1,9 @@
 //! What the user's statements touched, by SQLite's pre-update hook.
 //!
 //! The hook reports changes that a savepoint, a failed statement or OR FAIL later undoes, so it is not believed: it notes each touched row
-//! with its *first* old image, and the commit compares that with what is there then. It stays installed from open to close, because
-//! SQLite decides at prepare time whether `DELETE FROM t` may skip it.
+//! with its *first* old image, and the commit compares that with what is there then. Where nothing was undone, the last new image is what is
+//! there, and need not be read again; of many rows only a hash of it is kept. The hook stays installed from open to close, because SQLite
+//! decides at prepare time whether `DELETE FROM t` may skip it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,10 +31,20 @@ pub(super) struct Touched {
     pub(super) old: Option<Vec<SqlValue>>,
     /// When the row was deleted first, if ever: what is there now is another row then, even under the same key (REPLACE).
     pub(super) deleted: Option<Moment>,
-    /// Whether the last report left a row with a whole key here. True only where nothing was undone since.
-    pub(super) stands: bool,
-    /// The row that stands, for the digest; rows that were only inserted are not read again.
-    pub(super) content: Content,
+    /// What the last report left here. True only where nothing was undone since.
+    pub(super) new: New,
+}
+
+/// The row after the transaction, as it was reported last.
+#[derive(Debug, Clone, Default)]
+pub(super) enum New {
+    /// There is none, or one that is to be read.
+    #[default]
+    Unknown,
+    /// All of it, just as the table will show it.
+    Image(Vec<SqlValue>),
+    /// A row with a whole key; its content for the digest.
+    Content(Content),
 }
 
 /// A count of what the hook has reported.
@@ -45,6 +56,10 @@ pub(super) struct TouchedRows {
     pub(super) rows: BTreeMap<(i64, Slot), Touched>,
     /// Whether something that was reported was undone, so that no report can be believed.
     pub(super) undone: bool,
+    /// Whether there are so many rows that their new images are not kept.
+    pub(super) many: bool,
+    /// What the new images weigh, in bytes.
+    image_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +69,8 @@ struct State {
     touched: TouchedRows,
     reported: Moment,
     on: bool,
+    /// Most bytes of new images that a transaction keeps.
+    max_image_bytes: usize,
 }
 
 /// The installed hook's end that we hold.
@@ -77,6 +94,11 @@ impl Capture {
     pub(super) fn watch<'a>(&self, tables: impl IntoIterator<Item = &'a Arc<Table>>) {
         let by_name = tables.into_iter().map(|table| (table.name.clone(), Arc::clone(table)));
         self.with(|state| state.tables = by_name.collect());
+    }
+
+    /// How much is kept of what stands, so that it need not be read again.
+    pub(super) fn keep_images(&self, max_bytes: usize) {
+        self.with(|state| state.max_image_bytes = max_bytes);
     }
 
     /// Whether writes are noted: those of the user are, our own are not.
@@ -135,25 +157,38 @@ impl Capture {
 
 impl State {
     fn note(&mut self, table: &str, case: &PreUpdateCase) {
-        let Self { tables, touched, reported, on } = self;
+        let Self { tables, touched, reported, on, max_image_bytes } = self;
         let Some(table) = tables.get(table).filter(|_| *on) else { return };
         *reported += 1;
-        let rows = &mut touched.rows;
         match case {
-            PreUpdateCase::Insert(new) => appeared(rows, table, new),
-            PreUpdateCase::Delete(old) => disappeared(rows, table, old, Some(*reported)),
+            PreUpdateCase::Insert(new) => appeared(touched, table, new),
+            PreUpdateCase::Delete(old) => disappeared(touched, table, old, Some(*reported)),
             PreUpdateCase::Update { old_value_accessor, new_value_accessor } => {
-                disappeared(rows, table, old_value_accessor, None);
-                appeared(rows, table, new_value_accessor);
+                disappeared(touched, table, old_value_accessor, None);
+                appeared(touched, table, new_value_accessor);
             }
             PreUpdateCase::Unknown => {}
+        }
+        if !touched.many && touched.image_bytes > *max_image_bytes {
+            touched.many = true;
+            touched.forget_images(|id| tables.values().find(|table| table.id == id));
         }
     }
 }
 
-type Rows = BTreeMap<(i64, Slot), Touched>;
+impl TouchedRows {
+    /// Keeps of the images what the digest needs.
+    fn forget_images<'a>(&mut self, table: impl Fn(i64) -> Option<&'a Arc<Table>>) {
+        for ((id, _), touched) in &mut self.rows {
+            let New::Image(image) = std::mem::take(&mut touched.new) else { continue };
+            if let Some(table) = table(*id).filter(|_| touched.old.is_none()) {
+                touched.new = content(table, &image);
+            }
+        }
+    }
+}
 
-fn disappeared(rows: &mut Rows, table: &Table, row: &PreUpdateOldValueAccessor, deleted: Option<Moment>) {
+fn disappeared(touched: &mut TouchedRows, table: &Table, row: &PreUpdateOldValueAccessor, deleted: Option<Moment>) {
     let read = || image(table, |index| row.get_old_column_value(index));
     let (slot, read_already) = match table.addressing {
         Addressing::Rowid(_) => (Slot::Rowid(row.get_old_row_id()), None),
@@ -163,37 +198,40 @@ fn disappeared(rows: &mut Rows, table: &Table, row: &PreUpdateOldValueAccessor, 
             (Slot::Key(key), Some(image))
         }
     };
-    let first = || Touched {
-        old: Some(read_already.unwrap_or_else(read)),
-        deleted: None,
-        stands: false,
-        content: Content::default(),
-    };
-    let touched = rows.entry((table.id, slot)).or_insert_with(first);
-    touched.stands = false;
-    touched.deleted = touched.deleted.or(deleted);
+    let first = || Touched { old: Some(read_already.unwrap_or_else(read)), deleted: None, new: New::Unknown };
+    let row = touched.rows.entry((table.id, slot)).or_insert_with(first);
+    row.new = New::Unknown;
+    row.deleted = row.deleted.or(deleted);
 }
 
-fn appeared(rows: &mut Rows, table: &Table, row: &PreUpdateNewValueAccessor) {
-    let column = |index| row.get_new_column_value(index);
-    let slot = match table.addressing {
-        Addressing::Rowid(_) => Slot::Rowid(row.get_new_row_id()),
+fn appeared(touched: &mut TouchedRows, table: &Table, row: &PreUpdateNewValueAccessor) {
+    let read = || image(table, |index| row.get_new_column_value(index));
+    let (slot, read_already) = match table.addressing {
+        Addressing::Rowid(_) => (Slot::Rowid(row.get_new_row_id()), None),
         Addressing::Key => {
-            let Some(key) = table.key_of_row(&image(table, column)) else { return };
-            Slot::Key(key)
+            let image = read();
+            let Some(key) = table.key_of_row(&image) else { return };
+            (Slot::Key(key), Some(image))
         }
     };
-    let is_null = |position: &usize| column(table.columns[*position].index).is_ok_and(|value| value == ValueRef::Null);
-    let first = || Touched { old: None, deleted: None, stands: false, content: Content::default() };
-    let touched = rows.entry((table.id, slot)).or_insert_with(first);
-    touched.stands = !table.key.iter().any(is_null);
-    touched.content = content(table, column);
+    let TouchedRows { rows, many, image_bytes, .. } = touched;
+    let row = rows.entry((table.id, slot)).or_insert_with(|| Touched { old: None, deleted: None, new: New::Unknown });
+    if *many && row.old.is_some() {
+        return;
+    }
+    let image = read_already.unwrap_or_else(read);
+    if !table.keeps(&image) {
+        // An UPDATE tells -0.0 where 0.0 will stand.
+        return;
+    }
+    *image_bytes += image.iter().map(SqlValue::size_bytes).sum::<usize>();
+    row.new = if *many { content(table, &image) } else { New::Image(image) };
 }
 
-/// The row as it will be read.
-fn content<'a>(table: &Table, column: impl Fn(i32) -> rusqlite::Result<ValueRef<'a>>) -> Content {
-    let values = table.columns.iter().map(|described| column(described.index).unwrap_or(ValueRef::Null));
-    table.names.content(values.enumerate())
+/// What is kept of a row that was only inserted, where there are many.
+fn content(table: &Table, image: &[SqlValue]) -> New {
+    let is_whole = table.key.iter().all(|column| image[*column] != SqlValue::Null);
+    if is_whole { New::Content(table.names.content_of(image.iter().enumerate())) } else { New::Unknown }
 }
 
 fn image<'a>(table: &Table, column: impl Fn(i32) -> rusqlite::Result<ValueRef<'a>>) -> Vec<SqlValue> {

@@ -3,10 +3,12 @@
 //! Runs inside the user's SQLite transaction, just before its COMMIT, so rows and log commit or vanish together. Nothing in memory changes here:
 //! what the commit means for clock, vector and version is in [`Sealed`], which is adopted only after SQLite has committed.
 
+use std::borrow::Cow;
+
 use rtc_battery_proto::{Columns, Dot, Hlc, Operation, OperationKind, ReplicaId, SqlValue, Tick, TransactionExtent};
 use rusqlite::Connection;
 
-use super::capture::{Slot, Touched, TouchedRows};
+use super::capture::{New, Slot, Touched, TouchedRows};
 use super::clock::MAX_OPERATION_TS_MS;
 use super::digest::{Content, Registers};
 use super::error::StorageError;
@@ -14,7 +16,7 @@ use super::query::SqlError;
 use super::record::Recorder;
 use super::rows;
 use super::schema::Tables;
-use super::store::{self, Origins, Place, Tx};
+use super::store::{Origins, Place, Tx};
 use super::table::Table;
 use crate::planted::{Bug, planted};
 
@@ -26,7 +28,7 @@ const MIN_CHANGE_BYTES: usize = 64;
 pub(super) struct Changes<'a> {
     /// DELETEs first, so that a key that moved to another row is inserted after it was deleted.
     read: Vec<Change<'a>>,
-    /// How many rows were inserted beside them and not read.
+    /// How many rows were inserted beside them and are not at hand.
     unread: usize,
     tables: &'a Tables,
     touched: &'a TouchedRows,
@@ -40,7 +42,7 @@ pub(super) struct Change<'a> {
     /// Where the row stands in the table, or stood.
     pub(super) slot: &'a Slot,
     pub(super) old: Option<&'a [SqlValue]>,
-    pub(super) new: Option<Vec<SqlValue>>,
+    pub(super) new: Option<Cow<'a, [SqlValue]>>,
 }
 
 /// A transaction that is written and waits for SQLite's COMMIT.
@@ -67,21 +69,23 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// What touched rows amount to. Where the operations will weigh more than `at_hand_bytes` anyway, rows that were only inserted are not read.
+/// What touched rows amount to. Where they are many, those that were only inserted are not read.
 pub(super) fn changes<'a>(
     connection: &Connection,
     tables: &'a Tables,
     touched: &'a TouchedRows,
-    at_hand_bytes: usize,
 ) -> Result<Changes<'a>, CommitError> {
     let (mut deletes, mut others) = (Vec::new(), Vec::new());
-    let many = touched.rows.len() > at_hand_bytes / MIN_CHANGE_BYTES;
-    let unread = if many { inserted(tables, touched).count() } else { 0 };
-    for ((table, slot), row) in touched.rows.iter().filter(|(_, row)| unread == 0 || !is_inserted(touched, row)) {
+    let unread = inserted(tables, touched).count();
+    for ((table, slot), row) in touched.rows.iter().filter(|(_, row)| content(touched, row).is_none()) {
         // A table that the transaction created and dropped again.
         let Some(table) = tables.by_id(*table) else { continue };
         let change = |kind, old, new| Change { table, kind, slot, old, new };
-        let (old, new) = (row.old.as_deref(), rows::read(connection, table, slot)?);
+        let new = match &row.new {
+            New::Image(image) if !touched.undone => Some(Cow::Borrowed(image.as_slice())),
+            _ => rows::read(connection, table, slot)?.map(Cow::Owned),
+        };
+        let old = row.old.as_deref();
         if let Some(new) = &new {
             require_key(table, new)?;
         }
@@ -89,7 +93,7 @@ pub(super) fn changes<'a>(
             (None, None) => {}
             (None, new) => others.push(change(OperationKind::Insert, None, new)),
             (Some(_), None) => deletes.push(change(OperationKind::Delete, old, None)),
-            (Some(image), Some(new)) if image == new && !(planted(Bug::RolledBackSavepoint) && touched.undone) => {}
+            (Some(image), Some(new)) if *image == *new && !(planted(Bug::RolledBackSavepoint) && touched.undone) => {}
             (Some(image), Some(new)) if row.deleted.is_none() && same_key(table, image, &new) => {
                 others.push(change(OperationKind::Update, old, Some(new)));
             }
@@ -103,14 +107,19 @@ pub(super) fn changes<'a>(
     Ok(Changes { read: deletes, unread, tables, touched })
 }
 
-/// Rows that were inserted and nothing else, as far as the hook can be believed.
+/// Rows that were inserted and nothing else, of which only the content is at hand.
 fn inserted<'a>(tables: &'a Tables, touched: &'a TouchedRows) -> impl Iterator<Item = (&'a Table, &'a Slot, Content)> {
-    let inserted = touched.rows.iter().filter(|(_, row)| is_inserted(touched, row));
-    inserted.filter_map(|((table, slot), row)| Some((tables.by_id(*table)?.as_ref(), slot, row.content)))
+    let of_row = |((table, slot), row): (&'a (i64, Slot), &'a Touched)| {
+        Some((tables.by_id(*table)?.as_ref(), slot, content(touched, row)?))
+    };
+    touched.rows.iter().filter_map(of_row)
 }
 
-fn is_inserted(touched: &TouchedRows, row: &Touched) -> bool {
-    !touched.undone && row.stands && row.old.is_none()
+fn content(touched: &TouchedRows, row: &Touched) -> Option<Content> {
+    match row.new {
+        New::Content(content) if !touched.undone => Some(content),
+        _ => None,
+    }
 }
 
 /// Whether two images are of the row of one key.
@@ -185,10 +194,10 @@ pub(super) fn record_local(
     origins: &Origins,
     changes: &Changes<'_>,
 ) -> Result<(), StorageError> {
-    let mut recorder = Recorder::new(connection, origins);
+    let mut recorder = Recorder::new(connection, origins, None);
     changes.read.iter().try_for_each(|change| recorder.cover(change))?;
     changes.unread().try_for_each(|(table, slot, _)| recorder.cover_unread(table, slot))?;
-    recorder.finish().map(|_| ())
+    recorder.finish_local()
 }
 
 /// Writes changes as one transaction of this replica, its first operation at `first`; `registers` is the digest before. Its operations are given if they weigh at most
@@ -197,7 +206,7 @@ pub(super) fn seal(
     connection: &Connection,
     origins: &mut Origins,
     (dot, first): (Dot, Tick),
-    mut registers: Registers,
+    registers: Registers,
     changes: &Changes<'_>,
     at_hand_bytes: usize,
 ) -> Result<Sealed, CommitError> {
@@ -211,10 +220,9 @@ pub(super) fn seal(
     let last = last.filter(|last| last.ts <= MAX_OPERATION_TS_MS).ok_or_else(too_many)?;
     let origin = origins.id(connection, &dot.origin)?;
     let tx = Tx { origin, seq: dot.seq };
-    store::insert_transaction(connection, tx, extent)?;
     let at_hand = changes.unread == 0 && changes.read.iter().map(Change::size_bytes).sum::<usize>() <= at_hand_bytes;
     let mut operations = Vec::new();
-    let mut recorder = Recorder::new(connection, origins);
+    let mut recorder = Recorder::new(connection, origins, Some((tx, extent)));
     let mut places = (0..n).map(|index| (Place { tx, index }, hlc(first, index, &dot.origin)));
     for (change, (place, hlc)) in changes.read.iter().zip(&mut places) {
         let hlc = hlc.ok_or_else(too_many)?;
@@ -226,8 +234,7 @@ pub(super) fn seal(
     for ((table, slot, content), (place, hlc)) in changes.unread().zip(places) {
         recorder.record_unread(table, slot, content, (place, hlc.ok_or_else(too_many)?))?;
     }
-    registers += recorder.finish()?;
-    store::note_registers(connection, tx, registers)?;
+    let registers = recorder.finish(tx, registers)?;
     Ok(Sealed { dot, last, registers, n, operations: at_hand.then_some(operations) })
 }
 

@@ -8,13 +8,15 @@ use std::collections::VecDeque;
 use rtc_battery_proto::{
     Adopted, Columns, Dot, Operation, OperationKind, SqlValue, Tick, TransactionExtent, VersionVector,
 };
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator as _;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::capture::Slot;
 use super::columns::ColumnSet;
 use super::error::StorageError;
 use super::replica::State;
 use super::rows;
+use super::runs::Run;
 use super::store::Tx;
 use super::table::Table;
 
@@ -53,7 +55,20 @@ struct Stored {
     tx: Tx,
     dot: Dot,
     extent: TransactionExtent,
+    run: Option<Run>,
 }
+
+/// A transaction's operations that do not stand in its run, and those that wait, in order.
+const LISTED: &str = "SELECT idx, kind, tbl, row, cols, vals, hlc, NULL FROM rtc_operations
+     WHERE listed AND origin = ?1 AND seq = ?2 AND idx >= ?3
+     UNION ALL SELECT idx, NULL, NULL, NULL, NULL, NULL, NULL, operation FROM rtc_waiting
+     WHERE origin = ?1 AND seq = ?2 AND idx >= ?3
+     ORDER BY 1";
+
+/// Those that stand in its run, in order.
+const IN_RUN: &str = "SELECT idx, kind, tbl, row, cols, vals, hlc, NULL FROM rtc_operations
+     WHERE tbl = ?1 AND row BETWEEN ?2 AND ?3 AND origin = ?4 AND seq = ?5 AND idx >= ?6 AND NOT listed
+     ORDER BY tbl, row";
 
 impl State {
     /// Begins to read what a replica that has `since` lacks.
@@ -126,14 +141,16 @@ impl State {
         last: u64,
     ) -> Result<Option<Stored>, StorageError> {
         let mut select = connection.prepare_cached(
-            "SELECT seq, ts, counter, n FROM rtc_transactions WHERE origin = ?1 AND seq BETWEEN ?2 AND ?3
+            "SELECT seq, ts, counter, n, tbl, row FROM rtc_transactions WHERE origin = ?1 AND seq BETWEEN ?2 AND ?3
              ORDER BY seq LIMIT 1",
         )?;
         let mut rows = select.query(params![origin, first, last])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let tx = Tx { origin, seq: row.get(0)? };
         let extent = TransactionExtent { first: Tick { ts: row.get(1)?, counter: row.get(2)? }, n: row.get(3)? };
-        Ok(Some(Stored { tx, dot: Dot { origin: self.origins.node(origin)?.clone(), seq: tx.seq }, extent }))
+        let (table, first_row): (Option<i64>, Option<i64>) = (row.get(4)?, row.get(5)?);
+        let run = table.zip(first_row).map(|(table, row)| Run { table, row });
+        Ok(Some(Stored { tx, dot: Dot { origin: self.origins.node(origin)?.clone(), seq: tx.seq }, extent, run }))
     }
 
     /// Reads a transaction from where the reader stands; tells whether the part is full.
@@ -146,19 +163,24 @@ impl State {
         bytes: &mut usize,
         max_bytes: usize,
     ) -> Result<bool, StorageError> {
-        let mut select = connection.prepare_cached(
-            "SELECT idx, kind, tbl, row, cols, vals, hlc, NULL FROM rtc_operations
-             WHERE origin = ?1 AND seq = ?2 AND idx >= ?3
-             UNION ALL SELECT idx, NULL, NULL, NULL, NULL, NULL, NULL, operation FROM rtc_waiting
-             WHERE origin = ?1 AND seq = ?2 AND idx >= ?3
-             ORDER BY 1",
-        )?;
-        let mut rows = select.query(params![stored.tx.origin, stored.tx.seq, reader.next_index])?;
-        while let Some(row) = rows.next()? {
+        let next = reader.next_index;
+        let (mut select_listed, mut select_in_run) =
+            (connection.prepare_cached(LISTED)?, connection.prepare_cached(IN_RUN)?);
+        let mut listed = select_listed.query(params![stored.tx.origin, stored.tx.seq, next])?;
+        let row = |index: u32| stored.run.map(|run| run.row.saturating_add(index.into()));
+        let (table, first, last) = (stored.run.map(|run| run.table), row(next), row(stored.extent.n));
+        let mut in_run = select_in_run.query(params![table, first, last, stored.tx.origin, stored.tx.seq, next])?;
+        listed.advance()?;
+        in_run.advance()?;
+        loop {
+            let index = |row: Option<&Row<'_>>| row.map(|row| row.get::<_, u32>(0)).transpose();
+            let (one, other) = (index(listed.get())?, index(in_run.get())?);
+            let Some(index) = one.into_iter().chain(other).min() else { return Ok(false) };
             if *bytes >= max_bytes {
                 return Ok(true);
             }
-            let index: u32 = row.get(0)?;
+            let rows = if one == Some(index) { &mut listed } else { &mut in_run };
+            let Some(row) = rows.get() else { return Ok(false) };
             let operation = match row.get::<_, Option<String>>(7)? {
                 Some(waiting) => {
                     serde_json::from_str(&waiting).map_err(|_| StorageError::Corrupt("rtc_waiting.operation"))?
@@ -168,8 +190,8 @@ impl State {
             *bytes += size_bytes(&operation);
             operations.push(operation);
             reader.next_index = index + 1;
+            rows.advance()?;
         }
-        Ok(false)
     }
 
     fn read_operation(
@@ -177,7 +199,7 @@ impl State {
         connection: &Connection,
         stored: &Stored,
         index: u32,
-        row: &rusqlite::Row<'_>,
+        row: &Row<'_>,
     ) -> Result<Operation, StorageError> {
         let kind = rows::kind_of_number(row.get(1)?)?;
         let table = self.tables.by_id(row.get(2)?).ok_or(StorageError::Corrupt("rtc_operations.tbl"))?;

@@ -49,7 +49,7 @@ pub(super) fn join(
         rows::load(connection, origins, table, &by_key(table, &key)?, &mut entries)?;
     }
     let is_new = found.is_none() && entries.is_empty() && operation.kind == OperationKind::Insert;
-    if is_new && insert(connection, table, place, operation, &key, &written)? {
+    if is_new && insert(connection, table, place, operation, (&key, &written), tally)? {
         let content = table.names.content_of(written);
         tally.registers.insert(&table.names, &operation.hlc, content);
         return Ok(Outcome::Applied { hidden: None });
@@ -71,8 +71,8 @@ fn insert(
     table: &Table,
     place: Place,
     operation: &Operation,
-    key: &[SqlValue],
-    written: &[(usize, &SqlValue)],
+    (key, written): (&[SqlValue], &[(usize, &SqlValue)]),
+    tally: &mut Tally,
 ) -> Result<bool, StorageError> {
     let cell = |column| written.iter().find(|(written, _)| *written == column).map(|(_, value)| *value);
     if table.key.iter().any(|column| cell(*column).is_none()) {
@@ -88,7 +88,7 @@ fn insert(
     };
     let columns: ColumnSet = written.iter().map(|(column, _)| *column).collect();
     let own = operation.adopted.is_some().then_some(&operation.hlc);
-    rows::insert(connection, place, operation.kind, table, &slot, &columns, own)?;
+    rows::insert(connection, place, operation.kind, table, &slot, &columns, own, tally)?;
     Ok(true)
 }
 

@@ -86,7 +86,7 @@ const HEAD: &str = r#"("when", counter, node, seq, idx, type, "table", pk, "valu
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ',
     iif(hlc IS NULL, x.ts + ((x.counter + idx) >> 32), '0x' || substr(hlc, 1, 12) ->> '$') / 1000.0, 'unixepoch'),
   iif(hlc IS NULL, (x.counter + idx) & 4294967295, '0x' || substr(hlc, 14, 8) ->> '$'),
-  iif(hlc IS NULL, n.node, substr(hlc, 23)), l.seq, idx, type, tbl, pk, vals, iif(adopted, n.node, NULL), waits"#;
+  iif(hlc IS NULL, n.node, substr(hlc, 23)), l.seq, idx, type, l.tbl, pk, vals, iif(adopted, n.node, NULL), waits"#;
 
 const JOINS: &str = "CROSS JOIN main.rtc_transactions x ON x.origin = l.origin AND x.seq = l.seq
 CROSS JOIN main.rtc_origins n ON n.id = l.origin";
@@ -213,13 +213,13 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         store::initialize(&connection, "room", &ReplicaId::from_random(1)).unwrap();
         create_functions(&connection).unwrap();
-        let fill = "BEGIN; INSERT INTO rtc_origins VALUES (1, 'a', '[]'); INSERT INTO rtc_transactions VALUES (1, 1, 0, 0, 1, NULL)";
+        let fill = "BEGIN; INSERT INTO rtc_origins VALUES (1, 'a', '[]'); INSERT INTO rtc_transactions VALUES (1, 1, 0, 0, 1, NULL, NULL, NULL)";
         connection.execute_batch(fill).unwrap();
         let describe = |n: i64| {
             let name = format!("t{n}");
             let fill = format!(
                 "CREATE TABLE {name} (k PRIMARY KEY, v); INSERT INTO {name} VALUES (1, 2); INSERT INTO rtc_tables VALUES ({n}, '{name}');
-                 INSERT INTO rtc_operations VALUES (1, 1, {n}, 1, {n}, 1, 3, NULL, NULL)"
+                 INSERT INTO rtc_operations VALUES ({n}, 1, 1, 1, {n}, 1, 1, 3, NULL, NULL)"
             );
             connection.execute_batch(&fill).unwrap();
             Table::describe(&connection, n, &name).unwrap().unwrap()

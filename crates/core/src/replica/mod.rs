@@ -32,6 +32,7 @@ mod record;
 #[allow(clippy::module_inception, reason = "the rooms of the replica, and the replica they make")]
 mod replica;
 mod rows;
+mod runs;
 mod schema;
 mod show;
 mod sql;

@@ -4,7 +4,9 @@
 //! without a past is one operation; an UPDATE takes its columns from the operations that showed them. Only where a row dies, or comes
 //! back, are its registers read as a whole.
 
-use rtc_battery_proto::{Hlc, OperationKind, SqlValue};
+use std::borrow::Cow;
+
+use rtc_battery_proto::{Hlc, OperationKind, SqlValue, TransactionExtent};
 use rusqlite::Connection;
 
 use super::capture::Slot;
@@ -13,19 +15,26 @@ use super::commit::Change;
 use super::digest::{Content, Registers};
 use super::error::StorageError;
 use super::rows::{self, Entry, Tally};
-use super::store::{Origins, Place};
+use super::store::{self, Origins, Place, Tx};
 use super::table::{Addressing, Table};
 
 /// Records the changes of one transaction, DELETEs before INSERTs.
 pub(super) struct Recorder<'a> {
     connection: &'a Connection,
     origins: &'a Origins,
+    /// The transaction, until it is stored: at the end, with the digest after it, or as soon as operations of it may be read back.
+    unstored: Option<(Tx, TransactionExtent)>,
     tally: Tally,
 }
 
 impl<'a> Recorder<'a> {
-    pub(super) fn new(connection: &'a Connection, origins: &'a Origins) -> Self {
-        Self { connection, origins, tally: Tally::default() }
+    /// `transaction` is what the changes are told as, if they are told.
+    pub(super) fn new(
+        connection: &'a Connection,
+        origins: &'a Origins,
+        transaction: Option<(Tx, TransactionExtent)>,
+    ) -> Self {
+        Self { connection, origins, unstored: transaction, tally: Tally::default() }
     }
 
     /// Records a change as an operation.
@@ -45,7 +54,7 @@ impl<'a> Recorder<'a> {
                 }
                 let content = table.names.content_of(written.iter().map(|column| (column, &new[column])));
                 self.tally.registers.add_cells(&hlc, content);
-                rows::insert(self.connection, place, *kind, table, slot, &written, None)
+                rows::insert(self.connection, place, *kind, table, slot, &written, None, &mut self.tally)
             }
             _ => self.merge(change, Some((place, hlc))),
         }
@@ -76,7 +85,7 @@ impl<'a> Recorder<'a> {
     ) -> Result<(), StorageError> {
         self.tally.registers.insert(&table.names, hlc, content);
         let columns = (0..table.columns.len()).collect();
-        rows::insert(self.connection, place, OperationKind::Insert, table, slot, &columns, None)
+        rows::insert(self.connection, place, OperationKind::Insert, table, slot, &columns, None, &mut self.tally)
     }
 
     /// `execLocal` wrote over a row: its operations keep the values that the table no longer shows, and nobody else hears of it.
@@ -92,10 +101,27 @@ impl<'a> Recorder<'a> {
         if self.has_no_past(table)? { Ok(()) } else { self.merge(&self.read(table, slot)?, None) }
     }
 
-    /// The end of the transaction. Gives by how much the digest of all registers changes.
-    pub(super) fn finish(mut self) -> Result<Registers, StorageError> {
+    /// The end of the transaction. Gives the digest of all registers after it, `before` being the one before.
+    pub(super) fn finish(mut self, tx: Tx, before: Registers) -> Result<Registers, StorageError> {
+        let mut registers = before;
+        registers += self.tally.registers;
+        match self.unstored.take() {
+            Some((tx, extent)) => {
+                let run = self.tally.runs.of(tx);
+                store::insert_transaction(self.connection, tx, extent, Some(registers), run)?;
+            }
+            None => {
+                store::note_registers(self.connection, tx, registers)?;
+                self.tally.runs.store(self.connection)?;
+            }
+        }
         self.tally.forget_empty(self.connection)?;
-        Ok(self.tally.registers)
+        Ok(registers)
+    }
+
+    /// The end of what nobody else hears of.
+    pub(super) fn finish_local(mut self) -> Result<(), StorageError> {
+        self.tally.forget_empty(self.connection)
     }
 
     /// Whether no row of the table died, so that one which is inserted has no operations yet.
@@ -105,7 +131,7 @@ impl<'a> Recorder<'a> {
 
     /// What was inserted here.
     fn read<'b>(&self, table: &'b Table, slot: &'b Slot) -> Result<Change<'b>, StorageError> {
-        let new = rows::read(self.connection, table, slot)?;
+        let new = rows::read(self.connection, table, slot)?.map(Cow::Owned);
         Ok(Change { table, kind: OperationKind::Insert, slot, old: None, new })
     }
 
@@ -116,6 +142,9 @@ impl<'a> Recorder<'a> {
         let key = new.or(*old).and_then(|row| table.key_of_row(row));
         let key = key.ok_or(StorageError::Corrupt("a row without a key"))?;
         let by_key = Slot::Key(key.clone());
+        if let Some((tx, extent)) = self.unstored.take() {
+            store::insert_transaction(self.connection, tx, extent, None, None)?;
+        }
         let mut entries = Vec::new();
         rows::load(self.connection, self.origins, table, &by_key, &mut entries)?;
         // A row that is inserted has nothing at its rowid yet: what stood there before was deleted first.

@@ -103,6 +103,7 @@ impl Replica {
         Affinity::create_oracle(&connection).map_err(StorageError::from)?;
         let capture = Capture::install(&mut connection).map_err(StorageError::from)?;
         capture.watch(tables.iter());
+        capture.keep_images(AT_HAND_BYTES);
         let guard = Guard::install(&mut connection).map_err(StorageError::from)?;
         guard.watch(tables.iter());
         log_view::create_functions(&connection)?;
@@ -225,6 +226,7 @@ impl Replica {
     /// operations. Those of larger ones are read from the log when a peer asks.
     pub fn keep_at_hand(&mut self, max_bytes: usize) {
         self.state.at_hand_bytes = max_bytes;
+        self.state.capture.keep_images(max_bytes);
     }
 
     /// The table of this name, if it is a synced one.
@@ -402,7 +404,7 @@ impl State {
         touched: &TouchedRows,
         now: Now,
     ) -> Result<Option<Sealed>, CommitError> {
-        let changes = commit::changes(connection, &self.tables, touched, self.at_hand_bytes)?;
+        let changes = commit::changes(connection, &self.tables, touched)?;
         if changes.is_empty() {
             return Ok(None);
         }

@@ -17,6 +17,7 @@ use super::columns::ColumnSet;
 use super::digest::Registers;
 use super::error::StorageError;
 use super::merge::RowState;
+use super::runs::Runs;
 use super::store::{self, Origins, Place, Tx};
 use super::table::Table;
 
@@ -78,6 +79,7 @@ pub(super) fn parse_values(text: Option<String>) -> Result<Option<Vec<SqlValue>>
 }
 
 // `unlikely`: without it SQLite 3.54 guesses from the very values that are bound, and so compiles the statement anew for each row.
+// The table stands in order of its rows, so that what is known of one row is one place to look at, and to write.
 const LOAD: &str = "SELECT o.origin, o.seq, o.idx, o.kind, o.cols, o.vals, o.hlc, t.ts, t.counter
      FROM rtc_operations o JOIN rtc_transactions t ON t.origin = o.origin AND t.seq = o.seq
      WHERE unlikely(o.tbl = ?1) AND unlikely(o.row = ?2)";
@@ -149,6 +151,8 @@ pub(super) struct Tally {
     pub(super) thinned: BTreeSet<Tx>,
     /// By how much the digest of all registers changes.
     pub(super) registers: Registers,
+    /// Where new operations stand.
+    pub(super) runs: Runs,
 }
 
 impl Tally {
@@ -175,8 +179,8 @@ pub(super) fn write(
     for entry in entries {
         let columns: ColumnSet = state.columns_won_by(&entry.hlc).collect();
         if columns.is_empty() && !state.needs(&entry.hlc, entry.kind) {
-            if entry.stored_at.is_some() {
-                delete(connection, entry.place)?;
+            if let Some(stored_at) = &entry.stored_at {
+                delete(connection, table, stored_at, entry.place)?;
                 tally.thinned.insert(entry.place.tx);
             }
             continue;
@@ -198,11 +202,13 @@ pub(super) fn insert(
     slot: &Slot,
     columns: &ColumnSet,
     own: Option<&Hlc>,
+    tally: &mut Tally,
 ) -> Result<(), StorageError> {
     let mut insert = connection.prepare_cached(INSERT)?;
     let own = own.map(Hlc::to_string);
     let Place { tx, index } = place;
-    insert.execute(params![tx.origin, tx.seq, index, kind_number(kind), table.id, slot, columns, Null, own])?;
+    let listed = tally.runs.lists(table, slot, place);
+    insert.execute(params![table.id, slot, tx.origin, tx.seq, index, listed, kind_number(kind), columns, Null, own])?;
     Ok(())
 }
 
@@ -251,15 +257,13 @@ pub(super) fn overwrite(
         let (lost, kept): (Vec<_>, Vec<_>) = values.into_iter().partition(|(column, _)| written.contains(*column));
         tally.registers.remove_cells(&entry.hlc, table.names.content_of(lost));
         if left.is_empty() && !is_insert(entry) {
-            delete(connection, entry.place)?;
+            delete(connection, table, slot, entry.place)?;
             tally.thinned.insert(entry.place.tx);
             continue;
         }
         let kept = entry.inline.is_some().then(|| kept.into_iter().map(|(_, value)| value).collect::<Vec<_>>());
         let kept = kept.map(|values| values_text(&values)).transpose()?;
-        let Place { tx, index } = entry.place;
-        let update = "UPDATE rtc_operations SET cols = ?4, vals = ?5 WHERE origin = ?1 AND seq = ?2 AND idx = ?3";
-        connection.prepare_cached(update)?.execute(params![tx.origin, tx.seq, index, left, kept])?;
+        thin(connection, table, slot, entry.place, &left, kept)?;
     }
     Ok(true)
 }
@@ -268,7 +272,7 @@ fn values_text(values: &[&SqlValue]) -> Result<String, StorageError> {
     serde_json::to_string(values).map_err(|_| StorageError::Corrupt("a value"))
 }
 
-const INSERT: &str = "INSERT INTO rtc_operations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+const INSERT: &str = "INSERT INTO rtc_operations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
 fn save(
     connection: &Connection,
@@ -280,26 +284,44 @@ fn save(
 ) -> Result<(), StorageError> {
     let text = inline.map(|values| values_text(&values)).transpose()?;
     let Place { tx, index } = entry.place;
-    if entry.stored_at.is_none() {
+    let Some(stored_at) = &entry.stored_at else {
         let mut insert = connection.prepare_cached(INSERT)?;
         let hlc = entry.adopted.then(|| entry.hlc.to_string());
         let kind = kind_number(entry.kind);
-        insert.execute(params![tx.origin, tx.seq, index, kind, table.id, slot, columns, text, hlc])?;
-    } else if entry.stored_at.as_ref() != Some(slot)
-        || entry.columns != *columns
-        || entry.inline.is_some()
-        || text.is_some()
-    {
-        let update =
-            "UPDATE rtc_operations SET row = ?4, cols = ?5, vals = ?6 WHERE origin = ?1 AND seq = ?2 AND idx = ?3";
-        connection.prepare_cached(update)?.execute(params![tx.origin, tx.seq, index, slot, columns, text])?;
+        insert.execute(params![table.id, slot, tx.origin, tx.seq, index, true, kind, columns, text, hlc])?;
+        return Ok(());
+    };
+    if stored_at != slot {
+        let at = params![table.id, stored_at, tx.origin, tx.seq, index, columns, text, slot];
+        connection.prepare_cached(MOVE)?.execute(at)?;
+    } else if entry.columns != *columns || entry.inline.is_some() || text.is_some() {
+        thin(connection, table, slot, entry.place, columns, text)?;
     }
     Ok(())
 }
 
-fn delete(connection: &Connection, Place { tx, index }: Place) -> Result<(), StorageError> {
-    let delete = "DELETE FROM rtc_operations WHERE origin = ?1 AND seq = ?2 AND idx = ?3";
-    connection.prepare_cached(delete)?.execute(params![tx.origin, tx.seq, index])?;
+const MOVE: &str = "UPDATE rtc_operations SET cols = ?6, vals = ?7, row = ?8, listed = 1
+     WHERE tbl = ?1 AND row = ?2 AND origin = ?3 AND seq = ?4 AND idx = ?5";
+
+/// Stores what an operation still shows.
+fn thin(
+    connection: &Connection,
+    table: &Table,
+    slot: &Slot,
+    Place { tx, index }: Place,
+    columns: &ColumnSet,
+    values: Option<String>,
+) -> Result<(), StorageError> {
+    let update = "UPDATE rtc_operations SET cols = ?6, vals = ?7
+                  WHERE tbl = ?1 AND row = ?2 AND origin = ?3 AND seq = ?4 AND idx = ?5";
+    let at = params![table.id, slot, tx.origin, tx.seq, index, columns, values];
+    connection.prepare_cached(update)?.execute(at)?;
+    Ok(())
+}
+
+fn delete(connection: &Connection, table: &Table, slot: &Slot, Place { tx, index }: Place) -> Result<(), StorageError> {
+    let delete = "DELETE FROM rtc_operations WHERE tbl = ?1 AND row = ?2 AND origin = ?3 AND seq = ?4 AND idx = ?5";
+    connection.prepare_cached(delete)?.execute(params![table.id, slot, tx.origin, tx.seq, index])?;
     Ok(())
 }
 
@@ -371,6 +393,6 @@ mod tests {
         assert_eq!(connection.prepare_cached(LOAD).unwrap().get_status(StatementStatus::RePrepare), 0);
         let plan = format!("EXPLAIN QUERY PLAN {LOAD}");
         let plan: String = connection.query_row(&plan, [1, 1], |row| row.get(3)).unwrap();
-        assert!(plan.contains("rtc_operations_of_row (tbl=? AND row=?)"), "{plan}");
+        assert!(plan.contains("PRIMARY KEY (tbl=? AND row=?)"), "{plan}");
     }
 }

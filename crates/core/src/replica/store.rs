@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::digest::Registers;
 use super::error::{OpenError, StorageError};
+use super::runs::Run;
 use crate::planted::{Bug, planted};
 
 /// Layout of the `rtc_*` tables. A newer one is refused untouched.
@@ -39,21 +40,24 @@ CREATE TABLE rtc_transactions (
   counter INTEGER NOT NULL,
   n INTEGER NOT NULL,
   registers INTEGER,
+  tbl INTEGER,
+  row INTEGER,
   PRIMARY KEY (origin, seq)
 ) WITHOUT ROWID;
 CREATE TABLE rtc_operations (
+  tbl INTEGER NOT NULL,
+  row NOT NULL,
   origin INTEGER NOT NULL,
   seq INTEGER NOT NULL,
   idx INTEGER NOT NULL,
+  listed INTEGER NOT NULL,
   kind INTEGER NOT NULL,
-  tbl INTEGER NOT NULL,
-  row NOT NULL,
   cols NOT NULL,
   vals TEXT,
   hlc TEXT,
-  PRIMARY KEY (origin, seq, idx)
+  PRIMARY KEY (tbl, row, origin, seq, idx)
 ) WITHOUT ROWID;
-CREATE INDEX rtc_operations_of_row ON rtc_operations (tbl, row);
+CREATE INDEX rtc_operations_of_transaction ON rtc_operations (origin, seq, idx) WHERE listed;
 CREATE TABLE rtc_waiting (
   origin INTEGER NOT NULL,
   seq INTEGER NOT NULL,
@@ -183,7 +187,7 @@ pub(super) fn save_progress(connection: &Connection, progress: Progress) -> Resu
     Ok(())
 }
 
-/// Stores the digest after a transaction of the replica's own with it, since a commit of its own does not write `rtc_replica`.
+/// Stores the digest after a transaction of the replica's own with it, where it is stored already.
 pub(super) fn note_registers(connection: &Connection, tx: Tx, registers: Registers) -> Result<(), StorageError> {
     let sql = "UPDATE rtc_transactions SET registers = ?3 WHERE origin = ?1 AND seq = ?2";
     connection.prepare_cached(sql)?.execute(params![tx.origin, tx.seq, registers.to_stored()])?;
@@ -250,23 +254,30 @@ impl Origins {
     }
 }
 
-/// Stores a transaction.
+/// Stores a transaction. One of the replica's own carries the digest after it, since a commit of its own does not write `rtc_replica`.
 pub(super) fn insert_transaction(
     connection: &Connection,
     tx: Tx,
     extent: TransactionExtent,
+    registers: Option<Registers>,
+    run: Option<Run>,
 ) -> Result<(), StorageError> {
-    let mut insert = connection.prepare_cached("INSERT INTO rtc_transactions VALUES (?1, ?2, ?3, ?4, ?5, NULL)")?;
+    let mut insert =
+        connection.prepare_cached("INSERT INTO rtc_transactions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
     let TransactionExtent { first, n } = extent;
-    insert.execute(params![tx.origin, tx.seq, first.ts, first.counter, n])?;
+    let registers = registers.map(Registers::to_stored);
+    let (table, row) = run.map(|run| (run.table, run.row)).unzip();
+    insert.execute(params![tx.origin, tx.seq, first.ts, first.counter, n, registers, table, row])?;
     Ok(())
 }
 
 /// Forgets a transaction none of whose operations is shown any more.
 pub(super) fn forget_if_empty(connection: &Connection, tx: Tx) -> Result<(), StorageError> {
     let mut delete = connection.prepare_cached(
-        "DELETE FROM rtc_transactions WHERE origin = ?1 AND seq = ?2
-         AND NOT EXISTS (SELECT 1 FROM rtc_operations WHERE origin = ?1 AND seq = ?2)
+        "DELETE FROM rtc_transactions AS t WHERE origin = ?1 AND seq = ?2
+         AND NOT EXISTS (SELECT 1 FROM rtc_operations WHERE listed AND origin = ?1 AND seq = ?2)
+         AND NOT EXISTS (SELECT 1 FROM rtc_operations o WHERE o.tbl = t.tbl AND o.row BETWEEN +t.row AND t.row + (t.n - 1)
+                         AND o.origin = ?1 AND o.seq = ?2 AND NOT o.listed)
          AND NOT EXISTS (SELECT 1 FROM rtc_waiting WHERE origin = ?1 AND seq = ?2)",
     )?;
     delete.execute(params![tx.origin, tx.seq])?;
