@@ -7,6 +7,9 @@
 mod border;
 mod failure;
 mod layer;
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+#[allow(unsafe_code, reason = "is the allocator")]
+mod memory;
 mod messenger;
 mod node;
 mod operations;

@@ -43,17 +43,17 @@ pub(super) fn join(
         Ok(key) => key,
         Err(why) => return Ok(Outcome::Refused(why.to_owned())),
     };
-    let found = rows::find(connection, table, &key)?;
     let mut entries = Vec::new();
     if table.addressing == Addressing::Key || rows::has_dead(connection, table)? {
         rows::load(connection, origins, table, &by_key(table, &key)?, &mut entries)?;
     }
-    let is_new = found.is_none() && entries.is_empty() && operation.kind == OperationKind::Insert;
-    if is_new && insert(connection, table, place, operation, (&key, &written), tally)? {
+    let may_be_new = entries.is_empty() && operation.kind == OperationKind::Insert;
+    if may_be_new && insert(connection, table, place, operation, (&key, &written), tally)? {
         let content = table.names.content_of(written);
         tally.registers.insert(&table.names, &operation.hlc, content);
         return Ok(Outcome::Applied { hidden: None });
     }
+    let found = rows::find(connection, table, &key)?;
     let by_key = by_key(table, &key)?;
     if let Some((slot, _)) = found.as_ref().filter(|(slot, _)| *slot != by_key) {
         rows::load(connection, origins, table, slot, &mut entries)?;
@@ -65,7 +65,8 @@ fn by_key(table: &Table, key: &[SqlValue]) -> Result<Slot, StorageError> {
     table.canonical_key(key).map(Slot::Key).ok_or(StorageError::Corrupt("a row without a key"))
 }
 
-/// Inserts a row that nothing is known of. `false`, and nothing is done, where the table would not show just what was written.
+/// Inserts a row that nothing is known of. `false`, and nothing is done, where there is one of this key, or the table would not show just what
+/// was written.
 fn insert(
     connection: &Connection,
     table: &Table,
@@ -83,7 +84,7 @@ fn insert(
     if !table.keeps(&row) || written.iter().any(|(column, value)| row[*column] != **value) {
         return Ok(false);
     }
-    let Some(slot) = show::insert_unless_refused(connection, table, &row, || by_key(table, key))? else {
+    let Some(slot) = show::insert_if_new(connection, table, &row, || by_key(table, key))? else {
         return Ok(false);
     };
     let columns: ColumnSet = written.iter().map(|(column, _)| *column).collect();

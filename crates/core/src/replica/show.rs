@@ -109,33 +109,44 @@ fn target_of(
     target(connection, table, &key, |column| Some(&state.cell(column)?.value), born_ms)
 }
 
-/// Inserts a row that was never here; `None` if SQLite refuses it. `key` is asked for where the row is addressed by it.
-pub(super) fn insert_unless_refused(
+/// Inserts a row; `None`, and nothing is done, if there is one of this key, or SQLite refuses it. `key` is asked for where the row is addressed
+/// by it.
+pub(super) fn insert_if_new(
     connection: &Connection,
     table: &Table,
     row: &[SqlValue],
     key: impl FnOnce() -> Result<Slot, StorageError>,
 ) -> Result<Option<Slot>, StorageError> {
-    let key = match table.addressing {
-        Addressing::Rowid(_) => Slot::Rowid(0),
-        Addressing::Key => key()?,
-    };
-    match within_user_limit(connection, || insert(connection, table, &key, row)) {
-        Ok(slot) => Ok(Some(slot)),
+    let inserted = within_user_limit(connection, || bind_and_insert(connection, &table.statements.insert_if_new, row));
+    match inserted {
+        Ok(true) => inserted_at(connection, table, key).map(Some),
+        Ok(false) => Ok(None),
         Err(error) => refusal(error).map(|_| None),
     }
 }
 
 fn insert(connection: &Connection, table: &Table, key: &Slot, row: &[SqlValue]) -> Result<Slot, StorageError> {
-    let mut insert = connection.prepare_cached(&table.statements.insert)?;
+    bind_and_insert(connection, &table.statements.insert, row)?;
+    inserted_at(connection, table, || Ok(key.clone()))
+}
+
+fn bind_and_insert(connection: &Connection, insert: &str, row: &[SqlValue]) -> Result<bool, StorageError> {
+    let mut insert = connection.prepare_cached(insert)?;
     for (n, value) in row.iter().enumerate() {
         insert.raw_bind_parameter(n + 1, Bind(value))?;
     }
-    insert.raw_execute()?;
-    Ok(match table.addressing {
-        Addressing::Rowid(_) => Slot::Rowid(connection.last_insert_rowid()),
-        Addressing::Key => key.clone(),
-    })
+    Ok(insert.raw_execute()? > 0)
+}
+
+fn inserted_at(
+    connection: &Connection,
+    table: &Table,
+    key: impl FnOnce() -> Result<Slot, StorageError>,
+) -> Result<Slot, StorageError> {
+    match table.addressing {
+        Addressing::Rowid(_) => Ok(Slot::Rowid(connection.last_insert_rowid())),
+        Addressing::Key => key(),
+    }
 }
 
 fn update(

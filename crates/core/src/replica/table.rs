@@ -79,6 +79,8 @@ pub(super) struct Statements {
     pub(super) find: String,
     /// Parameters: all stored columns.
     pub(super) insert: String,
+    /// The same; does nothing where a row of this key is there.
+    pub(super) insert_if_new: String,
     /// Parameters: the rowid, or the key's values.
     pub(super) delete: String,
     /// `WHERE` with parameters from ?1: the rowid, or the key's values.
@@ -282,6 +284,7 @@ impl Statements {
             select: format!("SELECT {list} FROM {table} WHERE {by_row}"),
             find: format!("SELECT {rowid}, {list} FROM {table} WHERE {by_key}"),
             insert: format!("INSERT INTO {table} ({list}) VALUES ({parameters})"),
+            insert_if_new: format!("INSERT INTO {table} ({list}) VALUES ({parameters}) ON CONFLICT DO NOTHING"),
             delete: format!("DELETE FROM {table} WHERE {by_row}"),
             r#where: by_row,
         }
