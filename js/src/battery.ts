@@ -71,6 +71,16 @@ export class RTCBattery {
     return this.inSession((session) => session.import(file));
   }
 
+  /**
+   * Resolves when everything that is committed by now is saved, what peers sent included, and on the disk, also under relaxed durability (as far as
+   * the browser can be asked for that). An open transaction is not committed.
+   *
+   * Rejects with an {@link RTCBatteryError} of code `storage` where saving fails; it is tried again.
+   */
+  flush(): Promise<void> {
+    return this.inSession((session) => session.flush());
+  }
+
   /** Listens to an event. Call what it returns to stop. */
   on<E extends keyof RTCBatteryEvents>(event: E, callback: RTCBatteryEvents[E]): () => void {
     return this.listeners.add(event, callback);

@@ -1,5 +1,6 @@
 // What a user says when making an RTCBattery, and what is made of it.
 
+import type { Durability } from './durability.js';
 import { defaultWasmUrl } from './wasm-file.js';
 
 /** Longest token in bytes of UTF-8: the signaling server's own default, and what its address may grow to. */
@@ -15,6 +16,11 @@ export interface RTCBatteryConfig {
   iceServers?: RTCIceServer[];
   /** Name of the IndexedDB database. By default a name of the room's own, so that rooms on one origin never share a database. */
   dbName?: string;
+  /**
+   * What a power cut may take. `'relaxed'` (the default): the writes of the last moments, never half of one; a crash of page or browser takes nothing.
+   * `'strict'`: nothing, and each write waits for the disk. Where several tabs share a database, one that asks for strict gets it for all.
+   */
+  durability?: Durability;
   /** Where `worker.js` is, if not beside `rtc-battery.js`. It must be on the page's own origin. */
   workerUrl?: string | URL;
   /** Where `rtc_battery.wasm` is, if not beside `rtc-battery.js`. */
@@ -27,6 +33,7 @@ export interface Settings {
   readonly token: string;
   readonly iceServers: RTCIceServer[];
   readonly dbName: string | undefined;
+  readonly durability: Durability;
   readonly workerUrl: string | undefined;
   readonly wasmUrl: string;
 }
@@ -39,10 +46,13 @@ export function settingsOf(config: RTCBatteryConfig): Settings {
   if (typeof config !== 'object' || config === null) throw new TypeError('RTCBattery: the config must be an object');
   if (config.dbName !== undefined && typeof config.dbName !== 'string') throw new TypeError('RTCBattery: dbName must be a string');
   if (config.iceServers !== undefined && !Array.isArray(config.iceServers)) throw new TypeError('RTCBattery: iceServers must be an array');
+  const { durability = 'relaxed' } = config;
+  if (durability !== 'relaxed' && durability !== 'strict') throw new TypeError("RTCBattery: durability must be 'relaxed' or 'strict'");
   return {
     ...roomOf('RTCBattery', config.signalingUrl, config.token),
     iceServers: config.iceServers ?? [],
     dbName: config.dbName,
+    durability,
     workerUrl: config.workerUrl === undefined ? undefined : fileUrl('workerUrl', config.workerUrl),
     wasmUrl: config.wasmUrl === undefined ? defaultWasmUrl() : fileUrl('wasmUrl', config.wasmUrl),
   };

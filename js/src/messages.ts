@@ -1,5 +1,6 @@
 // What page and worker say to each other. Effects, inputs and events are the core's own types, generated from Rust.
 
+import type { Durability } from './durability.js';
 import type { Failure } from './errors.js';
 import type { Effect } from './generated/Effect.js';
 import type { Event } from './generated/Event.js';
@@ -20,7 +21,7 @@ export type UserEvent = Exclude<Event, { kind: 'closed' | 'operation' | 'answere
 export interface Calls {
   /** Opens the database and joins the room. The first call. */
   open: {
-    argument: { signalingUrl: string; token: string; dbName: string | undefined; wasmUrl: string };
+    argument: { signalingUrl: string; token: string; dbName: string | undefined; durability: Durability; wasmUrl: string };
     result: void;
   };
   /** Runs SQL; answered when what it committed is saved. */
@@ -32,6 +33,8 @@ export interface Calls {
   export: { argument: undefined; result: FileBytes };
   /** Takes in a plain SQLite file; answered with what was left out when the rest is saved. */
   import: { argument: { file: Uint8Array }; result: string[] };
+  /** Answered when what is committed is saved, and on the disk. */
+  flush: { argument: undefined; result: void };
   /** Says goodbye to the room; answered when everything is saved. The last call. */
   close: { argument: undefined; result: void };
 }

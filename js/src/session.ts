@@ -37,9 +37,9 @@ export class Session {
 
   /** Opens the database; the room is joined as soon as it can be reached. */
   async open(): Promise<void> {
-    const { signalingUrl, token, dbName, wasmUrl } = this.settings;
+    const { signalingUrl, token, dbName, durability, wasmUrl } = this.settings;
     try {
-      await this.worker.call('open', { signalingUrl, token, dbName, wasmUrl });
+      await this.worker.call('open', { signalingUrl, token, dbName, durability, wasmUrl });
       this.opened = true;
     } catch (error) {
       this.end(error as Error);
@@ -57,6 +57,10 @@ export class Session {
 
   async import(file: Uint8Array): Promise<string[]> {
     return this.worker.call('import', { file: bytesOf(file) });
+  }
+
+  flush(): Promise<void> {
+    return this.worker.call('flush', undefined);
   }
 
   /** Says goodbye to the peers and waits until everything is saved. */

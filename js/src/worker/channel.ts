@@ -3,6 +3,7 @@
 // A BroadcastChannel keeps nothing for who is not there yet. So a leader that has opened the database says so, a tab that has come says so,
 // and what was not answered is asked again of the next leader.
 
+import type { Durability } from '../durability.js';
 import type { Failure } from '../errors.js';
 import type { Call, FromWorker } from '../messages.js';
 import type { Done } from './host.js';
@@ -23,8 +24,8 @@ export type SharedCall = Exclude<Call, { name: 'open' | 'close' }>;
 
 /** From a tab to the leader. */
 export type ToLeader =
-  /** I am here, for this room. */
-  | { kind: 'hello'; tab: string; room: string }
+  /** I am here, for this room, and want writes to be as durable as this. */
+  | { kind: 'hello'; tab: string; room: string; durability: Durability }
   /** `id` is the call's number. */
   | { kind: 'call'; tab: string; leader: string; call: SharedCall; heard: number; stranded: boolean }
   /** I am going, and what I left open is to be undone. */

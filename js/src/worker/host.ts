@@ -6,6 +6,7 @@ import { now } from '../core/clock.js';
 import { Refusal, toFailure } from '../core/failure.js';
 import { Pump } from '../core/pump.js';
 import { random, REPLICA_ID_BYTES, SEED_BYTES } from '../core/random.js';
+import type { Durability } from '../durability.js';
 import type { Failure } from '../errors.js';
 import type { Event } from '../generated/Event.js';
 import type { Input } from '../generated/Input.js';
@@ -23,6 +24,7 @@ export interface Room {
   /** `roomOf(token)`. */
   readonly room: string;
   readonly dbName: string;
+  readonly durability: Durability;
 }
 
 /** How a call ended. `open`: whether a transaction of its tab's is open now; `wrote`: how many operations it made for everybody. */
@@ -65,7 +67,7 @@ export class Host {
   }
 
   /** Opens the database and joins the room. The core is loaded. */
-  static async open({ signalingUrl, token, room, dbName }: Room, page: Page): Promise<Host> {
+  static async open({ signalingUrl, token, room, dbName, durability }: Room, page: Page): Promise<Host> {
     let host: Host | undefined;
     const pages = await PageDatabase.open(dbName, (reason) => host?.pump.fail(new Refusal('storage', reason)));
     const storage = new Storage();
@@ -73,6 +75,7 @@ export class Host {
     const [seed, replicaId] = [random(SEED_BYTES), random(REPLICA_ID_BYTES)];
     const node = new BatteryNode(storage, { signalingUrl, token, room, seed, replicaId }, now());
     host = new Host(page, node, storage, pages);
+    host.require(durability);
     node.connect(now());
     host.pump.run();
     return host;
@@ -80,6 +83,7 @@ export class Host {
 
   /** Does what a tab asks for, when it is its turn. Ends when what it committed is saved. */
   call(by: TabCall, call: SharedCall): Promise<Done> {
+    if (call.name === 'flush') return this.flushed();
     return this.turns.take(by.caller, async () => {
       const [committed, written] = [this.storage.commits(), this.node.written()];
       let outcome: { result: Calls[keyof Calls]['result'] } | { failure: Failure };
@@ -102,6 +106,21 @@ export class Host {
     });
   }
 
+  /** A tab wants its writes to be this durable: all are from now on, if that is more. */
+  require(durability: Durability): void {
+    if (durability === 'strict') this.saver.strict = true;
+  }
+
+  /** Waits for no transaction: one that is open is not committed. */
+  private async flushed(): Promise<Done> {
+    try {
+      await this.saver.onDisk();
+      return { open: false, wrote: 0, result: undefined };
+    } catch (error) {
+      return { open: false, wrote: 0, failure: toFailure(error) };
+    }
+  }
+
   /** A tab is gone, and what it left open is undone. */
   gone(tab: string): void {
     this.turns.forget(tab);
@@ -113,7 +132,7 @@ export class Host {
     this.pump.run();
   }
 
-  private act(by: TabCall, call: SharedCall): Calls[keyof Calls]['result'] {
+  private act(by: TabCall, call: Exclude<SharedCall, { name: 'flush' }>): Calls[keyof Calls]['result'] {
     switch (call.name) {
       case 'exec': {
         const { sql, params, local } = call.argument;

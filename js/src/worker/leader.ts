@@ -58,7 +58,7 @@ export class Leader {
     if (this.closing) return;
     switch (message.kind) {
       case 'hello':
-        this.greet(message.tab, message.room);
+        this.greet(message);
         break;
       case 'call':
         if (message.leader === this.id) void this.work(message);
@@ -79,12 +79,13 @@ export class Leader {
     this.say({ kind: 'leader', leader: this.id, standing: this.standing });
   }
 
-  private greet(tab: string, room: string): void {
+  private greet({ tab, room, durability }: Extract<ToLeader, { kind: 'hello' }>): void {
     if (room !== this.room.room) {
       const message = 'this database is open in another tab, in another room; give this room a dbName of its own';
       this.say({ kind: 'refused', to: tab, failure: { code: 'other-room', message } });
       return;
     }
+    this.host.require(durability);
     this.watch(tab);
     this.announce();
   }

@@ -4,6 +4,7 @@
 // [epoch, generation] to `meta`. Opening takes the key that the previous writer's next batch would need (whoever it is and wherever it
 // hangs), so that batch fails as a whole, and goes on in an epoch of its own.
 
+import type { Durability } from '../durability.js';
 import { Refusal } from '../core/failure.js';
 
 /** Version of this layout. */
@@ -71,10 +72,10 @@ export class PageDatabase {
   }
 
   /** Writes pages and cuts what is beyond `pageCount` off: all of it or nothing. */
-  async save({ pageCount, pages }: Pages): Promise<void> {
+  async save({ pageCount, pages }: Pages, durability: Durability): Promise<void> {
     const generation = this.generation + 1;
-    // A power cut may take the newest transactions; a crash of the browser does not. Browsers that do not know the option ignore it.
-    const transaction = this.database.transaction(['meta', 'pages'], 'readwrite', { durability: 'relaxed' });
+    // A power cut may take the newest relaxed transactions; a crash of the browser does not. Browsers that do not know the option ignore it.
+    const transaction = this.database.transaction(['meta', 'pages'], 'readwrite', { durability });
     const completed = completion(transaction);
     try {
       const meta = transaction.objectStore('meta');
@@ -95,6 +96,11 @@ export class PageDatabase {
     await completed;
     this.generation = generation;
     this.pageCount = pageCount;
+  }
+
+  /** Has what was written before on the disk: a strict transaction that writes the fence alone, since one log takes all of them in order. */
+  sync(): Promise<void> {
+    return this.save({ pageCount: this.pageCount, pages: [] }, 'strict');
   }
 
   close(): void {

@@ -8,6 +8,7 @@ import type { PageDatabase } from './pages.js';
 const RETRY_MS = 2000;
 
 interface Waiter {
+  readonly onDisk: boolean;
   resolve(): void;
   reject(error: unknown): void;
 }
@@ -24,6 +25,8 @@ export interface SaverEvents {
 export class Saver {
   /** Wait for the next batch that is taken, or for none if there is nothing to take. */
   private waiting: Waiter[] = [];
+  /** Whether every transaction is to wait for the disk. */
+  strict = false;
   private inFlight = false;
   private failing = false;
   private retry: ReturnType<typeof setTimeout> | undefined;
@@ -38,9 +41,12 @@ export class Saver {
 
   /** Resolves when everything that is committed by now is saved; rejects if the attempt to save it fails. */
   saved(): Promise<void> {
-    const saved = new Promise<void>((resolve, reject) => this.waiting.push({ resolve, reject }));
-    this.flush();
-    return saved;
+    return this.wait(false);
+  }
+
+  /** The same, and what was saved before is on the disk too. */
+  onDisk(): Promise<void> {
+    return this.wait(true);
   }
 
   /** Saves what is committed and not saved, unless that is going on already. */
@@ -49,33 +55,41 @@ export class Saver {
     const batch = this.storage.takeBatch();
     const waiters = this.waiting;
     this.waiting = [];
-    if (batch === undefined) {
+    const sync = waiters.some(({ onDisk }) => onDisk);
+    if (batch === undefined && (!sync || this.strict)) {
       for (const { resolve } of waiters) resolve();
       return;
     }
     clearTimeout(this.retry);
     this.inFlight = true;
     const version = this.version();
-    this.pages
-      .save(batch)
+    const saving = batch === undefined ? this.pages.sync() : this.pages.save(batch, sync || this.strict ? 'strict' : 'relaxed');
+    saving
       .then(
-        () => this.succeed(batch.generation, waiters, version),
-        (error: unknown) => this.fail(batch.generation, waiters, error),
+        () => this.succeed(batch?.generation, waiters, version),
+        (error: unknown) => this.fail(batch?.generation, waiters, error),
       )
       .catch((error: unknown) => this.events.failed(error));
   }
 
-  private succeed(generation: number, waiters: readonly Waiter[], version: number): void {
+  private wait(onDisk: boolean): Promise<void> {
+    const saved = new Promise<void>((resolve, reject) => this.waiting.push({ onDisk, resolve, reject }));
+    this.flush();
+    return saved;
+  }
+
+  /** Without a generation where there was no batch. */
+  private succeed(generation: number | undefined, waiters: readonly Waiter[], version: number): void {
     this.inFlight = this.failing = false;
-    this.storage.batchSaved(generation);
+    if (generation !== undefined) this.storage.batchSaved(generation);
     for (const { resolve } of waiters) resolve();
     this.events.saved(version);
     this.flush();
   }
 
-  private fail(generation: number, waiters: readonly Waiter[], error: unknown): void {
+  private fail(generation: number | undefined, waiters: readonly Waiter[], error: unknown): void {
     this.inFlight = false;
-    this.storage.batchFailed(generation);
+    if (generation !== undefined) this.storage.batchFailed(generation);
     for (const { reject } of waiters) reject(error);
     this.retry = setTimeout(() => this.flush(), RETRY_MS);
     if (!this.failing) this.events.failed(error);

@@ -197,7 +197,8 @@ export class Tab {
     const pending = this.pending.get(id);
     if (pending === undefined) return;
     this.pending.delete(id);
-    if (id > this.lastAnswered) {
+    // A flush takes no turn, and says nothing of transactions.
+    if (pending.call.name !== 'flush' && id > this.lastAnswered) {
       this.lastAnswered = id;
       this.inTransaction = done.open;
     }
@@ -217,7 +218,7 @@ export class Tab {
   }
 
   private greet(): void {
-    this.say({ kind: 'hello', tab: this.id, room: this.room.room });
+    this.say({ kind: 'hello', tab: this.id, room: this.room.room, durability: this.room.durability });
   }
 
   private say(message: ToLeader): void {
