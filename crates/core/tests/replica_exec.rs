@@ -161,7 +161,7 @@ fn errors_say_what_sqlite_says_and_what_to_do() {
         ("CREATE TABLE u (x)", "has no primary key", 23),
         ("CREATE TABLE u (id TEXT PRIMARY KEY, x UNIQUE)", "UNIQUE", 23),
         ("CREATE INDEX i ON t (x)", "execLocal", 23),
-        ("ALTER TABLE t ADD COLUMN z", "not replicated yet", 23),
+        ("ALTER TABLE t DROP COLUMN y", "only ADD COLUMN is replicated", 23),
         ("DROP TABLE t", "not replicated yet", 23),
         ("INSERT INTO rtc_tables VALUES (9, 'x')", "rtc_tables", 23),
         ("DELETE FROM RTC_operations", "rtc_operations", 23),

@@ -23,6 +23,8 @@ pub(super) struct Facts {
     pub(super) creates_table: Option<String>,
     /// It makes an index on this table of the main schema, on this device only.
     pub(super) indexes_table: Option<String>,
+    /// It alters this synced table.
+    pub(super) alters_table: Option<String>,
     /// It changes the schema.
     pub(super) changes_schema: bool,
     /// It may give a table or a column a new name, which SQLite does not tell.
@@ -224,6 +226,11 @@ impl Facts {
         }
         let is_synced = synced.contains(&table.to_ascii_lowercase());
         match scope {
+            // What it did is looked at afterwards: SQLite does not tell before.
+            Scope::Synced if is_synced && matches!(action, A::AlterTable { .. }) => {
+                self.alters_table = Some(table.to_owned());
+                Authorization::Allow
+            }
             Scope::Local if can_be_local || !is_synced => {
                 if let A::CreateIndex { .. } = action {
                     self.indexes_table = Some(table.to_owned());
