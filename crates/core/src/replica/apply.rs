@@ -20,6 +20,7 @@ use super::clock::MAX_OPERATION_TS_MS;
 use super::digest::Registers;
 use super::error::StorageError;
 use super::join::{self, Outcome};
+use super::objects;
 use super::replica::{Committed, State};
 use super::rows::{self, Tally};
 use super::schema::{self, SCHEMA, Tables};
@@ -168,6 +169,8 @@ impl State {
         let outcome = in_merge_transaction(connection, lift, || {
             let mut merge = Merge::new(connection, self);
             names.iter().try_for_each(|name| merge.release(name))?;
+            let objects = objects::rows(connection)?;
+            objects::show(connection, &merge.state.tables, &objects)?;
             // Our newest transaction stays: the clock had seen what waited.
             merge.forget_empty()?;
             let mut registers = merge.state.registers;
@@ -175,6 +178,7 @@ impl State {
             self.save_progress(connection, registers, self.own_last())?;
             Ok((true, registers))
         });
+        self.schema_may_have_changed();
         match outcome {
             Ok((_, registers)) => self.registers = registers,
             Err(_) => self.reload_tables(connection)?,
@@ -311,6 +315,7 @@ impl<'a> Merge<'a> {
         let schema_changed = !schema.is_empty();
         let in_order: Vec<_> =
             schema.iter().filter_map(|operation| operation.pk.get("id")?.as_text().map(Cow::into_owned)).collect();
+        let objects_before = if schema_changed { objects::rows(self.connection)? } else { Default::default() };
         for operation in schema {
             self.take(operation, news)?;
         }
@@ -318,6 +323,8 @@ impl<'a> Merge<'a> {
             self.release(SCHEMA)?;
             self.create_tables()?;
             self.add_columns(&in_order)?;
+            let parked = objects::show(self.connection, &self.state.tables, &objects_before)?;
+            parked.into_iter().for_each(|why| self.tell(why));
             self.state.watch_tables();
         }
         let half = rows.len() / 2;
@@ -401,10 +408,12 @@ impl<'a> Merge<'a> {
         if is_sqlites(&operation.table) {
             return Ok(Outcome::Refused("the table belongs to SQLite".to_owned()));
         }
-        if is_internal(&operation.table) && !schema::is_sound(operation) {
-            return Ok(Outcome::Refused("it is no table definition".to_owned()));
+        let object = objects::is_sound(operation);
+        if is_internal(&operation.table) && !object && !schema::is_sound(operation) {
+            return Ok(Outcome::Refused("it is no definition".to_owned()));
         }
-        if is_schema(operation) && schema::is_overwritten(operation) && !schema::is_known(self.connection, operation)? {
+        let is_bare = is_schema(operation) && !object && schema::is_overwritten(operation);
+        if is_bare && !schema::is_known(self.connection, operation)? {
             return Ok(Outcome::Waits);
         }
         let Some(table) = self.state.tables.by_name(&operation.table).cloned() else { return Ok(Outcome::Waits) };

@@ -13,6 +13,7 @@ use super::error::StorageError;
 use super::guard::{Control, Facts};
 use super::limits::{MAX_RESULT_BYTES, within_user_limit};
 use super::log_view;
+use super::objects;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::replica::State;
 use super::schema;
@@ -248,12 +249,16 @@ impl State {
             self.make_synced(connection, name)?;
         }
         let synced = facts.indexes_table.as_ref().and_then(|name| self.tables.by_name(name));
-        match synced {
-            Some(table) if schema::has_unique_constraint(connection, &table.name)? => Err(refused(format!(
-                "a UNIQUE index on the synced table {} cannot be merged yet; leave UNIQUE out",
-                table.name
-            ))),
-            _ => Ok(()),
+        if let Some(table) = synced
+            && schema::has_unique_constraint(connection, &table.name)?
+        {
+            let name = &table.name;
+            let message = format!("a UNIQUE index on the synced table {name} cannot be merged yet; leave UNIQUE out");
+            return Err(refused(message));
+        }
+        match &facts.object {
+            Some(object) => objects::register(connection, object)?.map_err(refused),
+            None => Ok(()),
         }
     }
 

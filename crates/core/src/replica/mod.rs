@@ -28,6 +28,7 @@ mod layer;
 mod limits;
 mod log_view;
 mod merge;
+mod objects;
 mod prepared;
 mod query;
 mod record;
