@@ -71,6 +71,8 @@ fn adding_what_a_peer_has_added_is_no_error() {
     let before = b.replica.version();
     b.exec("alter table \"notes\" add stars INTEGER DEFAULT 1;");
     assert_eq!(b.replica.version(), before);
+    b.exec("ALTER TABLE notes ADD COLUMN stars INTEGER DEFAULT 1; UPDATE notes SET content = 'and; the rest'");
+    assert_eq!(b.rows("SELECT content FROM notes"), [r#""and; the rest""#]);
     for other in ["ALTER TABLE notes ADD COLUMN stars TEXT DEFAULT 1", "ALTER TABLE notes ADD COLUMN content TEXT"] {
         let error = b.try_exec(other).unwrap_err();
         assert!(error.message.contains("duplicate column name"), "{other}: {error}");

@@ -94,30 +94,32 @@ fn inserted<'a>(before: &str, after: &'a str) -> Option<&'a str> {
     Some(after.get(at + 1..at + length)?.trim())
 }
 
-/// Whether the user's text adds a column that is there already, by the same definition: nothing is left to do.
-pub(super) fn is_done(connection: &Connection, tables: &Tables, sql: &str) -> rusqlite::Result<bool> {
-    let rows = "SELECT id, name, sql FROM rtc_schema WHERE kind = 'column'";
-    let mut rows = connection.prepare(rows)?;
-    let rows =
-        rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))?;
-    for row in rows {
-        let (row_id, name, definition) = row?;
+/// What is left of the user's text after its first statement, if that adds a column that is there already, by the same definition.
+pub(super) fn rest_after_done<'a>(
+    connection: &Connection,
+    tables: &Tables,
+    sql: &'a str,
+) -> rusqlite::Result<Option<&'a str>> {
+    let mut select = connection.prepare("SELECT id, name, sql FROM rtc_schema WHERE kind = 'column'")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (row_id, name, definition): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let Some(table) = table_of(tables, &row_id, &name) else { continue };
-        let adds = |definition: &str| {
-            let apart = Connection::open_in_memory()?;
-            apart.execute_batch(&format!("CREATE TABLE {} ({APART})", quoted(&table.name)))?;
-            apart.execute_batch(definition)?;
-            Table::describe(&apart, 0, &table.name)
+        let columns_after = |text: &str| {
+            let apart = Connection::open_in_memory().ok()?;
+            apart.execute_batch(&format!("CREATE TABLE {} ({APART})", quoted(&table.name))).ok()?;
+            apart::run_one_statement(&apart, text).ok()?;
+            Some(Table::describe(&apart, 0, &table.name).ok()??.columns)
         };
-        let by_row = adds(&alter(&table.name, &definition));
-        let by_user = adds(sql);
-        let columns = |table: rusqlite::Result<Option<Table>>| Some(table.ok()??.columns);
-        let (by_row, by_user) = (columns(by_row), columns(by_user));
-        if by_row.is_some() && by_row == by_user {
-            return Ok(true);
+        let Some(by_row) = columns_after(&alter(&table.name, &definition)) else { continue };
+        // The first statement ends at the first semicolon that leaves a whole one before it.
+        let ends = sql.match_indices(';').map(|(at, _)| at + 1).chain([sql.len()]);
+        let statement = ends.map(|end| sql.split_at(end)).find_map(|(text, rest)| Some((columns_after(text)?, rest)));
+        if let Some((_, rest)) = statement.filter(|(by_user, _)| *by_user == by_row) {
+            return Ok(Some(rest));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// The key of the table that stands for a table in a database apart.
@@ -179,11 +181,7 @@ fn only_add_column(context: AuthContext<'_>) -> Authorization {
         | AuthAction::Select
         | AuthAction::Function { .. }
         | AuthAction::Reindex { .. } => Authorization::Allow,
-        AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. }
-            if table_name.starts_with("sqlite_") =>
-        {
-            Authorization::Allow
-        }
+        ref action if apart::writes_schema(action) => Authorization::Allow,
         _ => Authorization::Deny,
     }
 }

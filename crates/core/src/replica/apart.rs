@@ -44,11 +44,15 @@ fn only_create_table(context: AuthContext<'_>) -> Authorization {
         | AuthAction::Reindex { .. }
         | AuthAction::Read { .. }
         | AuthAction::Function { .. } => Authorization::Allow,
-        AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. }
-            if table_name.starts_with("sqlite_") =>
-        {
-            Authorization::Allow
-        }
+        ref action if writes_schema(action) => Authorization::Allow,
         _ => Authorization::Deny,
+    }
+}
+
+/// Whether SQLite writes its own tables, as every definition makes it do.
+pub(super) fn writes_schema(action: &AuthAction<'_>) -> bool {
+    match action {
+        AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. } => table_name.starts_with("sqlite_"),
+        _ => false,
     }
 }

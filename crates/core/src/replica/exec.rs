@@ -104,10 +104,11 @@ impl State {
             let prepared = match prepared {
                 Ok(prepared) => prepared,
                 // The migration that every device runs: another was first.
-                Err(error)
-                    if count == 1 && is_column_twice(&error) && alter::is_done(connection, &self.tables, sql)? =>
-                {
-                    return Ok(result);
+                Err(error) if count == 1 && is_column_twice(&error) => {
+                    return match alter::rest_after_done(connection, &self.tables, sql)? {
+                        Some(rest) => self.exec(connection, rest, params, scope, now),
+                        None => Err(error.into()),
+                    };
                 }
                 Err(error) => return Err(facts.refused.map_or_else(|| error.into(), refused)),
             };

@@ -229,11 +229,7 @@ fn only_create_object(context: AuthContext<'_>) -> Authorization {
         | AuthAction::Read { .. }
         | AuthAction::Select
         | AuthAction::Function { .. } => Authorization::Allow,
-        AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. }
-            if table_name.starts_with("sqlite_") =>
-        {
-            Authorization::Allow
-        }
+        ref action if apart::writes_schema(action) => Authorization::Allow,
         _ => Authorization::Deny,
     }
 }
