@@ -20,7 +20,7 @@ export type UserEvent = Exclude<Event, { kind: 'closed' | 'operation' | 'answere
 export interface Calls {
   /** Opens the database and joins the room. The first call. */
   open: {
-    argument: { signalingUrl: string; token: string; dbName: string | undefined; wasmUrl: string };
+    argument: { signalingUrl: string; token: string; sealed: boolean; dbName: string | undefined; wasmUrl: string };
     result: void;
   };
   /** Runs SQL; answered when what it committed is saved. */
