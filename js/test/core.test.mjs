@@ -201,7 +201,7 @@ test('what is no operation is refused with a word on what is wrong, and changes 
     [{ ...good, type: Symbol('s') }, /type is a symbol/],
     [{ ...good, table: undefined }, /table is undefined/],
     [{ ...good, table: 'rtc_operations' }, /belongs to RTC Battery/],
-    [{ ...good, table: 'RTC_Schema' }, /no table definition/],
+    [{ ...good, table: 'RTC_Schema' }, /no definition/],
     [{ ...good, pk: undefined }, /pk is missing/],
     [{ ...good, pk: {} }, /lacks a column/],
     [{ ...good, pk: [1] }, /pk is an Array/],

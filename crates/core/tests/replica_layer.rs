@@ -121,7 +121,7 @@ fn an_invalid_operation_is_refused_and_changes_nothing() {
     let insert = &operations[1];
     let bad = [
         (Operation { table: "rtc_replica".to_owned(), ..insert.clone() }, "belongs to RTC Battery"),
-        (Operation { table: "rtc_schema".to_owned(), ..insert.clone() }, "no table definition"),
+        (Operation { table: "rtc_schema".to_owned(), ..insert.clone() }, "no definition"),
         (Operation { pk: Columns::new(), ..insert.clone() }, "lacks a column"),
         (Operation { pk: columns(&[("id", SqlValue::Null)]), ..insert.clone() }, "NULL in its pk"),
         (Operation { pk: columns(&[("id", SqlValue::Integer(2))]), ..insert.clone() }, "different rows"),

@@ -272,6 +272,26 @@ fn operations_are_told_in_order_wherever_they_stand() {
     assert_ne!(a.rows(listed), ["0"]);
 }
 
+/// Found by `replica_differential`: what had waited for its table took the place of what stood there already.
+#[test]
+fn operations_that_waited_are_told_beside_those_that_did_not() {
+    let (mut a, mut b, mut c) = (peer("a"), peer("b"), peer("c"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x)");
+    b.pull(&a);
+    a.exec("CREATE TABLE u (id INTEGER PRIMARY KEY, x)");
+    let mut since = a.replica.vector().clone();
+    let (schema, schema_covers) = a.delta(b.replica.vector());
+    a.exec("BEGIN; INSERT INTO t VALUES (5, 'a'); INSERT INTO u VALUES (50, 'b'); COMMIT");
+    let (rows, covers) = a.delta(&since);
+    b.replica.apply(rows, &covers).unwrap();
+    since = b.replica.vector().clone();
+    assert!(!since.covers(a.replica.vector()));
+    b.replica.apply(schema, &schema_covers).unwrap();
+    assert_equal(&mut a, &mut b);
+    c.pull(&b);
+    assert_equal(&mut a, &mut c);
+}
+
 /// SQLite may give other rowids to a table without an INTEGER PRIMARY KEY.
 #[test]
 fn vacuum_leaves_rows_to_their_operations() {

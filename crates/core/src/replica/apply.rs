@@ -5,6 +5,7 @@
 //! foreign keys off, CHECK ignored and main-schema triggers off: the writer's database enforced them, and the effects of its triggers are
 //! operations of their own.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rtc_battery_proto::{
@@ -13,11 +14,13 @@ use rtc_battery_proto::{
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
+use super::alter;
 use super::bounds::within_bounds;
 use super::clock::MAX_OPERATION_TS_MS;
 use super::digest::Registers;
 use super::error::StorageError;
 use super::join::{self, Outcome};
+use super::objects;
 use super::replica::{Committed, State};
 use super::rows::{self, Tally};
 use super::schema::{self, SCHEMA, Tables};
@@ -166,6 +169,8 @@ impl State {
         let outcome = in_merge_transaction(connection, lift, || {
             let mut merge = Merge::new(connection, self);
             names.iter().try_for_each(|name| merge.release(name))?;
+            let objects = objects::rows(connection)?;
+            objects::show(connection, &merge.state.tables, &objects)?;
             // Our newest transaction stays: the clock had seen what waited.
             merge.forget_empty()?;
             let mut registers = merge.state.registers;
@@ -173,6 +178,7 @@ impl State {
             self.save_progress(connection, registers, self.own_last())?;
             Ok((true, registers))
         });
+        self.schema_may_have_changed();
         match outcome {
             Ok((_, registers)) => self.registers = registers,
             Err(_) => self.reload_tables(connection)?,
@@ -307,12 +313,19 @@ impl<'a> Merge<'a> {
         // Tables before their rows, whatever the order they came in.
         let (schema, rows): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_schema);
         let schema_changed = !schema.is_empty();
+        let in_order: Vec<_> =
+            schema.iter().filter_map(|operation| operation.pk.get("id")?.as_text().map(Cow::into_owned)).collect();
+        let objects_before = if schema_changed { objects::rows(self.connection)? } else { Default::default() };
         for operation in schema {
             self.take(operation, news)?;
         }
         if schema_changed {
             self.release(SCHEMA)?;
             self.create_tables()?;
+            self.add_columns(&in_order)?;
+            let parked = objects::show(self.connection, &self.state.tables, &objects_before)?;
+            parked.into_iter().for_each(|why| self.tell(why));
+            self.state.watch_tables();
         }
         let half = rows.len() / 2;
         for (n, operation) in rows.into_iter().enumerate() {
@@ -383,6 +396,7 @@ impl<'a> Merge<'a> {
         let origin = self.state.origins.id(self.connection, &dot.origin)?;
         let tx = Tx { origin, seq: dot.seq };
         store::insert_transaction(self.connection, tx, extent, None, None)?;
+        self.tally.runs.begin(tx);
         self.transactions.insert(dot, (tx, extent, BTreeSet::from([index])));
         Ok(Some(tx))
     }
@@ -394,10 +408,12 @@ impl<'a> Merge<'a> {
         if is_sqlites(&operation.table) {
             return Ok(Outcome::Refused("the table belongs to SQLite".to_owned()));
         }
-        if is_internal(&operation.table) && !schema::is_sound(operation) {
-            return Ok(Outcome::Refused("it is no table definition".to_owned()));
+        let object = objects::is_sound(operation);
+        if is_internal(&operation.table) && !object && !schema::is_sound(operation) {
+            return Ok(Outcome::Refused("it is no definition".to_owned()));
         }
-        if is_schema(operation) && schema::is_overwritten(operation) && !schema::is_known(self.connection, operation)? {
+        let is_bare = is_schema(operation) && !object && schema::is_overwritten(operation);
+        if is_bare && !schema::is_known(self.connection, operation)? {
             return Ok(Outcome::Waits);
         }
         let Some(table) = self.state.tables.by_name(&operation.table).cloned() else { return Ok(Outcome::Waits) };
@@ -420,12 +436,38 @@ impl<'a> Merge<'a> {
             }
             match schema::create_received(self.connection, &mut self.state.tables, &identity, &name, &sql)? {
                 Ok(()) => self.release(&name)?,
-                Err(why) if self.applied.refused.len() < MAX_REASONS => self.applied.refused.push(why),
-                Err(_) => {}
+                Err(why) => self.tell(why),
             }
         }
-        self.state.watch_tables();
         Ok(())
+    }
+
+    /// Adds the columns that `rtc_schema` has and their tables have not, those that came now in the order they came in, and applies what waited for
+    /// them.
+    fn add_columns(&mut self, in_order: &[String]) -> Result<(), StorageError> {
+        let mut select =
+            self.connection.prepare("SELECT id, name, sql FROM rtc_schema WHERE kind = 'column' ORDER BY id")?;
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let mut rows = rows.collect::<rusqlite::Result<Vec<(String, String, String)>>>()?;
+        rows.sort_by_cached_key(|(id, ..)| in_order.iter().position(|came| came == id));
+        for (id, column, definition) in rows {
+            let Some(table) = alter::table_of(&self.state.tables, &id, &column) else { continue };
+            if table.column(&column).is_some() {
+                continue;
+            }
+            let table = table.name.clone();
+            match alter::add_received(self.connection, &mut self.state.tables, &table, &column, &definition)? {
+                Ok(()) => self.release(&table)?,
+                Err(why) => self.tell(why),
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, why: String) {
+        if self.applied.refused.len() < MAX_REASONS {
+            self.applied.refused.push(why);
+        }
     }
 
     /// Applies what waited for a table.

@@ -5,7 +5,7 @@
 //! there, and need not be read again; of many rows only a hash of it is kept. The hook stays installed from open to close, because SQLite
 //! decides at prepare time whether `DELETE FROM t` may skip it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rtc_battery_proto::SqlValue;
@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use rusqlite::hooks::{Action, PreUpdateCase, PreUpdateNewValueAccessor, PreUpdateOldValueAccessor};
 use rusqlite::types::ValueRef;
 
+use super::alter::Added;
 use super::digest::Content;
 use super::sql;
 use super::table::{Addressing, Table};
@@ -137,11 +138,28 @@ impl Capture {
         });
     }
 
-    /// Tables that were created since are gone: what was touched in those that are not watched never was.
-    pub(super) fn forget_other_tables(&self) {
+    /// Tables and columns that were created since are gone: what was touched in those that are not watched never was.
+    pub(super) fn forget_what_is_gone(&self) {
         self.with(|State { tables, touched, .. }| {
-            let known: BTreeSet<i64> = tables.values().map(|table| table.id).collect();
-            touched.rows.retain(|(table, _), _| known.contains(table));
+            let known: BTreeMap<i64, usize> = tables.values().map(|table| (table.id, table.columns.len())).collect();
+            touched.rows.retain(|(table, _), _| known.contains_key(table));
+            for ((table, _), row) in &mut touched.rows {
+                if let (Some(old), Some(columns)) = (&mut row.old, known.get(table)) {
+                    old.truncate(*columns);
+                }
+            }
+        });
+    }
+
+    /// Rows that were touched before had the new column too, by its default.
+    pub(super) fn column_added(&self, added: &Added) {
+        self.with(|State { touched, .. }| {
+            for (_, row) in touched.rows.iter_mut().filter(|((table, _), _)| *table == added.table) {
+                row.new = New::Unknown;
+                if let Some(old) = &mut row.old {
+                    old.push(added.default.clone());
+                }
+            }
         });
     }
 

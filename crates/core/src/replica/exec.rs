@@ -7,11 +7,13 @@ use rtc_battery_proto::SqlValue;
 use rusqlite::fallible_iterator::FallibleIterator as _;
 use rusqlite::{Batch, Connection, Statement, ffi};
 
+use super::alter;
 use super::capture::Moment;
 use super::error::StorageError;
 use super::guard::{Control, Facts};
 use super::limits::{MAX_RESULT_BYTES, within_user_limit};
 use super::log_view;
+use super::objects;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::replica::State;
 use super::schema;
@@ -99,10 +101,17 @@ impl State {
                 log_view::create(connection, self.tables.iter())?;
             }
             let (prepared, facts) = self.guard.prepare(scope, || batch.next());
-            let prepared = prepared.map_err(|error| match &facts.refused {
-                Some(why) => refused(why.clone()),
-                None => error.into(),
-            })?;
+            let prepared = match prepared {
+                Ok(prepared) => prepared,
+                // The migration that every device runs: another was first.
+                Err(error) if count == 1 && is_column_twice(&error) => {
+                    return match alter::rest_after_done(connection, &self.tables, sql)? {
+                        Some(rest) => self.exec(connection, rest, params, scope, now),
+                        None => Err(error.into()),
+                    };
+                }
+                Err(error) => return Err(facts.refused.map_or_else(|| error.into(), refused)),
+            };
             let Some(mut statement) = prepared else { break };
             bind(&mut statement, params, &mut taken)?;
             self.exec_statement(connection, &mut statement, &facts, scope, now, &mut result)?;
@@ -213,12 +222,18 @@ impl State {
     ) -> Result<(), SqlError> {
         self.open.scope.get_or_insert(scope);
         let before = self.capture.moment();
+        let altered = facts.alters_table.as_deref();
+        let altered = altered.map(|table| alter::text_of(connection, table).map(|text| (table, text))).transpose()?;
         self.capture.switch(true);
         let outcome = step(statement, facts, connection, result);
         if outcome.is_err() {
             self.capture.undo_since(before);
         }
         let outcome = outcome.and_then(|()| self.check_schema_change(connection, facts));
+        let outcome = outcome.and_then(|()| match altered {
+            Some((table, Some(text))) => self.make_column_synced(connection, table, &text),
+            _ => Ok(()),
+        });
         self.capture.switch(false);
         outcome
     }
@@ -235,12 +250,16 @@ impl State {
             self.make_synced(connection, name)?;
         }
         let synced = facts.indexes_table.as_ref().and_then(|name| self.tables.by_name(name));
-        match synced {
-            Some(table) if schema::has_unique_constraint(connection, &table.name)? => Err(refused(format!(
-                "a UNIQUE index on the synced table {} cannot be merged yet; leave UNIQUE out",
-                table.name
-            ))),
-            _ => Ok(()),
+        if let Some(table) = synced
+            && schema::has_unique_constraint(connection, &table.name)?
+        {
+            let name = &table.name;
+            let message = format!("a UNIQUE index on the synced table {name} cannot be merged yet; leave UNIQUE out");
+            return Err(refused(message));
+        }
+        match &facts.object {
+            Some(object) => objects::register(connection, object)?.map_err(refused),
+            None => Ok(()),
         }
     }
 
@@ -289,7 +308,7 @@ impl State {
                 }
                 // A table created since may be gone, and its number is given again.
                 self.reload_tables(connection)?;
-                self.capture.forget_other_tables();
+                self.capture.forget_what_is_gone();
             }
             Control::Rollback => {
                 run(statement)?;
@@ -358,6 +377,11 @@ impl State {
         self.reload_origins(connection)?;
         self.reload_tables(connection)
     }
+}
+
+/// Whether SQLite refuses a column because there is one of its name.
+fn is_column_twice(error: &rusqlite::Error) -> bool {
+    error.to_string().contains("duplicate column name")
 }
 
 /// SQLite does not say which statement is a VACUUM, and VACUUM cannot run inside a transaction.

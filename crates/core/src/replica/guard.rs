@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization, TransactionOperation};
 
+use super::objects::{Kind, Object};
 use super::query::Scope;
 use super::sql::is_internal;
 use super::table::Table;
@@ -21,8 +22,12 @@ pub(super) struct Facts {
     pub(super) writes_rows: bool,
     /// It creates this table in the main schema.
     pub(super) creates_table: Option<String>,
-    /// It makes an index on this table of the main schema, on this device only.
+    /// It makes or drops this object of the main schema, everywhere.
+    pub(super) object: Option<Object>,
+    /// It makes an index on this table of the main schema.
     pub(super) indexes_table: Option<String>,
+    /// It alters this synced table.
+    pub(super) alters_table: Option<String>,
     /// It changes the schema.
     pub(super) changes_schema: bool,
     /// It may give a table or a column a new name, which SQLite does not tell.
@@ -224,18 +229,46 @@ impl Facts {
         }
         let is_synced = synced.contains(&table.to_ascii_lowercase());
         match scope {
-            Scope::Local if can_be_local || !is_synced => {
+            // What it did is looked at afterwards: SQLite does not tell before.
+            Scope::Synced if is_synced && matches!(action, A::AlterTable { .. }) => {
+                self.alters_table = Some(table.to_owned());
+                Authorization::Allow
+            }
+            _ if can_be_local && (scope == Scope::Local || is_synced || is_of_no_table(action)) => {
                 if let A::CreateIndex { .. } = action {
                     self.indexes_table = Some(table.to_owned());
                 }
+                if scope == Scope::Synced {
+                    self.object = object(action);
+                }
                 Authorization::Allow
             }
+            Scope::Local if !is_synced => Authorization::Allow,
             Scope::Synced if can_be_local || !is_synced => {
                 self.refuse(format!("{what} is not replicated yet; do it on each device with execLocal"))
             }
             _ => self.refuse(format!("{what} on the synced table {table} is not replicated yet")),
         }
     }
+}
+
+/// Whether the action makes or drops what stands on no table, or SQLite does not say on which.
+fn is_of_no_table(action: &AuthAction<'_>) -> bool {
+    matches!(action, AuthAction::CreateView { .. } | AuthAction::DropView { .. })
+}
+
+/// What the action makes or drops.
+fn object(action: &AuthAction<'_>) -> Option<Object> {
+    use AuthAction as A;
+    let (kind, name) = match *action {
+        A::CreateIndex { index_name: name, .. } | A::DropIndex { index_name: name, .. } => (Kind::Index, name),
+        A::CreateTrigger { trigger_name: name, .. } | A::DropTrigger { trigger_name: name, .. } => {
+            (Kind::Trigger, name)
+        }
+        A::CreateView { view_name: name } | A::DropView { view_name: name } => (Kind::View, name),
+        _ => return None,
+    };
+    Some(Object { kind, name: name.to_owned() })
 }
 
 /// Whether the action is about the main schema.

@@ -89,7 +89,7 @@ fn insert(
     };
     let columns: ColumnSet = written.iter().map(|(column, _)| *column).collect();
     let own = operation.adopted.is_some().then_some(&operation.hlc);
-    rows::insert(connection, place, operation.kind, table, &slot, &columns, own, tally)?;
+    rows::insert(connection, (place, operation.kind), table, &slot, &columns, own, tally)?;
     Ok(true)
 }
 

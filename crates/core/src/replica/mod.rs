@@ -6,7 +6,9 @@
 //! visible, [`file`](self::file) makes a plain file of the database and takes one in, [`delta`](self::delta) reads the log for others, [`log_view`](self::log_view) for people, [`layer`](self::layer) is a replica by itself, in memory, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
 //! knows peers or links.
 
+mod alter;
 mod answers;
+mod apart;
 mod apply;
 mod bounds;
 mod capture;
@@ -26,6 +28,7 @@ mod layer;
 mod limits;
 mod log_view;
 mod merge;
+mod objects;
 mod prepared;
 mod query;
 mod record;

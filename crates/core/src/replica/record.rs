@@ -34,7 +34,11 @@ impl<'a> Recorder<'a> {
         origins: &'a Origins,
         transaction: Option<(Tx, TransactionExtent)>,
     ) -> Self {
-        Self { connection, origins, unstored: transaction, tally: Tally::default() }
+        let mut tally = Tally::default();
+        if let Some((tx, _)) = transaction {
+            tally.runs.begin(tx);
+        }
+        Self { connection, origins, unstored: transaction, tally }
     }
 
     /// Records a change as an operation.
@@ -54,7 +58,7 @@ impl<'a> Recorder<'a> {
                 }
                 let content = table.names.content_of(written.iter().map(|column| (column, &new[column])));
                 self.tally.registers.add_cells(&hlc, content);
-                rows::insert(self.connection, place, *kind, table, slot, &written, None, &mut self.tally)
+                rows::insert(self.connection, (place, *kind), table, slot, &written, None, &mut self.tally)
             }
             _ => self.merge(change, Some((place, hlc))),
         }
@@ -85,7 +89,8 @@ impl<'a> Recorder<'a> {
     ) -> Result<(), StorageError> {
         self.tally.registers.insert(&table.names, hlc, content);
         let columns = (0..table.columns.len()).collect();
-        rows::insert(self.connection, place, OperationKind::Insert, table, slot, &columns, None, &mut self.tally)
+        let new = (place, OperationKind::Insert);
+        rows::insert(self.connection, new, table, slot, &columns, None, &mut self.tally)
     }
 
     /// `execLocal` wrote over a row: its operations keep the values that the table no longer shows, and nobody else hears of it.

@@ -8,7 +8,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ffi};
 
+use super::alter;
 use super::answers::{self, Answer};
+use super::apart;
 use super::apply::Applied;
 use super::capture::{Capture, TouchedRows};
 use super::clock::Clock;
@@ -61,7 +63,7 @@ pub(super) struct State {
     /// Whether the schema has something that merges must not enforce, if that is known.
     pub(super) enforces: Option<bool>,
     pub(super) open: OpenTransaction,
-    /// Whether the user created a table that operations may be waiting for.
+    /// Whether the user created a table or column that operations may be waiting for.
     pub(super) table_created: bool,
     pub(super) committed: VecDeque<Committed>,
     /// Operations of a transaction that are kept at hand weigh at most this.
@@ -299,7 +301,7 @@ impl Replica {
 
     /// A table that a file brings is created as the user would, once its text has shown that it does nothing else.
     fn create_imported(&mut self, sql: &str, now: Now) -> Result<(), SqlError> {
-        schema::check_one_create_table(sql).map_err(|message| SqlError { message, code: ffi::SQLITE_AUTH })?;
+        apart::check_one_create_table(sql).map_err(|message| SqlError { message, code: ffi::SQLITE_AUTH })?;
         self.exec(sql, &Params::None, Scope::Synced, now).map(|_| ())
     }
 
@@ -465,6 +467,25 @@ impl State {
         }
         match schema::register_created(connection, &mut self.tables, name) {
             Ok(()) => {
+                self.watch_tables();
+                self.table_created = true;
+                Ok(())
+            }
+            Err(NotSynced::Refused(message)) => Err(SqlError { message, code: ffi::SQLITE_AUTH }),
+            Err(NotSynced::Storage(error)) => Err(error.into()),
+        }
+    }
+
+    /// Makes a column that was added a synced one; `before` is the text that its table had.
+    pub(super) fn make_column_synced(
+        &mut self,
+        connection: &Connection,
+        table: &str,
+        before: &str,
+    ) -> Result<(), SqlError> {
+        match alter::register_added(connection, &mut self.tables, table, before) {
+            Ok(added) => {
+                self.capture.column_added(&added);
                 self.watch_tables();
                 self.table_created = true;
                 Ok(())

@@ -196,8 +196,7 @@ pub(super) fn write(
 /// Stores an operation that the table shows all columns of; `own` is its clock value where that is not its transaction's.
 pub(super) fn insert(
     connection: &Connection,
-    place: Place,
-    kind: OperationKind,
+    (place, kind): (Place, OperationKind),
     table: &Table,
     slot: &Slot,
     columns: &ColumnSet,

@@ -24,9 +24,9 @@ pub(super) struct Run {
     pub(super) row: i64,
 }
 
-/// The runs of the transactions that a SQLite transaction writes.
+/// The runs of the transactions that come into the log in one SQLite transaction. What is added later to one (it waited for its table) is listed.
 #[derive(Debug, Default)]
-pub(super) struct Runs(BTreeMap<Tx, Run>);
+pub(super) struct Runs(BTreeMap<Tx, Option<Run>>);
 
 impl Run {
     /// The run in which the operation at `place` stands at `slot`.
@@ -39,21 +39,30 @@ impl Run {
 }
 
 impl Runs {
-    /// Takes in a new operation, whose transaction may not have been written before. Tells whether it is to be listed.
+    /// A transaction that has no operations in the log yet.
+    pub(super) fn begin(&mut self, tx: Tx) {
+        self.0.insert(tx, None);
+    }
+
+    /// Takes in a new operation. Tells whether it is to be listed.
     pub(super) fn lists(&mut self, table: &Table, slot: &Slot, place: Place) -> bool {
-        let Some(run) = Run::through(table, slot, place) else { return true };
-        *self.0.entry(place.tx).or_insert(run) != run
+        let (Some(known), Some(run)) = (self.0.get_mut(&place.tx), Run::through(table, slot, place)) else {
+            return true;
+        };
+        *known.get_or_insert(run) != run
     }
 
     pub(super) fn of(&self, tx: Tx) -> Option<Run> {
-        self.0.get(&tx).copied()
+        self.0.get(&tx).copied().flatten()
     }
 
     /// Stores them with transactions that are stored already.
     pub(super) fn store(&mut self, connection: &Connection) -> Result<(), StorageError> {
         let sql = "UPDATE rtc_transactions SET tbl = ?3, row = ?4 WHERE origin = ?1 AND seq = ?2";
         for (tx, run) in std::mem::take(&mut self.0) {
-            connection.prepare_cached(sql)?.execute(params![tx.origin, tx.seq, run.table, run.row])?;
+            if let Some(Run { table, row }) = run {
+                connection.prepare_cached(sql)?.execute(params![tx.origin, tx.seq, table, row])?;
+            }
         }
         Ok(())
     }

@@ -2,16 +2,16 @@
 //! becomes a table.
 //!
 //! A row's id is the table's identity (name and key definition), so that the same CREATE TABLE on two devices is one row. A received text
-//! is hostile until SQLite itself, in a database apart and under an authorizer that knows nothing but CREATE TABLE, has said what it is.
+//! is hostile until it has been tried [`apart`](super::apart). Columns that are added later are rows of their own, see [`alter`](super::alter).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rtc_battery_proto::{Columns, Operation, OperationKind, SqlValue};
-use rusqlite::fallible_iterator::FallibleIterator as _;
-use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
-use rusqlite::{Batch, Connection, params};
+use rusqlite::{Connection, params};
 
+use super::alter;
+use super::apart;
 use super::error::StorageError;
 use super::sql::{is_internal, quoted};
 use super::store::{SCHEMA_TABLE, table_id};
@@ -28,14 +28,18 @@ pub(super) struct Tables {
 const MAX_KEY_COLUMNS: usize = 64;
 
 /// Whether an operation of a peer on the reserved table is one that a replica of ours writes: a new row, all text, for a table, whose id
-/// begins with its name. Or what is left of one.
+/// begins with its name, or a column, whose id ends with it. Or what is left of one.
 pub(super) fn is_sound(operation: &Operation) -> bool {
     let text = |name: &str| operation.values.as_ref()?.get(name)?.as_text();
     let is_definition = || {
         let (Some(id), Some(kind), Some(name), Some(_)) = (text("id"), text("kind"), text("name"), text("sql")) else {
             return false;
         };
-        kind == "table" && id.starts_with(&format!("{}(", name.to_ascii_lowercase()))
+        match &*kind {
+            "table" => id.starts_with(&format!("{}(", name.to_ascii_lowercase())),
+            "column" => alter::is_sound(&id, &name),
+            _ => false,
+        }
     };
     operation.kind == OperationKind::Insert && (is_overwritten(operation) || is_definition())
 }
@@ -81,7 +85,17 @@ impl Tables {
         Ok(same)
     }
 
-    fn insert(&mut self, table: Table) {
+    /// A table has other columns now.
+    pub(super) fn describe_again(&mut self, connection: &Connection, name: &str) -> Result<(), StorageError> {
+        if let Some(known) = self.by_name(name)
+            && let Some(table) = Table::describe(connection, known.id, name)?
+        {
+            self.insert(table);
+        }
+        Ok(())
+    }
+
+    pub(super) fn insert(&mut self, table: Table) {
         let table = Arc::new(table);
         self.by_name.insert(table.name.to_ascii_lowercase(), Arc::clone(&table));
         self.by_id.insert(table.id, table);
@@ -95,6 +109,11 @@ impl Tables {
     /// A table by its number.
     pub(super) fn by_id(&self, id: i64) -> Option<&Arc<Table>> {
         self.by_id.get(&id)
+    }
+
+    /// Those that users made.
+    pub(super) fn of_user(&self) -> impl Iterator<Item = &Table> {
+        self.by_id.values().map(Arc::as_ref).filter(|table| table.id != SCHEMA_TABLE)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Table>> {
@@ -191,7 +210,7 @@ fn validate(identity: &str, name: &str, sql: &str) -> Result<(), String> {
     if is_internal(name) {
         return Err("rtc_* is reserved".to_owned());
     }
-    let apart = create_apart(sql)?;
+    let apart = apart::create_table(sql)?;
     match Table::describe(&apart, 0, name).map_err(|error| error.to_string())? {
         None => Err("it has no primary key, or another name".to_owned()),
         Some(table) if table.identity() != identity || table.name != name => {
@@ -202,52 +221,5 @@ fn validate(identity: &str, name: &str, sql: &str) -> Result<(), String> {
             Err("it has a UNIQUE constraint".to_owned())
         }
         Some(_) => Ok(()),
-    }
-}
-
-/// Whether a text is one CREATE TABLE and nothing else.
-pub(super) fn check_one_create_table(sql: &str) -> Result<(), String> {
-    create_apart(sql).map(|_| ())
-}
-
-/// Runs a text in a database apart, under an authorizer that knows nothing but CREATE TABLE.
-fn create_apart(sql: &str) -> Result<Connection, String> {
-    let mut apart = Connection::open_in_memory().map_err(|error| error.to_string())?;
-    apart.authorizer(Some(only_create_table)).map_err(|error| error.to_string())?;
-    run_one_statement(&apart, sql)?;
-    apart.authorizer(None::<fn(AuthContext<'_>) -> Authorization>).map_err(|error| error.to_string())?;
-    let objects = "SELECT count(*) FROM sqlite_schema WHERE type <> 'index' AND name NOT GLOB 'sqlite_*'";
-    let objects: i64 = apart.query_row(objects, [], |row| row.get(0)).map_err(|error| error.to_string())?;
-    if objects == 1 { Ok(apart) } else { Err("it is not one table".to_owned()) }
-}
-
-fn run_one_statement(connection: &Connection, sql: &str) -> Result<(), String> {
-    let run = || -> rusqlite::Result<bool> {
-        let mut batch = Batch::new(connection, sql);
-        let Some(mut statement) = batch.next()? else { return Ok(false) };
-        statement.raw_execute()?;
-        Ok(batch.next()?.is_none())
-    };
-    match run() {
-        Ok(true) => Ok(()),
-        Ok(false) => Err("it is not one statement".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn only_create_table(context: AuthContext<'_>) -> Authorization {
-    match context.action {
-        // A column is read where CHECK or a generated column names it, and no other table exists there.
-        AuthAction::CreateTable { .. }
-        | AuthAction::CreateIndex { .. }
-        | AuthAction::Reindex { .. }
-        | AuthAction::Read { .. }
-        | AuthAction::Function { .. } => Authorization::Allow,
-        AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. }
-            if table_name.starts_with("sqlite_") =>
-        {
-            Authorization::Allow
-        }
-        _ => Authorization::Deny,
     }
 }

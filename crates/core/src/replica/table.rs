@@ -30,7 +30,7 @@ pub(super) struct Table {
 }
 
 /// A stored column.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Column {
     pub(super) name: String,
     /// Position in the table as SQLite counts, generated columns included: what the pre-update hook uses.

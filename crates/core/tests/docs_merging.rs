@@ -1,0 +1,115 @@
+//! docs/merging.md: every example there does what it says, in whatever order devices hear of each other.
+//!
+//! An example is a fenced block of SQL. Comments at the start of a line say who runs what follows, and when; `both` runs once and is synced, `both
+//! meet` syncs, and after `both see` come a query and its rows.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Peer, assert_equal, peer, sync};
+use rtc_battery_core::replica::{Params, Scope};
+use rtc_battery_proto::SqlValue;
+
+/// A part of an example: its comment, and the lines until the next one that names somebody.
+struct Part<'a> {
+    head: &'a str,
+    body: Vec<&'a str>,
+}
+
+fn examples(text: &str) -> Vec<Vec<Part<'_>>> {
+    text.split("```sql\n").skip(1).map(|rest| parts(rest.split("```").next().unwrap())).collect()
+}
+
+fn parts(example: &str) -> Vec<Part<'_>> {
+    let is_head = |line: &&str| {
+        ["both", "Anna", "Ben"].iter().any(|who| line.strip_prefix("-- ").is_some_and(|rest| rest.starts_with(who)))
+    };
+    let mut parts: Vec<Part<'_>> = Vec::new();
+    for line in example.lines() {
+        // What both see is the end: a row may begin with anything.
+        let at_end = parts.last().is_some_and(|part| part.head == "both see");
+        match (is_head(&line) && !at_end, parts.last_mut()) {
+            (true, _) => parts.push(Part { head: &line[3..], body: Vec::new() }),
+            (false, Some(part)) => part.body.push(line),
+            (false, None) => panic!("nobody runs {line}"),
+        }
+    }
+    parts
+}
+
+fn wall_ms(time: &str) -> u64 {
+    let (hours, minutes) = time.split_once(':').unwrap();
+    (hours.parse::<u64>().unwrap() * 60 + minutes.parse::<u64>().unwrap()) * 60_000
+}
+
+fn run(peer: &mut Peer, head: &str, sql: &str) {
+    let (time, scope) = match head.split_once(", on this device") {
+        Some((time, _)) => (time, Scope::Local),
+        None => (head, Scope::Synced),
+    };
+    peer.wall_ms = wall_ms(time);
+    let now = peer.now();
+    peer.replica.exec(sql, &Params::None, scope, now).unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+fn rows(peer: &mut Peer, query: &str) -> Vec<String> {
+    let text = |value: &SqlValue| match value {
+        SqlValue::Null => "NULL".to_owned(),
+        SqlValue::Integer(integer) => integer.to_string(),
+        other => other.as_text().unwrap().into_owned(),
+    };
+    let row = |row: &Vec<SqlValue>| row.iter().map(text).collect::<Vec<_>>().join(" | ");
+    peer.exec(query).values.iter().map(row).collect()
+}
+
+fn play(example: &[Part<'_>], anna_first: bool) {
+    let (mut anna, mut ben) = (peer("anna"), peer("ben"));
+    let meet = |anna: &mut Peer, ben: &mut Peer| if anna_first { sync(ben, anna) } else { sync(anna, ben) };
+    let mut seen = false;
+    for Part { head, body } in example {
+        let sql = body.join("\n");
+        match *head {
+            "both" => {
+                run(&mut anna, "09:00", &sql);
+                meet(&mut anna, &mut ben);
+            }
+            "both meet" => meet(&mut anna, &mut ben),
+            "both see" => {
+                meet(&mut anna, &mut ben);
+                let (query, expected): (Vec<&str>, Vec<&str>) = body.iter().partition(|line| !line.starts_with("-- "));
+                let expected: Vec<&str> = expected.iter().map(|line| &line[3..]).collect();
+                for who in [&mut anna, &mut ben] {
+                    assert_eq!(rows(who, &query.join("\n")), expected, "{query:?}");
+                }
+                let (left, right) = (anna.replica.digest().unwrap(), ben.replica.digest().unwrap());
+                assert_eq!((anna.log(), left), (ben.log(), right));
+                let (mut first, mut second) = (peer("first"), peer("second"));
+                first.pull(&anna);
+                second.pull(&ben);
+                assert_equal(&mut first, &mut second);
+                seen = true;
+            }
+            head => match head.split_once(", ").unwrap() {
+                ("Anna", when) => run(&mut anna, when, &sql),
+                (_, when) => run(&mut ben, when, &sql),
+            },
+        }
+    }
+    assert!(seen, "nothing is expected");
+}
+
+#[test]
+fn every_example_does_what_it_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/merging.md");
+    let text = fs::read_to_string(path).unwrap();
+    let examples = examples(&text);
+    let rules = text.lines().filter(|line| line.starts_with("## ")).count();
+    assert!(examples.len() >= rules && rules > 10, "{} examples for {rules} rules", examples.len());
+    for example in &examples {
+        play(example, true);
+        play(example, false);
+    }
+}

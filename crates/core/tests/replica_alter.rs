@@ -1,0 +1,187 @@
+//! ALTER TABLE ADD COLUMN, as every device of a room sees it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod common;
+
+use common::{Peer, assert_equal, peer, sync};
+use rtc_battery_proto::VersionVector;
+
+const NOTES: &str = "CREATE TABLE IF NOT EXISTS notes (id TEXT PRIMARY KEY, content TEXT)";
+
+fn both() -> (Peer, Peer) {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec(NOTES);
+    a.exec("INSERT INTO notes VALUES ('1', 'one')");
+    sync(&mut a, &mut b);
+    (a, b)
+}
+
+#[test]
+fn a_column_and_what_is_written_to_it_reach_everybody() {
+    let (mut a, mut b) = both();
+    a.exec("ALTER TABLE notes ADD COLUMN stars INTEGER NOT NULL DEFAULT '3'; INSERT INTO notes VALUES ('2', 'two', 5)");
+    let applied = b.pull(&a);
+    assert_eq!((applied.operations, applied.refused), (2, vec![]));
+    assert_eq!(b.rows("SELECT * FROM notes"), [r#""1"|"one"|3"#, r#""2"|"two"|5"#]);
+    b.exec("UPDATE notes SET stars = 1 WHERE id = '1'");
+    sync(&mut a, &mut b);
+    assert_equal(&mut a, &mut b);
+    let mut newcomer = peer("newcomer");
+    assert_eq!(newcomer.pull(&b).refused, Vec::<String>::new());
+    assert_equal(&mut newcomer, &mut a);
+}
+
+#[test]
+fn a_column_added_to_many_rows_is_one_operation() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec(NOTES);
+    a.exec("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) INSERT INTO notes SELECT 'n' || i, 'x' FROM n");
+    b.pull(&a);
+    let before = a.replica.written();
+    a.exec("ALTER TABLE notes ADD COLUMN stars INTEGER DEFAULT 1");
+    assert_eq!(a.replica.written() - before, 1);
+    b.pull(&a);
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn columns_added_at_once_both_stand_and_one_added_twice_is_one() {
+    let (mut a, mut b) = both();
+    a.exec("ALTER TABLE notes ADD COLUMN stars INTEGER; ALTER TABLE notes ADD COLUMN colour TEXT DEFAULT 'red'");
+    a.exec("UPDATE notes SET stars = 1");
+    b.exec("ALTER TABLE notes ADD COLUMN stars INTEGER; ALTER TABLE notes ADD COLUMN weight REAL");
+    b.exec("UPDATE notes SET weight = 1, content = 'b'");
+    sync(&mut a, &mut b);
+    // In another order: each device has its own columns first.
+    let row = "SELECT id, content, stars, colour, weight FROM notes";
+    assert_eq!(a.rows(row), [r#""1"|"b"|1|"red"|1.0"#]);
+    assert_eq!(b.rows(row), a.rows(row));
+    assert_eq!((a.log(), a.replica.digest().unwrap()), (b.log(), b.replica.digest().unwrap()));
+    let mut newcomer = peer("newcomer");
+    assert_eq!(newcomer.pull(&a).refused, Vec::<String>::new());
+    assert_eq!(newcomer.rows(row), a.rows(row));
+}
+
+/// The migration that every device ships on the same day.
+#[test]
+fn adding_what_a_peer_has_added_is_no_error() {
+    let (mut a, mut b) = both();
+    a.exec("ALTER TABLE notes ADD COLUMN stars INTEGER DEFAULT 1");
+    b.pull(&a);
+    let before = b.replica.version();
+    b.exec("alter table \"notes\" add stars INTEGER DEFAULT 1;");
+    assert_eq!(b.replica.version(), before);
+    b.exec("ALTER TABLE notes ADD COLUMN stars INTEGER DEFAULT 1; UPDATE notes SET content = 'and; the rest'");
+    assert_eq!(b.rows("SELECT content FROM notes"), [r#""and; the rest""#]);
+    for other in ["ALTER TABLE notes ADD COLUMN stars TEXT DEFAULT 1", "ALTER TABLE notes ADD COLUMN content TEXT"] {
+        let error = b.try_exec(other).unwrap_err();
+        assert!(error.message.contains("duplicate column name"), "{other}: {error}");
+    }
+}
+
+#[test]
+fn what_was_written_before_the_column_in_one_transaction_is_told() {
+    let (mut a, mut b) = both();
+    a.exec("INSERT INTO notes VALUES ('2', 'two'), ('3', 'three')");
+    a.exec(
+        "BEGIN; UPDATE notes SET content = 'uno' WHERE id = '1'; DELETE FROM notes WHERE id = '2'; INSERT INTO notes VALUES ('4', 'four');
+         UPDATE notes SET content = 'tres' WHERE id = '3'; UPDATE notes SET content = 'three' WHERE id = '3';
+         ALTER TABLE notes ADD COLUMN stars INTEGER DEFAULT 7; COMMIT",
+    );
+    let told = a.replica.take_committed(u64::MAX).pop().unwrap().operations.unwrap();
+    assert_eq!(told.len(), 4, "{told:?}");
+    b.pull(&a);
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn a_column_that_was_rolled_back_never_was() {
+    for (undo, at_hand) in [("ROLLBACK TO s; COMMIT", 1 << 20), ("ROLLBACK TO s; COMMIT", 0), ("ROLLBACK", 1 << 20)] {
+        let (mut a, mut b) = both();
+        a.replica.keep_at_hand(at_hand);
+        a.exec("BEGIN; UPDATE notes SET content = 'uno'; SAVEPOINT s");
+        a.exec("ALTER TABLE notes ADD COLUMN stars INTEGER DEFAULT 7; UPDATE notes SET stars = 8");
+        a.exec(undo);
+        b.pull(&a);
+        assert_equal(&mut a, &mut b);
+        a.exec("UPDATE notes SET content = 'due'");
+        a.exec("ALTER TABLE notes ADD COLUMN stars TEXT");
+        b.pull(&a);
+        assert_equal(&mut a, &mut b);
+        assert_eq!(b.rows("SELECT * FROM notes"), [r#""1"|"due"|NULL"#]);
+    }
+}
+
+#[test]
+fn what_cannot_be_the_same_for_everybody_is_refused_and_changes_nothing() {
+    let (mut a, mut b) = both();
+    a.exec("DELETE FROM notes");
+    let before = a.rows("SELECT sql FROM sqlite_schema ORDER BY name");
+    for (sql, why) in [
+        ("ALTER TABLE notes ADD COLUMN x NOT NULL", "NOT NULL"),
+        ("ALTER TABLE notes ADD COLUMN x DEFAULT CURRENT_TIMESTAMP", "non-constant default"),
+        ("ALTER TABLE notes ADD COLUMN x DEFAULT (1 + 1)", "non-constant default"),
+        ("ALTER TABLE notes ADD COLUMN x DEFAULT (CAST('5' AS INTEGER))", "its default is an expression"),
+        ("ALTER TABLE notes ADD COLUMN x AS (content)", "only ADD COLUMN is replicated"),
+        ("ALTER TABLE notes RENAME COLUMN content TO x", "only ADD COLUMN is replicated"),
+        ("ALTER TABLE notes DROP COLUMN content", "only ADD COLUMN is replicated"),
+        ("ALTER TABLE notes RENAME TO x", "only ADD COLUMN is replicated"),
+    ] {
+        for sql in [sql.to_owned(), format!("BEGIN; {sql}")] {
+            let error = a.try_exec(&sql).unwrap_err();
+            assert!(error.message.contains(why), "{sql}: {error}");
+            if a.replica.in_transaction() {
+                a.exec("COMMIT");
+            }
+            assert_eq!(a.rows("SELECT sql FROM sqlite_schema ORDER BY name"), before, "{sql}");
+        }
+    }
+    a.exec("INSERT INTO notes VALUES ('2', 'two')");
+    b.pull(&a);
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn rows_that_name_a_column_wait_for_it() {
+    let (mut a, mut b) = both();
+    let since = b.replica.vector().clone();
+    a.exec("ALTER TABLE notes ADD COLUMN stars INTEGER");
+    let (schema, schema_covers) = a.delta(&since);
+    a.exec("UPDATE notes SET stars = 4");
+    let (rows, covers) = a.delta(a.replica.vector()).clone();
+    assert!(rows.is_empty() && covers == VersionVector::default());
+    let mut after = since.clone();
+    after.merge(&schema_covers);
+    let (rows, covers) = a.delta(&after);
+    b.replica.apply(rows, &covers).unwrap();
+    assert_eq!(b.rows("SELECT count(*) FROM rtc_waiting"), ["1"]);
+    b.replica.apply(schema, &schema_covers).unwrap();
+    assert_eq!(b.rows("SELECT stars FROM notes"), ["4"]);
+    assert_equal(&mut a, &mut b);
+}
+
+#[test]
+fn a_hostile_definition_does_nothing() {
+    for definition in [
+        "x; DROP TABLE notes",
+        "y",
+        "x INTEGER, y INTEGER",
+        "x DEFAULT (load_extension('x'))",
+        "x UNIQUE",
+        "x PRIMARY KEY",
+        "x AS (1)",
+        "x NOT NULL",
+        "",
+    ] {
+        let (mut a, mut b) = both();
+        let since = b.replica.vector().clone();
+        a.exec("ALTER TABLE notes ADD COLUMN x INTEGER");
+        let (mut operations, covers) = a.delta(&since);
+        for operation in &mut operations {
+            operation.values.as_mut().unwrap().insert("sql".to_owned(), rtc_battery_proto::SqlValue::text(definition));
+        }
+        let applied = b.replica.apply(operations, &covers).unwrap();
+        assert_eq!(applied.refused.len(), 1, "{definition}: {applied:?}");
+        assert_eq!(b.rows("SELECT * FROM notes"), [r#""1"|"one""#], "{definition}");
+    }
+}
