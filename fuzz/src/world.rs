@@ -49,7 +49,12 @@ impl World {
     #[must_use]
     pub fn new(replica: Replica) -> Self {
         let now = Now { wall_ms: 1_000_000, mono_ms: 1_000 };
-        let config = Config { signaling_url: "ws://server/signal".to_owned(), token: "room".to_owned(), seed: [7; 32] };
+        let config = Config {
+            signaling_url: "ws://server/signal".to_owned(),
+            token: "room".to_owned(),
+            sealed: false,
+            seed: [7; 32],
+        };
         let node = Node::new(config, replica, now);
         let (channels, reports) = Default::default();
         let mut world = Self { node, now, channels, reports, sessions: 0 };

@@ -12,6 +12,11 @@ export interface RTCBatteryConfig {
   signalingUrl: string;
   /** Names the room, and is its secret: who has it reads and writes. Peers with the same token sync together. Any text of up to 16 KiB. */
   token: string;
+  /**
+   * Whether the token stays on this device, and offers, answers and candidates are sealed with it, so that the signaling server can neither read nor
+   * change them. True by default. `false` is the specification's letter: it meets peers that speak nothing else, and none that seal.
+   */
+  sealed?: boolean;
   /** STUN and TURN servers for peers behind different NATs. None by default. */
   iceServers?: RTCIceServer[];
   /** Name of the IndexedDB database. By default a name of the room's own, so that rooms on one origin never share a database. */
@@ -31,6 +36,7 @@ export interface RTCBatteryConfig {
 export interface Settings {
   readonly signalingUrl: string;
   readonly token: string;
+  readonly sealed: boolean;
   readonly iceServers: RTCIceServer[];
   readonly dbName: string | undefined;
   readonly durability: Durability;
@@ -50,6 +56,7 @@ export function settingsOf(config: RTCBatteryConfig): Settings {
   if (durability !== 'relaxed' && durability !== 'strict') throw new TypeError("RTCBattery: durability must be 'relaxed' or 'strict'");
   return {
     ...roomOf('RTCBattery', config.signalingUrl, config.token),
+    sealed: sealedOf('RTCBattery', config.sealed),
     iceServers: config.iceServers ?? [],
     dbName: config.dbName,
     durability,
@@ -68,6 +75,15 @@ export function roomOf(asked: string, signalingUrl: string, token: string): { si
   if (token === '') throw new TypeError(`${asked}: token is empty; it is the room's secret`);
   if (new TextEncoder().encode(token).length > MAX_TOKEN_BYTES) throw new TypeError(`${asked}: token is longer than 16,384 bytes`);
   return { signalingUrl: webSocketUrl(asked, signalingUrl), token };
+}
+
+/**
+ * Checks whether a room is sealed; it is unless somebody says otherwise.
+ * @throws TypeError if it is no boolean: what is not sealed is not to be so by mistake.
+ */
+export function sealedOf(asked: string, sealed: boolean | undefined): boolean {
+  if (sealed !== undefined && typeof sealed !== 'boolean') throw new TypeError(`${asked}: sealed must be true or false`);
+  return sealed ?? true;
 }
 
 function fileUrl(name: string, url: string | URL): string {

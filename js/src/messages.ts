@@ -21,7 +21,7 @@ export type UserEvent = Exclude<Event, { kind: 'closed' | 'operation' | 'answere
 export interface Calls {
   /** Opens the database and joins the room. The first call. */
   open: {
-    argument: { signalingUrl: string; token: string; dbName: string | undefined; durability: Durability; wasmUrl: string };
+    argument: { signalingUrl: string; token: string; sealed: boolean; dbName: string | undefined; durability: Durability; wasmUrl: string };
     result: void;
   };
   /** Runs SQL; answered when what it committed is saved. */

@@ -18,6 +18,7 @@ import { loadCoreHere } from './wasm-file.js';
 export interface RoomSettings {
   readonly signalingUrl: string;
   readonly token: string;
+  readonly sealed: boolean;
   readonly iceServers: RTCIceServer[];
   readonly wasmUrl: string | URL | undefined;
 }
@@ -56,10 +57,10 @@ export class MessengerSession {
 
   /** Loads the core; the room is joined as soon as it can be reached. */
   async open(): Promise<void> {
-    const { signalingUrl, token, wasmUrl } = this.settings;
+    const { signalingUrl, token, sealed, wasmUrl } = this.settings;
     try {
       await loadCoreHere(wasmUrl);
-      const messenger = new RoomMessenger({ signalingUrl, token, seed: random(SEED_BYTES) }, now());
+      const messenger = new RoomMessenger({ signalingUrl, token, sealed, seed: random(SEED_BYTES) }, now());
       const pump = new Pump(messenger, {
         perform: (effects) => this.links.perform(effects),
         tell: (event) => this.tell(event),

@@ -37,9 +37,9 @@ export class Session {
 
   /** Opens the database; the room is joined as soon as it can be reached. */
   async open(): Promise<void> {
-    const { signalingUrl, token, dbName, durability, wasmUrl } = this.settings;
+    const { signalingUrl, token, sealed, dbName, durability, wasmUrl } = this.settings;
     try {
-      await this.worker.call('open', { signalingUrl, token, dbName, durability, wasmUrl });
+      await this.worker.call('open', { signalingUrl, token, sealed, dbName, durability, wasmUrl });
       this.opened = true;
     } catch (error) {
       this.end(error as Error);

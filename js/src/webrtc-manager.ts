@@ -1,6 +1,6 @@
 // The specification's WebRTCManager: peers and operations, without a database.
 
-import { roomOf } from './config.js';
+import { roomOf, sealedOf } from './config.js';
 import { RTCBatteryError } from './errors.js';
 import { call } from './events.js';
 import { type Hearer, MessengerSession } from './messenger-session.js';
@@ -9,6 +9,11 @@ import { Stay } from './stay.js';
 
 /** How to meet peers. */
 export interface WebRTCManagerOptions {
+  /**
+   * Whether the token stays here, and signaling is sealed with it. True by default; `false` is the specification's letter, and meets peers that speak
+   * nothing else.
+   */
+  sealed?: boolean;
   /** STUN and TURN servers for peers behind different NATs. None by default. */
   iceServers?: RTCIceServer[];
   /** Where `rtc_battery.wasm` is, if not beside `rtc-battery.js`. The module is loaded once: the first `wasmUrl` counts. */
@@ -52,11 +57,12 @@ export class WebRTCManager {
    */
   async connect(signalingUrl: string, token: string): Promise<void> {
     const room = roomOf('WebRTCManager', signalingUrl, token);
-    const name = JSON.stringify(room);
     const { iceServers = [], wasmUrl } = this.options;
+    const sealed = sealedOf('WebRTCManager', this.options.sealed);
+    const name = JSON.stringify(room);
     await this.stay.begin((lost) => {
       this.room = name;
-      return new MessengerSession({ ...room, iceServers, wasmUrl }, this.hearer(), lost);
+      return new MessengerSession({ ...room, sealed, iceServers, wasmUrl }, this.hearer(), lost);
     });
     if (this.room !== name) throw new RTCBatteryError('connected to another room: call disconnect() first', 'already-connected');
   }

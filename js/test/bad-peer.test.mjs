@@ -14,7 +14,7 @@ const token = newToken();
 
 const my = stage({ chromium: startChromium, plain: async () => ({ close: () => plainSite?.stop() }) }, async ({ chromium, server }) => {
   plainSite = await Server.start(fileURLToPath(new URL('plain', import.meta.url)));
-  ours = await Peer.open(await chromium.page(), server.url, { signalingUrl: server.signal, token });
+  ours = await Peer.open(await chromium.page(), server.url, { signalingUrl: server.signal, token, sealed: false });
   await ours.exec(`
     CREATE TABLE notes (id TEXT PRIMARY KEY, content TEXT);
     CREATE TABLE pairs (a INTEGER, b TEXT NOT NULL, c, PRIMARY KEY (a, b)) WITHOUT ROWID;

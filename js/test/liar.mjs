@@ -24,6 +24,10 @@ export class Liar {
   came = () => undefined;
   /** Called when somebody joins, before the honest answer. */
   joined = () => undefined;
+  /** Which room a token leads to. */
+  roomOf = (token) => token;
+  /** What becomes of a message on its way from one to another. */
+  relayed = (message) => message;
 
   static async start() {
     const liar = new Liar();
@@ -46,8 +50,9 @@ export class Liar {
 
   #serve(client, token) {
     if (this.came(client) === false) return;
-    if (!this.#rooms.has(token)) this.#rooms.set(token, new Map());
-    const room = this.#rooms.get(token);
+    const name = this.roomOf(token);
+    if (!this.#rooms.has(name)) this.#rooms.set(name, new Map());
+    const room = this.#rooms.get(name);
     client.socket.on('message', (text) => {
       const { to, ...message } = JSON.parse(text);
       if (message.type === 'join') {
@@ -58,7 +63,7 @@ export class Liar {
         client.say({ type: 'peers', peerIds: others.map(({ peerId }) => peerId) });
         for (const other of others) other.say({ type: 'peer-join', peerId: client.peerId });
       } else {
-        room.get(to)?.say({ ...message, from: client.peerId });
+        room.get(to)?.say(this.relayed({ ...message, from: client.peerId }));
       }
     });
     client.socket.on('close', () => {

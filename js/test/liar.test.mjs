@@ -111,7 +111,7 @@ for (const [name, { code, say }] of Object.entries(LIES)) {
     t.after(() => liar.close());
     // After the honest answer, so that it is in the room.
     liar.joined = (client) => setImmediate(() => say(client.peerId).forEach((lie) => client.say(lie)));
-    const config = { signalingUrl: liar.signal, token: newToken() };
+    const config = { signalingUrl: liar.signal, token: newToken(), sealed: false };
     await standsItsGround(t, liar, config, await open(t, config), code);
   });
 }

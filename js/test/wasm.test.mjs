@@ -14,7 +14,7 @@ before(async () => {
 const now = () => ({ wallMs: Date.now(), monoMs: Math.floor(performance.now()) });
 
 function openNode(storage) {
-  const config = { signalingUrl: 'ws://host/signal', token: 't', room: roomOf('t'), seed: new Uint8Array(32), replicaId: new Uint8Array(16) };
+  const config = { signalingUrl: 'ws://host/signal', token: 't', sealed: false, room: roomOf('t'), seed: new Uint8Array(32), replicaId: new Uint8Array(16) };
   return new BatteryNode(storage, config, now());
 }
 

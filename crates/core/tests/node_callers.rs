@@ -32,7 +32,8 @@ impl Desk {
         let connection = Connection::open(&self.file).unwrap();
         connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY").unwrap();
         let replica = Replica::open(connection, "room", &ReplicaId::new("a").unwrap()).unwrap();
-        let config = Config { signaling_url: "ws://server/signal".into(), token: "room".into(), seed: [0; 32] };
+        let config =
+            Config { signaling_url: "ws://server/signal".into(), token: "room".into(), sealed: false, seed: [0; 32] };
         self.node = Some(Node::new(config, replica, self.now));
     }
 

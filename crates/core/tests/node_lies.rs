@@ -34,7 +34,7 @@ fn count(net: &Net, host: usize, code: ErrorCode) -> usize {
 
 #[test]
 fn a_crowd_of_ghosts_costs_a_bounded_number_of_connections() {
-    let mut net = Net::room(1, 2);
+    let mut net = Net::unsealed_room(1, 2);
     let opened = net.hosts[0].opened;
     let (me, real) = (net.peer(0), net.peer(1));
     let crowd: Vec<String> =
@@ -56,7 +56,7 @@ fn a_crowd_of_ghosts_costs_a_bounded_number_of_connections() {
 
 #[test]
 fn a_real_peer_among_five_thousand_ghosts_is_met() {
-    let mut net = Net::new(1);
+    let mut net = Net::unsealed(1);
     let (old, new) = (net.add_messenger(), net.add_messenger());
     net.haunt((0..5_000).map(|n| PeerId::new(&format!("ghost{n}")).unwrap()));
     net.connect(old);
@@ -74,7 +74,7 @@ fn a_real_peer_among_five_thousand_ghosts_is_met() {
 
 #[test]
 fn a_real_peer_is_not_crowded_out_of_the_table() {
-    let mut net = Net::new(4);
+    let mut net = Net::unsealed(4);
     let (old, new) = (net.add_messenger(), net.add_messenger());
     net.connect(old);
     net.pass(1_000);
@@ -85,7 +85,7 @@ fn a_real_peer_is_not_crowded_out_of_the_table() {
 
 #[test]
 fn coming_and_going_without_end_is_borne() {
-    let mut net = Net::room(2, 2);
+    let mut net = Net::unsealed_room(2, 2);
     let opened = net.hosts[0].opened;
     for n in 0..6_000 {
         ghost_join(&mut net, 0, n);
@@ -105,7 +105,7 @@ fn coming_and_going_without_end_is_borne() {
 
 #[test]
 fn a_flood_of_offers_is_answered_within_bounds_and_stops_no_dial() {
-    let mut net = Net::room(3, 2);
+    let mut net = Net::unsealed_room(3, 2);
     let opened = net.hosts[0].opened;
     for n in 0..2_000 {
         ghost_offer(&mut net, 0, n);
@@ -133,7 +133,7 @@ fn a_flood_of_offers_is_answered_within_bounds_and_stops_no_dial() {
 
 #[test]
 fn what_others_are_said_to_say_makes_nobody_known_and_replaces_no_link_that_stands() {
-    let mut net = Net::room(4, 2);
+    let mut net = Net::unsealed_room(4, 2);
     let (me, peer, link) = (net.peer(0), net.peer(1), net.link(0, 1));
     for n in 0..5_000 {
         let from = format!("stranger{n}");
@@ -160,7 +160,7 @@ fn what_others_are_said_to_say_makes_nobody_known_and_replaces_no_link_that_stan
 
 #[test]
 fn nonsense_of_any_size_is_told_seldom() {
-    let mut net = Net::room(5, 2);
+    let mut net = Net::unsealed_room(5, 2);
     let peer = net.peer(1);
     let deep = "[".repeat(500_000);
     let texts = [
@@ -199,7 +199,7 @@ fn nonsense_of_any_size_is_told_seldom() {
 /// Until rooms are a partial mesh, this is how large they are.
 #[test]
 fn a_hundred_peers_make_a_full_mesh_at_once() {
-    let mut net = Net::new(6);
+    let mut net = Net::unsealed(6);
     for _ in 0..100 {
         let host = net.add_messenger();
         net.connect(host);

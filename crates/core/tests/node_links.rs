@@ -299,7 +299,7 @@ fn signaled(kind: &str, from: &Net, host: usize, session: u64) -> Input {
 /// The peer restarts ICE on a connection that is closed here: an answer would be of no use to it, another connection is.
 #[test]
 fn an_offer_for_a_closed_connection_is_answered_by_a_new_one() {
-    let mut net = Net::room(8, 2);
+    let mut net = Net::unsealed_room(8, 2);
     let (link, theirs) = (net.link(0, 1), net.link(1, 0));
     let session = net.hosts[1].links[&theirs].session;
     net.cut(0, 1);
@@ -316,7 +316,7 @@ fn an_offer_for_a_closed_connection_is_answered_by_a_new_one() {
 /// An answer of a third connection while one is being made: the one at the other end is not the one we think.
 #[test]
 fn an_answer_of_another_connection_begins_anew() {
-    let mut net = Net::new(8);
+    let mut net = Net::unsealed(8);
     net.delays.channel_ms = (2_000, 3_000);
     for _ in 0..2 {
         let host = net.add();

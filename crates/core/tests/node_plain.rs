@@ -23,7 +23,8 @@ impl Ours {
     fn new() -> Self {
         let replica =
             Replica::open(Connection::open_in_memory().unwrap(), "room", &ReplicaId::new("ours").unwrap()).unwrap();
-        let config = Config { signaling_url: "ws://x/signal".into(), token: "room".into(), seed: [7; 32] };
+        let config =
+            Config { signaling_url: "ws://x/signal".into(), token: "room".into(), sealed: false, seed: [7; 32] };
         let now = Now { wall_ms: 1_700_000_000_000, mono_ms: 1000 };
         let mut ours =
             Self { node: Node::new(config, replica, now), now, events: vec![], said: VecDeque::new(), opened: None };

@@ -11,6 +11,7 @@ mod hlc;
 mod id;
 mod message;
 mod operation;
+pub mod sealing;
 pub mod signaling;
 mod value;
 mod vector;

@@ -196,6 +196,10 @@ impl PlainPeer {
 
     fn handle_offer(&mut self, from: PeerId, sdp: &Value, now: Now) {
         let (session, _) = read(sdp);
+        if session.is_empty() {
+            // A browser throws at what is no description (a sealed one, for example), and the program shrugs.
+            return;
+        }
         let mut link = self.links.iter().find(|(_, link)| link.peer == from).map(|(id, _)| *id);
         if let Some(id) = link {
             let state = &self.links[&id];
@@ -214,6 +218,9 @@ impl PlainPeer {
 
     fn handle_answer(&mut self, from: &PeerId, sdp: &Value) {
         let (session, _) = read(sdp);
+        if session.is_empty() {
+            return;
+        }
         let expects = |link: &Link| {
             let same = link.remote.as_ref().is_none_or(|(known, _)| *known == session);
             link.peer == *from && link.has_offered && same

@@ -114,10 +114,13 @@ impl Room {
     }
 
     fn play(&mut self) -> Check {
+        let plains = *self.random.pick(&[0, 0, 1, 1, 2]);
+        // They meet those only who do as they do.
+        self.net.sealed = plains == 0;
         for _ in 0..self.random.between((2, 5)) {
             self.join();
         }
-        for _ in 0..*self.random.pick(&[0, 0, 1, 1, 2]) {
+        for _ in 0..plains {
             let plain = PlainPeer::new(&format!("plain{}", self.plains.len()));
             let host = self.net.add_plain(plain);
             self.plains.push(host);

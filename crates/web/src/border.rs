@@ -25,6 +25,8 @@ import type { QueryResult } from '../src/values.js';
 export interface RoomConfig {
     signalingUrl: string;
     token: string;
+    /** Whether the token stays here and signaling is sealed with it; false is the specification's letter. */
+    sealed: boolean;
     /** 32 random bytes: the only randomness. */
     seed: Uint8Array;
 }
@@ -59,6 +61,8 @@ extern "C" {
     fn signaling_url(this: &JsRoomConfig) -> String;
     #[wasm_bindgen(method, getter)]
     fn token(this: &JsRoomConfig) -> String;
+    #[wasm_bindgen(method, getter)]
+    fn sealed(this: &JsRoomConfig) -> bool;
     #[wasm_bindgen(method, getter)]
     fn seed(this: &JsRoomConfig) -> Vec<u8>;
 
@@ -127,7 +131,7 @@ pub(crate) fn read_call<'a>(call: &JsTabCall, caller: &'a str) -> Call<'a> {
 /// A failure with the code `internal`: the seed has another length.
 pub(crate) fn read_config(config: &JsRoomConfig) -> Result<Config, JsValue> {
     let (signaling_url, token) = (config.signaling_url(), config.token());
-    Ok(Config { signaling_url, token, seed: random::bytes(config.seed())? })
+    Ok(Config { signaling_url, token, sealed: config.sealed(), seed: random::bytes(config.seed())? })
 }
 
 /// Reads an input.

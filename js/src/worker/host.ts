@@ -21,6 +21,7 @@ import { Turns } from './turns.js';
 export interface Room {
   readonly signalingUrl: string;
   readonly token: string;
+  readonly sealed: boolean;
   /** `roomOf(token)`. */
   readonly room: string;
   readonly dbName: string;
@@ -67,13 +68,13 @@ export class Host {
   }
 
   /** Opens the database and joins the room. The core is loaded. */
-  static async open({ signalingUrl, token, room, dbName, durability }: Room, page: Page): Promise<Host> {
+  static async open({ signalingUrl, token, sealed, room, dbName, durability }: Room, page: Page): Promise<Host> {
     let host: Host | undefined;
     const pages = await PageDatabase.open(dbName, (reason) => host?.pump.fail(new Refusal('storage', reason)));
     const storage = new Storage();
     await pages.load((firstPage, bytes) => storage.load(firstPage, bytes));
     const [seed, replicaId] = [random(SEED_BYTES), random(REPLICA_ID_BYTES)];
-    const node = new BatteryNode(storage, { signalingUrl, token, room, seed, replicaId }, now());
+    const node = new BatteryNode(storage, { signalingUrl, token, sealed, room, seed, replicaId }, now());
     host = new Host(page, node, storage, pages);
     host.require(durability);
     node.connect(now());

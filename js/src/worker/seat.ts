@@ -20,10 +20,10 @@ export interface Seat {
 }
 
 /** Loads the core and opens the database. */
-export async function openSeat({ wasmUrl, signalingUrl, token, dbName, durability }: Calls['open']['argument'], page: Page): Promise<Seat> {
+export async function openSeat({ wasmUrl, signalingUrl, token, sealed, dbName, durability }: Calls['open']['argument'], page: Page): Promise<Seat> {
   await loadCore(wasmUrl);
   const id = roomOf(token);
-  const room: Room = { signalingUrl, token, room: id, dbName: dbName ?? `rtc-battery-${id}`, durability };
+  const room: Room = { signalingUrl, token, sealed, room: id, dbName: dbName ?? `rtc-battery-${id}`, durability };
   // Safari below 15.4 has neither, Firefox below 96 has no locks, nor have pages that are not served securely.
   if (navigator.locks !== undefined && typeof BroadcastChannel === 'function') return Tab.open(room, page);
   await holdAlone(room.dbName);

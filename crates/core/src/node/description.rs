@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use rtc_battery_proto::sealing::ConnectionId;
 use serde::Deserialize;
 
 /// Longest candidate that is kept, in bytes: browsers' are below 300.
@@ -63,6 +64,8 @@ impl Origin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) json: String,
+    /// Which connection it is for, where the room is sealed.
+    pub(super) connection: Option<ConnectionId>,
     ufrag: Option<String>,
 }
 
@@ -89,7 +92,12 @@ impl Candidate {
             words.next().map(str::to_owned)
         };
         let ufrag = init.username_fragment.filter(|ufrag| !ufrag.is_empty()).or_else(in_line);
-        Some(Self { json: json.to_owned(), ufrag })
+        Some(Self { json: json.to_owned(), connection: None, ufrag })
+    }
+
+    /// The same, for this connection.
+    pub(super) fn of(self, connection: Option<ConnectionId>) -> Self {
+        Self { connection, ..self }
     }
 }
 

@@ -5,12 +5,14 @@
 
 use rtc_battery_proto::PeerId;
 use rtc_battery_proto::frame::Reassembly;
+use rtc_battery_proto::sealing::ConnectionId;
 
 use super::courtesy::{Courtesy, Language, Turn};
-use super::io::{LinkState, SessionDescription};
+use super::io::LinkState;
 use super::keepalive::{Keepalive, Pulse};
 use super::negotiation::Negotiation;
 use super::outbox::Outbox;
+use super::sealing::Described;
 
 /// A first connection is not given up earlier, in milliseconds.
 const GIVE_UP_MS: u64 = 39_500;
@@ -29,6 +31,8 @@ pub(super) const LEAVE_MS: u64 = 2_000;
 pub(super) struct Link {
     pub(super) peer: PeerId,
     pub(super) negotiation: Negotiation,
+    /// What both sides call this attempt to connect, where the room is sealed.
+    pub(super) connection: Option<ConnectionId>,
     pub(super) channel: Option<Channel>,
     /// Whether this side made the first offer; it is also the one that restarts ICE.
     pub(super) offered_first: bool,
@@ -45,7 +49,7 @@ pub(super) struct Link {
 /// have made the offer up.
 #[derive(Debug)]
 struct Rival {
-    offer: SessionDescription,
+    offer: Described,
     wins_at_ms: u64,
 }
 
@@ -94,10 +98,17 @@ pub(super) enum Due {
 }
 
 impl Link {
-    pub(super) fn new(peer: PeerId, negotiation: Negotiation, offered_first: bool, now_ms: u64) -> Self {
+    pub(super) fn new(
+        peer: PeerId,
+        negotiation: Negotiation,
+        connection: Option<ConnectionId>,
+        offered_first: bool,
+        now_ms: u64,
+    ) -> Self {
         Self {
             peer,
             negotiation,
+            connection,
             channel: None,
             offered_first,
             began_at_ms: now_ms,
@@ -143,7 +154,7 @@ impl Link {
 
     /// Asks the peer over the channel whether it is still there, where it can be asked; `false` where it cannot, so that the offer is to be
     /// taken up at once.
-    pub(super) fn challenge(&mut self, offer: &SessionDescription, now_ms: u64) -> bool {
+    pub(super) fn challenge(&mut self, offer: &Described, now_ms: u64) -> bool {
         let stands = self.disconnected_at_ms.is_none() && self.leave_at_ms.is_none();
         let Some(channel) = self.channel.as_mut().filter(|_| stands) else { return false };
         channel.courtesy.ping();
@@ -158,7 +169,7 @@ impl Link {
     }
 
     /// The offer that this link gives way to.
-    pub(super) fn take_rival(&mut self) -> Option<SessionDescription> {
+    pub(super) fn take_rival(&mut self) -> Option<Described> {
         self.rival.take().map(|rival| rival.offer)
     }
 
@@ -251,7 +262,7 @@ mod tests {
     use super::*;
 
     fn link(offered_first: bool) -> Link {
-        Link::new(PeerId::new("p").unwrap(), Negotiation::new(false, VecDeque::new()), offered_first, 0)
+        Link::new(PeerId::new("p").unwrap(), Negotiation::new(false, VecDeque::new()), None, offered_first, 0)
     }
 
     /// Times, in milliseconds, at which something other than a ping was due until `end_ms`.

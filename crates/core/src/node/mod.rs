@@ -5,7 +5,7 @@
 //!
 //! What both are built on is the `room`: peers that one can talk to. It owns `signaling` (the socket session), `peers` (who is here, when to
 //! dial), `dialing` with `bucket` (how many at a time), `negotiation`, `description` and `early` (offers, answers, candidates of one connection), `link` (its timers), `courtesy` (first words, ping, bye),
-//! `keepalive`, `outbox` (credit and frames), `sleep` and `random`; what runs between them is in `rendezvous` (signaling to links) and
+//! `keepalive`, `outbox` (credit and frames), `sealing` (of what goes through the server), `sleep` and `random`; what runs between them is in `rendezvous` (signaling to links) and
 //! `hearing` (channels to messages). It knows no operation.
 //!
 //! The `node` adds a `session` with each peer, in our language or `plain` (the specification's), `live` and `inbox` (what waits to be told
@@ -39,6 +39,7 @@ mod random;
 mod rendezvous;
 mod replication;
 mod room;
+mod sealing;
 mod session;
 mod signaling;
 mod sleep;

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
 use rtc_battery_proto::PeerId;
+use rtc_battery_proto::sealing::ConnectionId;
 use rtc_battery_proto::signaling::{ClientMessage, ServerMessage};
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -17,6 +18,7 @@ use super::negotiation::{Action, AnswerFor, Negotiation, OfferFor};
 use super::outputs::excerpt;
 use super::peers::{OFFER_WAIT_MS, Peer};
 use super::room::{Ended, Room};
+use super::sealing::{Described, Way};
 
 /// Why a link is closed, and so what follows.
 #[derive(Debug, Clone, Copy)]
@@ -106,7 +108,8 @@ impl Room {
     }
 
     pub(super) fn dial(&mut self, peer: &PeerId, now_ms: u64) {
-        let link = self.open_link(peer, true, VecDeque::new(), now_ms);
+        let connection = self.sealing.connection(|| self.random.between(0, u64::MAX));
+        let link = self.open_link(peer, connection, true, VecDeque::new(), now_ms);
         let mut actions = Vec::new();
         if let Some(link) = self.links.get_mut(&link) {
             link.negotiation.start(&mut actions);
@@ -117,7 +120,7 @@ impl Room {
     fn handle_offer(&mut self, from: &PeerId, sdp: &RawValue, now_ms: u64) {
         let Some(offer) = self.read_description(from, sdp, DescriptionKind::Offer, now_ms) else { return };
         let Some(peer) = self.admit(from) else { return };
-        if peer.was_closed(Origin::of(&offer.sdp).session()) {
+        if peer.was_closed(Origin::of(&offer.description.sdp).session()) {
             // The peer still holds to a connection that we gave up: offer it another.
             peer.dial_at(now_ms);
             return;
@@ -132,7 +135,7 @@ impl Room {
         };
         let Some(link) = self.links.get_mut(&current) else { return };
         let mut actions = Vec::new();
-        match link.negotiation.handle_offer(offer.clone(), &mut actions) {
+        match link.negotiation.handle_offer(offer.description.clone(), &mut actions) {
             OfferFor::This => self.perform(current, actions),
             OfferFor::Nobody => {}
             OfferFor::Another if link.challenge(&offer, now_ms) => {}
@@ -147,7 +150,7 @@ impl Room {
         }
     }
 
-    fn give_way(&mut self, current: LinkId, peer: &PeerId, offer: SessionDescription, now_ms: u64) {
+    fn give_way(&mut self, current: LinkId, peer: &PeerId, offer: Described, now_ms: u64) {
         if self.take_place(false, now_ms) {
             let old = self.drop_link(current, Ending::Replaced, now_ms);
             let early = old.map(|link| link.negotiation.into_waiting()).unwrap_or_default();
@@ -155,23 +158,25 @@ impl Room {
         }
     }
 
-    fn answer(&mut self, peer: &PeerId, offer: SessionDescription, early: VecDeque<Candidate>, now_ms: u64) {
-        let link = self.open_link(peer, false, early, now_ms);
+    fn answer(&mut self, peer: &PeerId, offer: Described, early: VecDeque<Candidate>, now_ms: u64) {
+        let link = self.open_link(peer, offer.connection, false, early, now_ms);
         let mut actions = Vec::new();
         if let Some(link) = self.links.get_mut(&link) {
-            link.negotiation.handle_offer(offer, &mut actions);
+            link.negotiation.handle_offer(offer.description, &mut actions);
         }
         self.perform(link, actions);
     }
 
     fn handle_answer(&mut self, from: &PeerId, sdp: &RawValue, now_ms: u64) {
-        let Some(answer) = self.read_description(from, sdp, DescriptionKind::Answer, now_ms) else { return };
+        let answer = self.read_description(from, sdp, DescriptionKind::Answer, now_ms);
+        let Some(Described { description: answer, connection }) = answer else { return };
         let Some(peer) = self.peers.find(from).filter(|peer| !peer.was_closed(Origin::of(&answer.sdp).session()))
         else {
             return;
         };
         let Some(current) = peer.link else { return };
-        let Some(link) = self.links.get_mut(&current) else { return };
+        // An answer to an earlier connection's offer may have been held back on the way.
+        let Some(link) = self.links.get_mut(&current).filter(|link| link.connection == connection) else { return };
         let mut actions = Vec::new();
         match link.negotiation.handle_answer(answer, &mut actions) {
             AnswerFor::This => self.perform(current, actions),
@@ -188,14 +193,16 @@ impl Room {
     }
 
     fn handle_candidate(&mut self, from: &PeerId, json: &RawValue) {
-        let Some(candidate) = Candidate::read(json.get()) else { return };
+        let way = Way { from, to: &self.me };
+        let Some(candidate) = self.sealing.open_candidate(way, json.get()) else { return };
         let Some(peer) = self.peers.find(from).filter(|peer| !peer.refused) else { return };
-        let Some(current) = peer.link else { return self.early.keep(from, candidate) };
+        let current = peer.link.and_then(|id| Some((id, self.links.get_mut(&id)?)));
+        let Some((id, link)) = current.filter(|(_, link)| link.connection == candidate.connection) else {
+            return self.early.keep(from, candidate);
+        };
         let mut actions = Vec::new();
-        if let Some(link) = self.links.get_mut(&current) {
-            link.negotiation.handle_candidate(candidate, &mut actions);
-        }
-        self.perform(current, actions);
+        link.negotiation.handle_candidate(candidate, &mut actions);
+        self.perform(id, actions);
     }
 
     pub(super) fn handle_local_description(&mut self, id: LinkId, description: SessionDescription) {
@@ -222,23 +229,27 @@ impl Room {
 
     /// Does what the negotiation of a link wants done.
     fn perform(&mut self, link: LinkId, actions: Vec<Action>) {
-        let Some(to) = self.links.get(&link).map(|link| link.peer.clone()) else { return };
+        let known = self.links.get(&link).map(|link| (link.peer.clone(), link.connection));
+        let Some((to, connection)) = known else { return };
         for action in actions {
             let effect = match action {
                 Action::CreateOffer { ice_restart } => Effect::CreateOffer { link, ice_restart },
                 Action::SetRemoteDescription(description) => Effect::SetRemoteDescription { link, description },
                 Action::AddCandidate(candidate) => Effect::AddCandidate { link, candidate },
                 Action::SignalDescription(description) => {
-                    let Ok(sdp) = to_raw_value(&description) else { continue };
+                    let (way, kind) = (Way { from: &self.me, to: &to }, description.kind);
+                    let sealed = self.sealing.seal_description(way, connection, description);
+                    let Ok(sdp) = to_raw_value(&sealed) else { continue };
                     let to = to.clone();
-                    self.signal(match description.kind {
+                    self.signal(match kind {
                         DescriptionKind::Offer => ClientMessage::Offer { to, sdp },
                         DescriptionKind::Answer => ClientMessage::Answer { to, sdp },
                     });
                     continue;
                 }
                 Action::SignalCandidate(candidate) => {
-                    if let Ok(candidate) = RawValue::from_string(candidate) {
+                    let way = Way { from: &self.me, to: &to };
+                    if let Ok(candidate) = self.sealing.seal_candidate(way, connection, candidate) {
                         self.signal(ClientMessage::Ice { to: to.clone(), candidate });
                     }
                     continue;
@@ -252,15 +263,23 @@ impl Room {
         self.signaling.send(&message, &mut self.outputs);
     }
 
-    fn open_link(&mut self, peer: &PeerId, offers: bool, mut early: VecDeque<Candidate>, now_ms: u64) -> LinkId {
+    fn open_link(
+        &mut self,
+        peer: &PeerId,
+        connection: Option<ConnectionId>,
+        offers: bool,
+        mut early: VecDeque<Candidate>,
+        now_ms: u64,
+    ) -> LinkId {
         let id = LinkId(self.next_link);
         self.next_link += 1;
         early.append(&mut self.early.take(peer));
+        early.retain(|candidate| candidate.connection == connection);
         if let Some(entry) = self.peers.find_mut(peer) {
             entry.link = Some(id);
         }
         let polite = self.me < *peer;
-        self.links.insert(id, Link::new(peer.clone(), Negotiation::new(polite, early), offers, now_ms));
+        self.links.insert(id, Link::new(peer.clone(), Negotiation::new(polite, early), connection, offers, now_ms));
         self.outputs.effect(Effect::OpenLink { link: id, peer: peer.clone(), offers });
         id
     }
@@ -351,7 +370,7 @@ impl Room {
         sdp: &RawValue,
         kind: DescriptionKind,
         now_ms: u64,
-    ) -> Option<SessionDescription> {
+    ) -> Option<Described> {
         let short = Some(sdp.get()).filter(|sdp| sdp.len() <= MAX_DESCRIPTION_BYTES);
         let description = short.and_then(|sdp| serde_json::from_str::<SessionDescription>(sdp).ok());
         let description = description.filter(|description| description.kind == kind);
@@ -360,6 +379,11 @@ impl Room {
             let message = format!("What should be a session description of peer {from} is none; it was ignored.");
             self.signaling.complain(message, now_ms, &mut self.outputs);
         }
-        description
+        let opened = self.sealing.open_description(Way { from, to: &self.me }, description?);
+        if let Err(refused) = &opened {
+            let message = format!("A session description of peer {from} was ignored: {refused}.");
+            self.signaling.complain(message, now_ms, &mut self.outputs);
+        }
+        opened.ok()
     }
 }

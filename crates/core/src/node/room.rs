@@ -17,6 +17,7 @@ use super::outputs::Outputs;
 use super::peers::Peers;
 use super::random::Random;
 use super::rendezvous::Ending;
+use super::sealing::Sealing;
 use super::signaling::Signaling;
 use super::sleep::SleepWatch;
 use crate::Now;
@@ -31,6 +32,9 @@ pub struct Config {
     pub signaling_url: String,
     /// The room: peers with the same token sync together.
     pub token: String,
+    /// Whether the token stays on this device and signaling is sealed with it. `false` is the specification's letter, for a room with peers
+    /// that speak nothing else; those who seal are in another room.
+    pub sealed: bool,
     /// The node's only randomness. Never twice the same on two devices.
     pub seed: [u8; 32],
 }
@@ -69,6 +73,7 @@ pub(super) struct Room {
     pub(super) random: Random,
     pub(super) outputs: Outputs,
     pub(super) signaling: Signaling,
+    pub(super) sealing: Sealing,
     pub(super) peers: Peers,
     pub(super) dialing: Dialing,
     /// Candidates of peers that have no link yet.
@@ -84,9 +89,12 @@ pub(super) struct Room {
 impl Room {
     pub(super) fn new(config: &Config, now: Now) -> Self {
         let mut random = Random::new(config.seed);
+        let sealing = Sealing::new(&config.token, config.sealed);
+        let room = sealing.room(&config.token);
         Self {
             me: random.peer_id(),
-            signaling: Signaling::new(&config.signaling_url, &config.token, Random::resume_key(config.seed)),
+            signaling: Signaling::new(&config.signaling_url, &room, Random::resume_key(config.seed)),
+            sealing,
             random,
             outputs: Outputs::default(),
             peers: Peers::default(),

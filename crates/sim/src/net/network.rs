@@ -105,6 +105,8 @@ pub struct Net {
     pub hosts: Vec<Host>,
     /// How long things take.
     pub delays: Delays,
+    /// Whether those who come seal what goes through the server.
+    pub sealed: bool,
     /// Whether the signaling server can be reached.
     pub server_up: bool,
     /// What goes wrong by itself, and how often.
@@ -150,6 +152,7 @@ impl Net {
             wall_ms: 1_700_000_000_000,
             hosts: Vec::new(),
             delays,
+            sealed: true,
             server_up: true,
             chances: Chances::default(),
             faults: Faults::default(),
@@ -169,6 +172,12 @@ impl Net {
             stuck: Vec::new(),
             touched: BTreeSet::new(),
         }
+    }
+
+    /// A network without hosts, on which nobody seals.
+    #[must_use]
+    pub fn unsealed(seed: u64) -> Self {
+        Self { sealed: false, ..Self::new(seed) }
     }
 
     /// Another node, offline.
@@ -204,7 +213,7 @@ impl Net {
     /// What a new node is given.
     pub fn config(&mut self) -> Config {
         let seed = self.random.seed();
-        Config { signaling_url: "ws://server/signal".into(), token: "room".into(), seed }
+        Config { signaling_url: "ws://server/signal".into(), token: "room".into(), sealed: self.sealed, seed }
     }
 
     /// Sends a host into the room.

@@ -81,7 +81,7 @@ impl Net {
     pub(super) fn perform(&mut self, host: usize, effect: Effect) {
         match effect {
             Effect::OpenSignaling { url } => {
-                assert_eq!(url, "ws://server/signal?token=room");
+                assert_eq!(url, self.signaling_url(host));
                 self.open_socket(host);
             }
             Effect::SendSignaling { text } => {

@@ -11,7 +11,17 @@ impl Net {
     /// A room of so many nodes that are connected, with the table `t (id TEXT PRIMARY KEY, v, w)` everywhere.
     #[must_use]
     pub fn room(seed: u64, nodes: usize) -> Self {
-        let mut net = Self::new(seed);
+        Self::new(seed).with(nodes)
+    }
+
+    /// The same, in which the server can say what it likes: nothing is sealed.
+    #[must_use]
+    pub fn unsealed_room(seed: u64, nodes: usize) -> Self {
+        Self::unsealed(seed).with(nodes)
+    }
+
+    fn with(self, nodes: usize) -> Self {
+        let mut net = self;
         for _ in 0..nodes {
             let host = net.add();
             net.connect(host);

@@ -12,6 +12,8 @@ pub(super) struct Server {
     keys: BTreeMap<u32, ResumeKey>,
     /// Names that it tells newcomers too, and that are nobody's.
     pub(super) ghosts: Vec<PeerId>,
+    /// Who is put between, and whose place it takes.
+    pub(super) interposed: Option<(PeerId, PeerId)>,
     /// Who asks for a sample is told of one.
     pub(super) samples: bool,
 }
@@ -19,7 +21,7 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn handle_text(&mut self, socket: u32, text: &str) -> Vec<(u32, ServerMessage)> {
         let message = ClientMessage::decode(text).unwrap_or_else(|error| panic!("{error} in {text}"));
-        let (to, relayed) = match (message, self.joined.get(&socket).cloned()) {
+        let (mut to, mut relayed) = match (message, self.joined.get(&socket).cloned()) {
             (ClientMessage::Join { peer_id, resume, sample }, None) => {
                 return self.join(socket, peer_id, resume, sample);
             }
@@ -28,6 +30,12 @@ impl Server {
             (ClientMessage::Answer { to, sdp }, Some(from)) => (to, ServerMessage::Answer { from, sdp }),
             (ClientMessage::Ice { to, candidate }, Some(from)) => (to, ServerMessage::Ice { from, candidate }),
         };
+        if let Some((between, victim)) = &self.interposed {
+            speak_as(victim, between, &mut relayed);
+            if to == *victim && !text.contains("sealed-1") {
+                to = between.clone();
+            }
+        }
         self.joined.iter().find(|(_, peer)| **peer == to).map(|(socket, _)| (*socket, relayed)).into_iter().collect()
     }
 
@@ -63,5 +71,17 @@ impl Server {
         self.keys.extend(resume.map(|key| (socket, key)));
         self.joined.insert(socket, peer_id);
         told
+    }
+}
+
+/// What one says is told as if another had.
+fn speak_as(victim: &PeerId, between: &PeerId, message: &mut ServerMessage) {
+    let (ServerMessage::Offer { from, .. } | ServerMessage::Answer { from, .. } | ServerMessage::Ice { from, .. }) =
+        message
+    else {
+        return;
+    };
+    if from == between {
+        *from = victim.clone();
     }
 }

@@ -2,12 +2,21 @@
 
 use rtc_battery_core::node::Input;
 use rtc_battery_proto::PeerId;
+use rtc_battery_proto::sealing::RoomSecret;
 use rtc_battery_proto::signaling::ServerMessage;
 
+use super::Member;
 use super::network::{Happening, Net};
 use super::server::Server;
 
 impl Net {
+    /// Where a host is to go: who seals keeps the token.
+    pub(super) fn signaling_url(&self, host: usize) -> String {
+        let sealed = self.sealed && !matches!(self.hosts[host].node, Member::Plain(_));
+        let room = if sealed { RoomSecret::of("room").room() } else { "room".to_owned() };
+        format!("ws://server/signal?token={room}")
+    }
+
     pub(super) fn open_socket(&mut self, host: usize) {
         let socket = self.next_socket;
         self.next_socket += 1;
@@ -76,6 +85,12 @@ impl Net {
     /// The server tells newcomers of others who are not there.
     pub fn haunt(&mut self, ghosts: impl Iterator<Item = PeerId>) {
         self.server.ghosts = ghosts.collect();
+    }
+
+    /// The server puts one host between another and everybody: it gets what is for the other, as far as it can read that, and speaks in its
+    /// name. Before either comes.
+    pub fn interpose(&mut self, between: usize, victim: usize) {
+        self.server.interposed = Some((self.peer(between), self.peer(victim)));
     }
 
     /// The server is back, and knows nobody.
