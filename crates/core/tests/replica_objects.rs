@@ -3,18 +3,8 @@
 
 mod common;
 
-use common::{Peer, assert_equal, peer, sync};
+use common::{NOTES, Peer, assert_equal, both, peer, sync};
 use rtc_battery_proto::SqlValue;
-
-const NOTES: &str = "CREATE TABLE IF NOT EXISTS notes (id TEXT PRIMARY KEY, content TEXT)";
-
-fn both() -> (Peer, Peer) {
-    let (mut a, mut b) = (peer("a"), peer("b"));
-    a.exec(NOTES);
-    a.exec("INSERT INTO notes VALUES ('1', 'one')");
-    sync(&mut a, &mut b);
-    (a, b)
-}
 
 /// The schema but for our tables.
 fn schema(peer: &mut Peer) -> Vec<String> {

@@ -8,12 +8,12 @@
 
 use rtc_battery_proto::SqlValue;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use super::apart;
 use super::error::StorageError;
 use super::schema::{NotSynced, Tables};
-use super::sql::{quoted, value};
+use super::sql::{quoted, run_or_undo, text_of, value};
 use super::table::{Affinity, Column, Default, Table};
 
 /// What an added column shows in rows that were there.
@@ -39,12 +39,6 @@ pub(super) fn is_sound(row_id: &str, column: &str) -> bool {
     row_id.strip_suffix(&column.to_ascii_lowercase()).is_some_and(|rest| rest.ends_with(").") && rest.contains('('))
 }
 
-/// The text that a table was created with, and altered since.
-pub(super) fn text_of(connection: &Connection, table: &str) -> rusqlite::Result<Option<String>> {
-    let select = "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
-    connection.query_row(select, [table], |row| row.get(0)).optional()
-}
-
 /// After the user's ALTER TABLE ran on a synced table that had the text `before`: makes the added column a synced one.
 pub(super) fn register_added(
     connection: &Connection,
@@ -57,7 +51,7 @@ pub(super) fn register_added(
         NotSynced::Refused(message)
     };
     let known = tables.by_name(name).ok_or_else(other)?;
-    let after = text_of(connection, name).map_err(StorageError::from)?.ok_or_else(other)?;
+    let after = text_of(connection, "table", name).map_err(StorageError::from)?.ok_or_else(other)?;
     let table = Table::describe(connection, known.id, name).map_err(StorageError::from)?.ok_or_else(other)?;
     let column = match table.columns.split_last() {
         Some((added, rest)) if *rest == *known.columns && table.key == known.key && table.name == known.name => added,
@@ -141,12 +135,9 @@ pub(super) fn add_received(
         return Ok(Err(format!("the definition of column {column} of table {table} was refused: {why}")));
     }
     let text = format!("ALTER TABLE main.{} ADD COLUMN {definition}", quoted(table));
-    let added = connection.execute_batch("SAVEPOINT rtc_add").and_then(|()| connection.execute_batch(&text));
-    if let Err(error) = added {
-        connection.execute_batch("ROLLBACK TO rtc_add; RELEASE rtc_add")?;
-        return Ok(Err(format!("column {column} cannot be added to table {table} here: {error}")));
+    if let Err(why) = run_or_undo(connection, &text)? {
+        return Ok(Err(format!("column {column} cannot be added to table {table} here: {why}")));
     }
-    connection.execute_batch("RELEASE rtc_add")?;
     tables.describe_again(connection, table)?;
     Ok(Ok(()))
 }
@@ -202,9 +193,9 @@ mod tests {
         for (before, definition) in cases {
             let connection = Connection::open_in_memory().unwrap();
             connection.execute_batch(before).unwrap();
-            let before = text_of(&connection, "t").unwrap().unwrap();
+            let before = text_of(&connection, "table", "t").unwrap().unwrap();
             connection.execute_batch(&alter("t", definition)).unwrap();
-            let after = text_of(&connection, "T").unwrap().unwrap();
+            let after = text_of(&connection, "table", "T").unwrap().unwrap();
             assert_eq!(inserted(&before, &after), Some(definition), "{after}");
         }
     }

@@ -408,13 +408,13 @@ impl<'a> Merge<'a> {
         if is_sqlites(&operation.table) {
             return Ok(Outcome::Refused("the table belongs to SQLite".to_owned()));
         }
-        let object = objects::is_sound(operation);
-        if is_internal(&operation.table) && !object && !schema::is_sound(operation) {
-            return Ok(Outcome::Refused("it is no definition".to_owned()));
-        }
-        let is_bare = is_schema(operation) && !object && schema::is_overwritten(operation);
-        if is_bare && !schema::is_known(self.connection, operation)? {
-            return Ok(Outcome::Waits);
+        if is_schema(operation) && !objects::is_sound(operation) {
+            if !schema::is_sound(operation) {
+                return Ok(Outcome::Refused("it is no definition".to_owned()));
+            }
+            if schema::is_overwritten(operation) && !schema::is_known(self.connection, operation)? {
+                return Ok(Outcome::Waits);
+            }
         }
         let Some(table) = self.state.tables.by_name(&operation.table).cloned() else { return Ok(Outcome::Waits) };
         let joined = join::join(self.connection, &self.state.origins, &table, place, operation, &mut self.tally)?;

@@ -206,16 +206,24 @@ impl TouchedRows {
     }
 }
 
-fn disappeared(touched: &mut TouchedRows, table: &Table, row: &PreUpdateOldValueAccessor, deleted: Option<Moment>) {
-    let read = || image(table, |index| row.get_old_column_value(index));
-    let (slot, read_already) = match table.addressing {
-        Addressing::Rowid(_) => (Slot::Rowid(row.get_old_row_id()), None),
+/// Where a reported row stands, and its image, if that had to be read to tell. `None` for one without a whole key.
+fn place(
+    table: &Table,
+    rowid: impl FnOnce() -> i64,
+    read: impl FnOnce() -> Vec<SqlValue>,
+) -> Option<(Slot, Option<Vec<SqlValue>>)> {
+    match table.addressing {
+        Addressing::Rowid(_) => Some((Slot::Rowid(rowid()), None)),
         Addressing::Key => {
             let image = read();
-            let Some(key) = table.key_of_row(&image) else { return };
-            (Slot::Key(key), Some(image))
+            Some((Slot::Key(table.key_of_row(&image)?), Some(image)))
         }
-    };
+    }
+}
+
+fn disappeared(touched: &mut TouchedRows, table: &Table, row: &PreUpdateOldValueAccessor, deleted: Option<Moment>) {
+    let read = || image(table, |index| row.get_old_column_value(index));
+    let Some((slot, read_already)) = place(table, || row.get_old_row_id(), read) else { return };
     let first = || Touched { old: Some(read_already.unwrap_or_else(read)), deleted: None, new: New::Unknown };
     let row = touched.rows.entry((table.id, slot)).or_insert_with(first);
     row.new = New::Unknown;
@@ -224,14 +232,7 @@ fn disappeared(touched: &mut TouchedRows, table: &Table, row: &PreUpdateOldValue
 
 fn appeared(touched: &mut TouchedRows, table: &Table, row: &PreUpdateNewValueAccessor) {
     let read = || image(table, |index| row.get_new_column_value(index));
-    let (slot, read_already) = match table.addressing {
-        Addressing::Rowid(_) => (Slot::Rowid(row.get_new_row_id()), None),
-        Addressing::Key => {
-            let image = read();
-            let Some(key) = table.key_of_row(&image) else { return };
-            (Slot::Key(key), Some(image))
-        }
-    };
+    let Some((slot, read_already)) = place(table, || row.get_new_row_id(), read) else { return };
     let TouchedRows { rows, many, image_bytes, .. } = touched;
     let row = rows.entry((table.id, slot)).or_insert_with(|| Touched { old: None, deleted: None, new: New::Unknown });
     if *many && row.old.is_some() {

@@ -16,6 +16,7 @@ use rusqlite::types::ValueRef;
 use xxhash_rust::xxh64::xxh64;
 
 use super::merge::RowState;
+use super::sql::value_ref;
 
 /// The sum, and differences of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -117,7 +118,7 @@ impl Names {
 
     /// The same of values that are read already.
     pub(super) fn content_of<'a>(&self, cells: impl IntoIterator<Item = (usize, &'a SqlValue)>) -> Content {
-        self.content(cells.into_iter().map(|(column, value)| (column, borrowed(value))))
+        self.content(cells.into_iter().map(|(column, value)| (column, value_ref(value))))
     }
 
     /// All registers of one row, `key` being its canonical primary key.
@@ -170,16 +171,6 @@ fn cell(name: u64, value: ValueRef<'_>) -> u64 {
         ValueRef::Real(real) => xxh64(&real.to_bits().to_le_bytes(), typed(2)),
         ValueRef::Text(text) => xxh64(text, typed(3)),
         ValueRef::Blob(blob) => xxh64(blob, typed(4)),
-    }
-}
-
-fn borrowed(value: &SqlValue) -> ValueRef<'_> {
-    match value {
-        SqlValue::Null => ValueRef::Null,
-        SqlValue::Integer(integer) => ValueRef::Integer(*integer),
-        SqlValue::Real(real) => ValueRef::Real(*real),
-        SqlValue::Text(text) => ValueRef::Text(text),
-        SqlValue::Blob(blob) => ValueRef::Blob(blob),
     }
 }
 

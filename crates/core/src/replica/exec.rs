@@ -17,7 +17,7 @@ use super::objects;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::replica::State;
 use super::schema;
-use super::sql::{Bind, value};
+use super::sql::{Bind, text_of, value};
 use super::store;
 use crate::Now;
 
@@ -223,7 +223,7 @@ impl State {
         self.open.scope.get_or_insert(scope);
         let before = self.capture.moment();
         let altered = facts.alters_table.as_deref();
-        let altered = altered.map(|table| alter::text_of(connection, table).map(|text| (table, text))).transpose()?;
+        let altered = altered.map(|table| text_of(connection, "table", table).map(|text| (table, text))).transpose()?;
         self.capture.switch(true);
         let outcome = step(statement, facts, connection, result);
         if outcome.is_err() {

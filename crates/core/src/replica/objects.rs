@@ -11,13 +11,12 @@ use std::collections::BTreeMap;
 
 use rtc_battery_proto::{Operation, OperationKind, SqlValue};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
-use super::alter;
 use super::apart;
 use super::error::StorageError;
 use super::schema::{self, Tables};
-use super::sql::quoted;
+use super::sql::{quoted, run_or_undo, text_of};
 
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,8 +62,7 @@ impl Object {
 
     /// Its text in the main schema, if there is one.
     fn text(&self, connection: &Connection) -> rusqlite::Result<Option<String>> {
-        let select = "SELECT sql FROM main.sqlite_schema WHERE type = ?1 AND name = ?2 COLLATE NOCASE";
-        Ok(connection.query_row(select, [self.kind.word(), &self.name], |row| row.get(0)).optional()?.flatten())
+        text_of(connection, self.kind.word(), &self.name)
     }
 
     fn drop(&self, connection: &Connection) -> rusqlite::Result<()> {
@@ -167,13 +165,7 @@ fn make(
     if let Err(why) = check_apart(connection, tables, object, text)? {
         return Ok(Err(why));
     }
-    connection.execute_batch("SAVEPOINT rtc_make")?;
-    let made = connection.execute_batch(text);
-    if made.is_err() {
-        connection.execute_batch("ROLLBACK TO rtc_make")?;
-    }
-    connection.execute_batch("RELEASE rtc_make")?;
-    Ok(made.map_err(|error| error.to_string()))
+    Ok(run_or_undo(connection, text)?)
 }
 
 /// Lets SQLite say whether a text makes this object and nothing else.
@@ -188,7 +180,7 @@ fn check_apart(
     }
     let mut apart = Connection::open_in_memory()?;
     for table in tables.of_user() {
-        if let Some(text) = alter::text_of(connection, &table.name)? {
+        if let Some(text) = text_of(connection, "table", &table.name)? {
             apart.execute_batch(&text)?;
         }
     }

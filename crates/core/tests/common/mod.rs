@@ -105,6 +105,18 @@ impl Peer {
     }
 }
 
+/// A table of notes.
+pub const NOTES: &str = "CREATE TABLE IF NOT EXISTS notes (id TEXT PRIMARY KEY, content TEXT)";
+
+/// Two replicas that have one note.
+pub fn both() -> (Peer, Peer) {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec(NOTES);
+    a.exec("INSERT INTO notes VALUES ('1', 'one')");
+    sync(&mut a, &mut b);
+    (a, b)
+}
+
 /// Both ways.
 pub fn sync(a: &mut Peer, b: &mut Peer) {
     b.pull(a);
