@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use rtc_battery_core::node::{Config, DescriptionKind, Effect, Input, LinkId, Output, SessionDescription};
 use rtc_battery_core::{Node, Now, Replica};
-use rtc_battery_proto::frame::Reassembly;
+use rtc_battery_proto::frame::{Body, Reassembly};
+use rtc_battery_proto::packed::Packed;
 use rtc_battery_proto::signaling::ClientMessage;
 use rtc_battery_proto::{Message, PeerId};
 use serde_json::json;
@@ -174,12 +175,12 @@ impl World {
             }
             Effect::SendText { link, text } => {
                 let length = text.len();
-                self.hear(link, length, Some(text));
+                self.hear(link, length, Some(Body::Text(text)));
             }
             Effect::SendBinary { link, bytes } => {
                 let channel = self.channels.get_mut(&link).expect("a link that is open");
-                let text = channel.reassembly.push(&bytes).expect("our own frames");
-                self.hear(link, bytes.len(), text);
+                let body = channel.reassembly.push(&bytes).expect("our own frames");
+                self.hear(link, bytes.len(), body);
             }
             Effect::CloseLink { link } => {
                 self.channels.remove(&link).expect("a link that is open");
@@ -194,12 +195,17 @@ impl World {
         self.reports.push_back(Input::LocalDescription { link, description: SessionDescription { kind, sdp } });
     }
 
-    fn hear(&mut self, link: LinkId, bytes: usize, text: Option<String>) {
+    fn hear(&mut self, link: LinkId, bytes: usize, body: Option<Body>) {
         let channel = self.channels.get_mut(&link).expect("a link that is open");
         channel.buffered_bytes += bytes;
         assert!(channel.buffered_bytes <= MAX_BUFFERED_BYTES, "{} bytes in a channel", channel.buffered_bytes);
-        if let Some(text) = text {
-            channel.heard.push_back(Message::decode(&text).expect("what we say can be read"));
+        match body {
+            Some(Body::Text(text)) => channel.heard.push_back(Message::decode(&text).expect("what we say can be read")),
+            Some(Body::Packed(bytes)) => {
+                let packed = Packed::read(bytes).expect("what we pack can be read");
+                packed.operations().expect("what we pack can be unpacked");
+            }
+            None => {}
         }
     }
 }

@@ -250,7 +250,7 @@ fn too_much_for_an_open_transaction_costs_the_link_and_nothing_else() {
         sent += 1;
         assert!(sent < 200, "nothing was cut off");
     }
-    assert!((120..130).contains(&sent), "cut off after {sent}");
+    assert!((160..170).contains(&sent), "cut off after {sent}");
     assert_eq!(net.hosts[1].errors(), [ErrorCode::BadMessage]);
     net.exec(1, "COMMIT");
     net.until("they are connected", |net| net.is_full_mesh());

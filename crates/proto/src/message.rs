@@ -61,6 +61,13 @@ pub struct Hello {
     pub node_id: ReplicaId,
     /// What it has saved.
     pub vector: VersionVector,
+    /// The newest version of [packed](crate::packed) operations that it reads; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub packed: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Asks for operations.

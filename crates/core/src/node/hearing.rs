@@ -3,14 +3,16 @@
 //! Whatever comes, the session goes on: what is no message is dropped and told, seldom, with the peer's name. Only broken framing and
 //! more than fits close a link. Unknown types are ignored: they are what later versions add.
 
-use rtc_battery_proto::frame::MAX_MESSAGE_BYTES;
+use rtc_battery_proto::frame::{Body, MAX_MESSAGE_BYTES};
+use rtc_battery_proto::packed::Packed;
 use rtc_battery_proto::{DecodeError, Message, PeerId};
 
+use super::courtesy::Language;
 use super::io::{ErrorCode, Event, LinkId};
 use super::link::Link;
 use super::outputs::excerpt;
 use super::rendezvous::Ending;
-use super::room::{Heard, Room};
+use super::room::{Heard, Room, Said};
 use crate::planted::{Bug, planted};
 
 /// Most bytes of messages that have not come whole, for all links together: two of the largest.
@@ -38,7 +40,8 @@ impl Room {
         let channel = link.channel.as_mut()?;
         channel.keepalive.heard(now_ms);
         match channel.reassembly.push(bytes) {
-            Ok(Some(whole)) => self.handle_message(id, &whole, now_ms),
+            Ok(Some(Body::Text(text))) => self.handle_message(id, &text, now_ms),
+            Ok(Some(Body::Packed(bytes))) => self.handle_packed(id, bytes, now_ms),
             Ok(None) => {
                 self.bound_unfinished(now_ms);
                 None
@@ -76,7 +79,25 @@ impl Room {
             Ok(_) | Err(DecodeError::UnknownType(_)) => {}
             Err(error) => self.complain(&peer, &format!("it sent {error}"), now_ms),
         }
-        Some(Heard { link: id, peer, message, size_bytes: text.len() })
+        Some(Heard { link: id, peer, said: Said::Message(message), size_bytes: text.len() })
+    }
+
+    /// Only ours say such a thing, and only to who said that it reads it.
+    fn handle_packed(&mut self, id: LinkId, bytes: Vec<u8>, now_ms: u64) -> Option<Heard> {
+        let link = self.links.get_mut(&id)?;
+        let (peer, channel) = (link.peer.clone(), link.channel.as_mut()?);
+        channel.courtesy.heard();
+        if channel.courtesy.language() != Language::Ours {
+            self.take_for_plain(id, &peer);
+            self.complain(&peer, "it sent packed operations and no hello before", now_ms);
+            return None;
+        }
+        let packed = Packed::read(bytes);
+        let size_bytes = packed.as_ref().map_or(0, Packed::size_bytes);
+        if let Err(error) = &packed {
+            self.complain(&peer, &format!("it sent {error}"), now_ms);
+        }
+        Some(Heard { link: id, peer, said: Said::Packed(packed), size_bytes })
     }
 
     /// The peer has spoken, and does not speak our language unless it said so before.

@@ -4,7 +4,7 @@
 //! the channel is awaited). A link never returns to an earlier phase; what follows it has a new id.
 
 use rtc_battery_proto::PeerId;
-use rtc_battery_proto::frame::Reassembly;
+use rtc_battery_proto::frame::{Body, Reassembly};
 use rtc_battery_proto::sealing::ConnectionId;
 
 use super::courtesy::{Courtesy, Language, Turn};
@@ -71,12 +71,12 @@ impl Channel {
         }
         let turn = self.courtesy.turn();
         let Turn::Say(message) = turn else { return turn };
-        self.say(message);
+        self.say(message.into());
         Turn::Silence
     }
 
     /// Takes the next message, asked for by [`turn`](Self::turn).
-    pub(super) fn say(&mut self, message: String) {
+    pub(super) fn say(&mut self, message: Body) {
         let framed = !self.courtesy.is_plain();
         self.outbox.push(message, framed);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rtc_battery_proto::PeerId;
+use rtc_battery_proto::frame::Body;
 
 use super::callers::Callers;
 use super::courtesy::Turn;
@@ -195,16 +196,17 @@ impl Node {
             let session = self.sessions.entry(id).or_default();
             let max_message_bytes = channel.outbox.max_message_bytes();
             let message = match channel.turn() {
-                Turn::FirstWord => Some(session.hello(&self.replica, &self.saved)),
+                Turn::FirstWord => Some(session.hello(&self.replica, &self.saved).into()),
                 Turn::Open { leaving } if channel.courtesy.is_plain() => {
                     let message = session.next_plain_message(&self.replica, &self.saved, max_message_bytes, leaving)?;
                     if leaving && message.is_none() {
                         parted.push(id);
                     }
-                    message
+                    message.map(Body::Text)
                 }
                 Turn::Open { leaving } => {
-                    session.next_message(&self.replica, &self.saved, leaving)?.or_else(|| channel.courtesy.last_word())
+                    let message = session.next_message(&self.replica, &self.saved, leaving)?;
+                    message.or_else(|| channel.courtesy.last_word().map(Body::Text))
                 }
                 Turn::Say(_) | Turn::Silence => None,
             };

@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use rtc_battery_proto::packed::{Packed, PackedError};
 use rtc_battery_proto::{DecodeError, Message, PeerId};
 
+use super::courtesy::Language;
 use super::dialing::Dialing;
 use super::early::EarlyCandidates;
 use super::io::{Effect, Event, Input, LinkId, Output};
@@ -52,10 +54,18 @@ enum Phase {
 pub(super) struct Heard {
     pub(super) link: LinkId,
     pub(super) peer: PeerId,
-    /// What cannot be read was told to the user already.
-    pub(super) message: Result<Message, DecodeError>,
-    /// How long it was as text.
+    pub(super) said: Said,
+    /// How much memory it takes, about.
     pub(super) size_bytes: usize,
+}
+
+/// One message. What cannot be read was told to the user already.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// In JSON.
+    Message(Result<Message, DecodeError>),
+    /// Operations between two of ours.
+    Packed(Result<Packed, PackedError>),
 }
 
 /// A link that is gone.
@@ -242,6 +252,11 @@ impl Room {
 
     pub(super) fn channel(&mut self, id: LinkId) -> Option<&mut Channel> {
         self.links.get_mut(&id)?.channel.as_mut()
+    }
+
+    /// Whether the peer at the other end said `hello`.
+    pub(super) fn is_ours(&self, id: LinkId) -> bool {
+        self.links.get(&id).and_then(Link::language) == Some(Language::Ours)
     }
 
     fn can_signal(&self, peer: &PeerId) -> bool {

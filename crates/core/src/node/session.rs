@@ -9,12 +9,14 @@
 
 use std::sync::Arc;
 
+use rtc_battery_proto::frame::Body;
+use rtc_battery_proto::packed::{self, Extent};
 use rtc_battery_proto::{Hello, Message, PROTOCOL, SyncRequest, VersionVector};
 
 use super::PART_BYTES;
 use super::courtesy::Courtesy;
 use super::digests::{Comparison, Digests};
-use super::live::{Live, LiveQueue, encode_end, encode_part};
+use super::live::{Live, LiveQueue, encode};
 use super::plain::Plain;
 use crate::Replica;
 use crate::planted::{Bug, planted};
@@ -32,7 +34,7 @@ pub(super) struct Saved {
 struct Answer {
     reader: DeltaReader,
     /// The last part, while what it stands for is not saved.
-    end: Option<(String, DeltaEnd)>,
+    end: Option<(Body, DeltaEnd)>,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +55,8 @@ pub(super) struct Session {
     live: LiveQueue,
     plain: Plain,
     pub(super) comparison: Comparison,
+    /// Whether the peer said that it reads packed operations.
+    pub(super) reads_packed: bool,
     /// Whether a series of the peer's is being staged.
     pub(super) is_staging: bool,
 }
@@ -151,8 +155,8 @@ impl Session {
     /// The first word.
     pub(super) fn hello(&mut self, replica: &Replica, saved: &Saved) -> String {
         self.told = saved.vector.clone();
-        let (protocol, node_id) = (PROTOCOL, replica.id().clone());
-        Message::Hello(Hello { protocol, node_id, vector: self.told.clone() }).encode()
+        let (protocol, node_id, packed) = (PROTOCOL, replica.id().clone(), packed::VERSION);
+        Message::Hello(Hello { protocol, node_id, vector: self.told.clone(), packed }).encode()
     }
 
     /// The next thing to say, now that the link takes one; when `leaving`, only what must not be lost.
@@ -164,12 +168,12 @@ impl Session {
         replica: &Replica,
         saved: &Saved,
         leaving: bool,
-    ) -> Result<Option<String>, StorageError> {
+    ) -> Result<Option<Body>, StorageError> {
         if let Some(end) = self.plain.break_off() {
-            return Ok(Some(end));
+            return Ok(Some(end.into()));
         }
         if std::mem::take(&mut self.ask_due) {
-            return Ok(Some(Message::SyncRequest(self.comparison.request(replica.vector())).encode()));
+            return Ok(Some(Message::SyncRequest(self.comparison.request(replica.vector())).encode().into()));
         }
         if let Some(message) = self.next_live() {
             return Ok(Some(message));
@@ -179,12 +183,12 @@ impl Session {
         }
         if !self.is_answering() && std::mem::take(&mut self.announce_due) && !self.has(&saved.vector) {
             self.told = saved.vector.clone();
-            return Ok(Some(Message::Vector { vector: self.told.clone() }.encode()));
+            return Ok(Some(Message::Vector { vector: self.told.clone() }.encode().into()));
         }
         if let Some(message) = self.next_of_answer(replica, saved)? {
             return Ok(Some(message));
         }
-        Ok(self.comparison.next_message())
+        Ok(self.comparison.next_message().map(Body::Text))
     }
 
     /// The same for a peer that speaks only the specification, in messages that it takes.
@@ -214,20 +218,20 @@ impl Session {
         self.answer.is_some() || self.requested.is_some()
     }
 
-    fn next_live(&mut self) -> Option<String> {
+    fn next_live(&mut self) -> Option<Body> {
         // An answer in progress will contain it; only what it did not is told after its end.
         if self.is_answering() && !self.live.in_series() {
             return None;
         }
         let (said, shared) = (&self.said, &self.shared);
-        let (message, told) = self.live.pop(|covers| covers.minus(said).minus(shared).is_empty())?;
+        let (message, told) = self.live.pop(self.reads_packed, |covers| covers.minus(said).minus(shared).is_empty())?;
         if let Some(live) = told {
             self.shared.merge(&live.covers);
         }
         Some(message)
     }
 
-    fn next_of_answer(&mut self, replica: &Replica, saved: &Saved) -> Result<Option<String>, StorageError> {
+    fn next_of_answer(&mut self, replica: &Replica, saved: &Saved) -> Result<Option<Body>, StorageError> {
         // Rows are read where the user's open transaction may have changed them.
         if replica.in_transaction() {
             return Ok(None);
@@ -239,8 +243,10 @@ impl Session {
         let Some(answer) = &mut self.answer else { return Ok(None) };
         if answer.end.is_none() {
             let part = replica.read_delta(&mut answer.reader, PART_BYTES)?;
-            let Some(end) = part.end else { return Ok(Some(encode_part(part.operations))) };
-            answer.end = Some((encode_end(part.operations, end.covers.clone()), end));
+            let extent = part.end.as_ref().map_or(Extent::Part, |end| Extent::End(end.covers.clone()));
+            let message = encode(part.operations, extent, self.reads_packed);
+            let Some(end) = part.end else { return Ok(Some(message)) };
+            answer.end = Some((message, end));
         }
         let Some((message, end)) = answer.end.take_if(|(_, end)| end.version <= saved.version) else { return Ok(None) };
         self.answer = None;

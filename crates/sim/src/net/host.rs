@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use rtc_battery_core::Now;
 use rtc_battery_core::node::{ErrorCode, Event, LinkId};
-use rtc_battery_proto::frame::Reassembly;
+use rtc_battery_proto::frame::{Body, Reassembly};
+use rtc_battery_proto::packed::{Extent, Packed};
 use rtc_battery_proto::{Message, PeerId};
 
 use super::connection::Connection;
@@ -83,6 +84,8 @@ pub struct Said {
     pub operations: usize,
     /// Whether it ends a series, or is none.
     pub ends: bool,
+    /// Whether it is packed, not JSON.
+    pub packed: bool,
 }
 
 impl Host {
@@ -135,14 +138,15 @@ impl Host {
     /// Remembers a frame that went to a channel.
     pub fn note_frame(&mut self, link: LinkId, frame: &Frame) {
         let Some(connection) = self.links.get(&link) else { return };
+        let to = connection.peer.clone();
         let text = match frame {
             Frame::Text(text) => text.clone(),
             Frame::Binary(bytes) => match self.reassembly.entry(link).or_default().push(bytes).unwrap() {
-                Some(text) => text,
+                Some(Body::Text(text)) => text,
+                Some(Body::Packed(bytes)) => return self.said.push(said_packed(to, bytes)),
                 None => return,
             },
         };
-        let to = connection.peer.clone();
         let (kind, operations, ends) = match Message::decode(&text).unwrap() {
             Message::Hello(_) => ("hello", 0, true),
             Message::Op { .. } => ("op", 1, true),
@@ -155,7 +159,7 @@ impl Host {
             Message::Pong => ("pong", 0, true),
             Message::Bye => ("bye", 0, true),
         };
-        self.said.push(Said { to, kind, operations, ends });
+        self.said.push(Said { to, kind, operations, ends, packed: false });
     }
 
     /// What it said, pings and pongs left out.
@@ -196,6 +200,14 @@ impl Host {
         };
         self.events.iter().filter_map(coming).collect()
     }
+}
+
+/// The same as in JSON: packed, a single operation is no other message than a series.
+fn said_packed(to: PeerId, bytes: Vec<u8>) -> Said {
+    let packed = Packed::read(bytes).unwrap();
+    let operations = packed.operations().unwrap().len();
+    let kind = if operations == 1 && matches!(packed.extent(), Extent::Whole(_)) { "op" } else { "sync-response" };
+    Said { to, kind, operations, ends: *packed.extent() != Extent::Part, packed: true }
 }
 
 /// What a channel carries in one piece.
