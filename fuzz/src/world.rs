@@ -27,6 +27,8 @@ struct Channel {
     buffered_bytes: usize,
     sent_bytes: u64,
     reassembly: Reassembly,
+    bulk_bytes: u64,
+    bulk_reassembly: Reassembly,
     heard: VecDeque<Message>,
 }
 
@@ -163,8 +165,9 @@ impl World {
                 ClientMessage::Offer { .. } | ClientMessage::Answer { .. } | ClientMessage::Ice { .. } => {}
             },
             Effect::OpenLink { link, peer, .. } => {
-                let (reassembly, heard) = Default::default();
-                let channel = Channel { peer, buffered_bytes: 0, sent_bytes: 0, reassembly, heard };
+                let (reassembly, bulk_reassembly, heard) = Default::default();
+                let channel =
+                    Channel { peer, buffered_bytes: 0, sent_bytes: 0, reassembly, bulk_bytes: 0, bulk_reassembly, heard };
                 assert!(self.channels.insert(link, channel).is_none(), "a link's number is never used again");
             }
             Effect::CreateOffer { link, .. } => self.describe(link, DescriptionKind::Offer),
@@ -181,6 +184,14 @@ impl World {
                 let channel = self.channels.get_mut(&link).expect("a link that is open");
                 let body = channel.reassembly.push(&bytes).expect("our own frames");
                 self.hear(link, bytes.len(), body);
+            }
+            Effect::OpenBulk { link } => self.reports.push_back(Input::BulkOpened { link }),
+            Effect::SendBulk { link, bytes } => {
+                let channel = self.channels.get_mut(&link).expect("a link that is open");
+                let body = channel.bulk_reassembly.push(&bytes).expect("our own frames");
+                channel.bulk_bytes += bytes.len() as u64;
+                self.reports.push_back(Input::BulkDrained { link, sent_bytes: channel.bulk_bytes });
+                self.hear(link, 0, body);
             }
             Effect::CloseLink { link } => {
                 self.channels.remove(&link).expect("a link that is open");

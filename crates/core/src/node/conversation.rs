@@ -9,7 +9,7 @@ use rtc_battery_proto::{
 
 use super::digests::Digests;
 use super::inbox::{Part, Work};
-use super::io::{ErrorCode, LinkId};
+use super::io::{Effect, ErrorCode, LinkId};
 use super::node::Node;
 use super::room::{Heard, Said};
 
@@ -56,6 +56,11 @@ impl Node {
         session.reads_packed = hello.packed >= packed::VERSION;
         session.handle_hello(&channel.courtesy, hello.vector, &self.saved);
         if hello.protocol <= PROTOCOL {
+            channel.flow.agree(hello.window);
+            let opens = hello.bulk && channel.bulk.agree(now_ms);
+            if opens {
+                self.room.outputs.effect(Effect::OpenBulk { link: id });
+            }
             self.ask_due = true;
             return self.room.welcome(id, peer);
         }

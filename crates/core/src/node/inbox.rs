@@ -90,6 +90,11 @@ impl Inbox {
         held.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(link, _)| link)
     }
 
+    /// How many bytes of a link's messages wait.
+    pub(super) fn waiting_bytes(&self, link: LinkId) -> usize {
+        self.items.iter().filter(|item| item.link == link).map(|item| item.size_bytes).sum()
+    }
+
     /// Takes work that came as a message of `size_bytes`.
     pub(super) fn push(&mut self, link: LinkId, peer: &PeerId, work: Work, size_bytes: usize) {
         self.size_bytes += size_bytes;

@@ -16,6 +16,9 @@ use crate::replica::Committed;
 /// Most bytes that wait for one peer, a single transaction larger than this excepted.
 const MAX_QUEUED_BYTES: usize = 256 * 1024;
 
+/// Longest message that goes among live ones, in bytes.
+const MAX_SMALL_BYTES: usize = 2 * PART_BYTES;
+
 /// A committed delta as messages.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -46,6 +49,12 @@ impl Live {
         };
         let size_bytes = packed.iter().chain(&json).map(Body::len_bytes).sum();
         Some(Self { covers, packed, json, plain, size_bytes })
+    }
+
+    /// Whether it is more than live messages may have to wait behind.
+    pub(super) fn is_large(&self, reads_packed: bool) -> bool {
+        let messages = self.messages(reads_packed);
+        messages.len() > 1 || messages.first().is_some_and(|message| message.len_bytes() > MAX_SMALL_BYTES)
     }
 
     fn messages(&self, reads_packed: bool) -> &[Body] {
@@ -136,6 +145,11 @@ impl LiveQueue {
         self.size_bytes += live.size_bytes;
         self.waiting.push_back(Arc::clone(live));
         true
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// Whether a series is half out: nothing else that is staged may come between.

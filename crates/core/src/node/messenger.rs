@@ -160,7 +160,8 @@ impl Messenger {
                 | Message::Digest { .. }
                 | Message::Ping
                 | Message::Pong
-                | Message::Bye,
+                | Message::Taken { .. }
+                | Message::Bye { .. },
             ) => {}
             Err(error) => {
                 if matches!(&error, DecodeError::Fields { kind, .. } if kind.starts_with("sync-")) {

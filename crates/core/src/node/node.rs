@@ -96,7 +96,9 @@ impl Node {
         match &input {
             Input::Saved { version } => self.handle_saved(*version),
             // A part of a message is progress too.
-            Input::ChannelBinary { link, .. } => self.note_progress(*link, now.mono_ms),
+            Input::ChannelBinary { link, .. } | Input::BulkBinary { link, .. } => {
+                self.note_progress(*link, now.mono_ms)
+            }
             _ => {}
         }
         if let Some(heard) = self.room.handle_input(input, now.mono_ms) {
@@ -195,6 +197,7 @@ impl Node {
             let Some(channel) = &mut link.channel else { continue };
             let session = self.sessions.entry(id).or_default();
             let max_message_bytes = channel.outbox.max_message_bytes();
+            channel.report_taken(self.inbox.waiting_bytes(id));
             let message = match channel.turn() {
                 Turn::FirstWord => Some(session.hello(&self.replica, &self.saved).into()),
                 Turn::Open { leaving } if channel.courtesy.is_plain() => {
@@ -205,13 +208,26 @@ impl Node {
                     message.map(Body::Text)
                 }
                 Turn::Open { leaving } => {
-                    let message = session.next_message(&self.replica, &self.saved, leaving)?;
-                    message.or_else(|| channel.courtesy.last_word().map(Body::Text))
+                    if leaving {
+                        channel.bulk.give_up();
+                    }
+                    let lane = channel.bulk.lane();
+                    let may_speak = channel.flow.has_room();
+                    let message = session.next_message(&self.replica, &self.saved, lane, leaving, may_speak)?;
+                    if leaving && message.is_none() && !session.has_to_tell() && channel.bulk.outbox.is_empty() {
+                        channel.say_bye();
+                    }
+                    message
                 }
                 Turn::Say(_) | Turn::Silence => None,
             };
             if let Some(message) = message {
                 channel.say(message);
+            }
+            if channel.wants_bulk()
+                && let Some(message) = session.next_large(&self.replica, &self.saved, channel.courtesy.is_leaving())?
+            {
+                channel.bulk.outbox.push_framed(&message);
             }
             let skipped = session.take_skipped();
             if skipped > 0 {

@@ -22,7 +22,7 @@ pub(super) enum Frame {
 }
 
 impl Frame {
-    fn size_bytes(&self) -> u64 {
+    pub(super) fn size_bytes(&self) -> u64 {
         let size_bytes = match self {
             Self::Text(text) => text.len(),
             Self::Binary(bytes) => bytes.len(),
@@ -54,6 +54,11 @@ impl Outbox {
         self.frames.is_empty() && self.has_credit()
     }
 
+    /// Whether nothing waits here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
     /// What the peer takes in one message, in bytes.
     pub(super) fn max_message_bytes(&self) -> usize {
         self.max_message_bytes
@@ -65,8 +70,13 @@ impl Outbox {
             Body::Text(text) if !framed || text.len() <= self.max_text_bytes => {
                 self.frames.push_back(Frame::Text(text));
             }
-            message => self.frames.extend(frame::split(&message).map(Frame::Binary)),
+            message => self.push_framed(&message),
         }
+    }
+
+    /// Takes a message for a peer that puts frames together, whatever its length.
+    pub(super) fn push_framed(&mut self, message: &Body) {
+        self.frames.extend(frame::split(message).map(Frame::Binary));
     }
 
     /// The next frame, if the channel takes one.

@@ -168,6 +168,18 @@ impl Room {
                 }
             }
             Input::ChannelClosed { link } => self.lose(link, "the channel was closed", now_ms),
+            Input::BulkOpened { link } => {
+                if let Some(channel) = self.channel(link) {
+                    channel.bulk.handle_opened();
+                }
+            }
+            Input::BulkBinary { link, bytes } => return self.handle_bulk(link, &bytes, now_ms),
+            Input::BulkDrained { link, sent_bytes } => {
+                if let Some(channel) = self.channel(link) {
+                    channel.bulk.outbox.handle_drained(sent_bytes);
+                }
+            }
+            Input::BulkClosed { link } => self.handle_bulk_closed(link, now_ms),
             Input::Saved { .. } => {}
         }
         None
@@ -208,9 +220,21 @@ impl Room {
             while let Some(frame) = channel.outbox.pop() {
                 any = true;
                 channel.keepalive.spoke(now_ms);
+                channel.flow.handed(frame.size_bytes());
                 self.outputs.effect(match frame {
                     Frame::Text(text) => Effect::SendText { link, text },
                     Frame::Binary(bytes) => Effect::SendBinary { link, bytes },
+                });
+            }
+            while channel.flow.has_room()
+                && let Some(frame) = channel.bulk.outbox.pop()
+            {
+                any = true;
+                channel.keepalive.spoke(now_ms);
+                channel.flow.handed(frame.size_bytes());
+                self.outputs.effect(match frame {
+                    Frame::Text(text) => Effect::SendBulk { link, bytes: text.into_bytes() },
+                    Frame::Binary(bytes) => Effect::SendBulk { link, bytes },
                 });
             }
         }
