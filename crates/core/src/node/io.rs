@@ -284,6 +284,18 @@ pub enum Event {
         /// How many operations were new to us.
         operations: u32,
     },
+    /// A row is kept and cannot be shown: another has its value of a UNIQUE index, or SQLite refuses it. It is in `rtc_conflicts` for as long
+    /// as that is so.
+    Conflict {
+        /// Its table.
+        table: String,
+        /// Its primary key: a JSON array of the key's values.
+        pk: String,
+        /// Why, as SQLite says it.
+        reason: String,
+        /// The primary key of the row that has its value, where that is the reason.
+        with_pk: Option<String>,
+    },
     /// A peer told an operation that nobody asked for. From a [`Messenger`](super::Messenger) only.
     Operation {
         /// Who told it.

@@ -15,7 +15,7 @@ use super::live::Live;
 use super::node::Node;
 use super::room::Ended;
 use crate::Now;
-use crate::replica::{Applied, StorageError};
+use crate::replica::{Applied, Conflict, StorageError};
 
 /// An answer that makes no progress for so long is not waited for any longer, in milliseconds.
 const STALL_MS: u64 = 15_000;
@@ -60,7 +60,15 @@ impl Node {
             };
             self.work(item, now)?;
         }
+        self.tell_conflicts();
         Ok(())
+    }
+
+    /// Tells which rows cannot be shown since the last time.
+    fn tell_conflicts(&mut self) {
+        for Conflict { table, pk, reason, with_pk } in self.replica.take_conflicts() {
+            self.room.outputs.event(Event::Conflict { table, pk, reason, with_pk });
+        }
     }
 
     fn work(&mut self, item: Item, now: Now) -> Result<(), StorageError> {

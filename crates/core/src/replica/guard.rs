@@ -24,7 +24,7 @@ pub(super) struct Facts {
     pub(super) creates_table: Option<String>,
     /// It makes or drops this object of the main schema, everywhere.
     pub(super) object: Option<Object>,
-    /// It makes an index on this table of the main schema.
+    /// It makes or drops an index on this table of the main schema.
     pub(super) indexes_table: Option<String>,
     /// It alters this synced table.
     pub(super) alters_table: Option<String>,
@@ -235,7 +235,7 @@ impl Facts {
                 Authorization::Allow
             }
             _ if can_be_local && (scope == Scope::Local || is_synced || is_of_no_table(action)) => {
-                if let A::CreateIndex { .. } = action {
+                if let A::CreateIndex { .. } | A::DropIndex { .. } = action {
                     self.indexes_table = Some(table.to_owned());
                 }
                 if scope == Scope::Synced {

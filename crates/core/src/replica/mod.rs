@@ -6,6 +6,7 @@
 //! visible, [`file`](self::file) makes a plain file of the database and takes one in, [`delta`](self::delta) reads the log for others, [`log_view`](self::log_view) for people, [`layer`](self::layer) is a replica by itself, in memory, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
 //! knows peers or links.
 
+mod admission;
 mod alter;
 mod answers;
 mod apart;
@@ -29,6 +30,7 @@ mod limits;
 mod log_view;
 mod merge;
 mod objects;
+mod parked;
 mod prepared;
 mod query;
 mod record;
@@ -42,6 +44,7 @@ mod sql;
 mod staging;
 mod store;
 mod table;
+mod unique;
 
 pub use answers::Answer;
 pub use apply::Applied;
@@ -52,6 +55,7 @@ pub use file::ImportError;
 pub(crate) use file::operations_of_file;
 pub use layer::{ApplyError, ExecuteError, Executed, SqlLayer};
 pub use limits::MAX_ROW_BYTES;
+pub use parked::Conflict;
 pub use query::{Params, QueryResult, Scope, SqlError};
 pub use replica::{Committed, Replica};
 pub(crate) use schema::SCHEMA;
