@@ -34,13 +34,15 @@ process.once('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 /** The real signaling server. It keeps its port when it is started again. */
 export class Server {
   #folder;
+  #flags = [];
   #process;
   address = '127.0.0.1:0';
 
-  /** Starts one, with a folder to serve if one is given. */
-  static async start(folder) {
+  /** Starts one, with a folder to serve if one is given, and with more flags. */
+  static async start(folder, flags = []) {
     const server = new Server();
     server.#folder = folder;
+    server.#flags = flags;
     await server.start();
     return server;
   }
@@ -57,7 +59,7 @@ export class Server {
 
   async start() {
     const folder = this.#folder === undefined ? [] : ['--static', this.#folder];
-    const child = spawn(SERVER, ['--listen', this.address, '--log', 'error', ...folder], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(SERVER, ['--listen', this.address, '--log', 'error', ...folder, ...this.#flags], { stdio: ['ignore', 'pipe', 'inherit'] });
     this.#process = child;
     running.add(child);
     this.address = await new Promise((resolve, reject) => {
