@@ -230,7 +230,7 @@ fn greedy(log: &Peer, table: &str) -> Vec<String> {
         if operation.table != table {
             continue;
         }
-        let key = format!("{:?}", operation.pk["id"]);
+        let key = format!("{:?}", operation.pk.get("id").unwrap());
         let hlc = operation.hlc.to_string();
         let Some(values) = operation.values else {
             let newest = deleted.entry(key).or_default();
@@ -240,7 +240,7 @@ fn greedy(log: &Peer, table: &str) -> Vec<String> {
         let newest = live.entry(key.clone()).or_default();
         *newest = hlc.clone().max(newest.clone());
         for (column, value) in values {
-            let cell = rows.entry(key.clone()).or_default().entry(column).or_default();
+            let cell = rows.entry(key.clone()).or_default().entry(column.to_string()).or_default();
             *cell = (hlc.clone(), format!("{value:?}")).max(cell.clone());
         }
     }

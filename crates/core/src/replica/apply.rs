@@ -50,6 +50,11 @@ const MAX_OWN_AHEAD: u64 = 1_000_000;
 const MAX_REASONS: usize = 16;
 
 impl Applied {
+    /// Nothing was applied, for this reason.
+    pub(super) fn nothing(why: String) -> Self {
+        Self { operations: 0, refused: vec![why] }
+    }
+
     fn refuse(&mut self, operation: &Operation, why: &str) {
         if self.refused.len() < MAX_REASONS {
             let Operation { hlc, kind, table, .. } = operation;

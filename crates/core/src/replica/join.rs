@@ -160,7 +160,7 @@ fn names_a_column_twice(table: &Table, columns: &Columns) -> bool {
     columns.keys().any(|name| match table.column(name) {
         Some(column) => !known.insert(column),
         None => {
-            let again = unknown.iter().any(|other: &&String| other.eq_ignore_ascii_case(name));
+            let again = unknown.iter().any(|other: &&str| other.eq_ignore_ascii_case(name));
             unknown.push(name);
             again
         }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use rtc_battery_proto::packed::Packed;
 use rtc_battery_proto::{Digest, Dot, Operation, ReplicaId, VersionVector};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
@@ -341,8 +342,10 @@ impl Replica {
     /// # Errors
     /// As [`apply`](Self::apply).
     pub fn reconcile_staged(&mut self, key: u32, covers: &VersionVector) -> Result<Applied, StorageError> {
-        let operations = staging::take(&self.connection, key)?;
-        self.reconcile(operations, covers)
+        match staging::take(&self.connection, key)? {
+            Ok(operations) => self.reconcile(operations, covers),
+            Err(error) => Ok(Applied::nothing(error.to_string())),
+        }
     }
 
     /// Keeps operations of a delta that comes in parts, under a key of the caller's choice, without applying them.
@@ -353,13 +356,23 @@ impl Replica {
         staging::stage(&self.connection, key, operations)
     }
 
-    /// Applies what was staged under `key`, as [`apply`](Self::apply) does.
+    /// The same of operations that are packed. They are unpacked at the end.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn stage_packed(&mut self, key: u32, packed: &Packed) -> Result<(), StorageError> {
+        staging::stage_packed(&self.connection, key, packed)
+    }
+
+    /// Applies what was staged under `key`, as [`apply`](Self::apply) does. Where some of it cannot be unpacked, nothing is applied.
     ///
     /// # Errors
     /// [`StorageError`].
     pub fn apply_staged(&mut self, key: u32, covers: &VersionVector) -> Result<Applied, StorageError> {
-        let operations = staging::take(&self.connection, key)?;
-        self.state.apply(&self.connection, operations, covers)
+        match staging::take(&self.connection, key)? {
+            Ok(operations) => self.state.apply(&self.connection, operations, covers),
+            Err(error) => Ok(Applied::nothing(error.to_string())),
+        }
     }
 
     /// Forgets what was staged under `key`.
