@@ -4,6 +4,7 @@ import { type RTCBatteryConfig, type Settings, settingsOf } from './config.js';
 import { Listeners, type RTCBatteryEvents } from './events.js';
 import { Session } from './session.js';
 import { Stay } from './stay.js';
+import type { StorageReport } from './storage-report.js';
 import type { FileBytes, QueryResult, SqlParams } from './values.js';
 
 /**
@@ -44,7 +45,8 @@ export class RTCBattery {
   /**
    * Runs one or several SQL statements. What they write is synced with the room; the promise resolves when it is saved on this device.
    *
-   * Rejects with {@link SqlError}: what the failing statement did is undone, what statements before it did stands.
+   * Rejects with {@link SqlError}: what the failing statement did is undone, what statements before it did stands. Rejects with an
+   * {@link RTCBatteryError} of code `not-saved` where it was done and cannot be saved now.
    */
   exec(sql: string, params?: SqlParams): Promise<QueryResult> {
     return this.run(sql, params, false);
@@ -75,10 +77,15 @@ export class RTCBattery {
    * Resolves when everything that is committed by now is saved, what peers sent included, and on the disk, also under relaxed durability (as far as
    * the browser can be asked for that). An open transaction is not committed.
    *
-   * Rejects with an {@link RTCBatteryError} of code `storage` where saving fails; it is tried again.
+   * Rejects with an {@link RTCBatteryError} of code `not-saved` where saving fails; it is tried again.
    */
   flush(): Promise<void> {
     return this.inSession((session) => session.flush());
+  }
+
+  /** Where the database is, and what the browser says of the room there is. */
+  estimate(): Promise<StorageReport> {
+    return this.inSession((session) => session.estimate());
   }
 
   /** Listens to an event. Call what it returns to stop. */

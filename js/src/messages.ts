@@ -35,6 +35,8 @@ export interface Calls {
   import: { argument: { file: Uint8Array }; result: string[] };
   /** Answered when what is committed is saved, and on the disk. */
   flush: { argument: undefined; result: void };
+  /** Where the database is kept. */
+  storage: { argument: undefined; result: { dbName: string; persistent: boolean } };
   /** Says goodbye to the room; answered when everything is saved. The last call. */
   close: { argument: undefined; result: void };
 }

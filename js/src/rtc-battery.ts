@@ -6,6 +6,7 @@ export type { Durability } from './durability.js';
 export { DatabaseBusy, RTCBatteryError, type RTCBatteryErrorCode, SqlError } from './errors.js';
 export { ANOTHER_TAB, type RTCBatteryEvents } from './events.js';
 export type { HLC, Operation } from './operation.js';
+export type { StorageReport } from './storage-report.js';
 export { SQLLayer, type SQLLayerOptions } from './sql-layer.js';
 export { WebRTCManager, type WebRTCManagerOptions } from './webrtc-manager.js';
 export type { FileBytes, QueryResult, SqlInput, SqlParams, SqlValue } from './values.js';

@@ -6,6 +6,7 @@ import { RTCBatteryError, toError } from './errors.js';
 import type { Listeners } from './events.js';
 import { Links } from './links.js';
 import type { UserEvent } from './messages.js';
+import { askToPersist, report, type StorageReport } from './storage-report.js';
 import { bytesOf, type FileBytes, type QueryResult, type SqlParams } from './values.js';
 import { type Notice, WorkerClient } from './worker-client.js';
 
@@ -41,6 +42,7 @@ export class Session {
     try {
       await this.worker.call('open', { signalingUrl, token, sealed, dbName, durability, wasmUrl });
       this.opened = true;
+      askToPersist();
     } catch (error) {
       this.end(error as Error);
       throw error;
@@ -61,6 +63,10 @@ export class Session {
 
   flush(): Promise<void> {
     return this.worker.call('flush', undefined);
+  }
+
+  async estimate(): Promise<StorageReport> {
+    return report(await this.worker.call('storage', undefined));
   }
 
   /** Says goodbye to the peers and waits until everything is saved. */

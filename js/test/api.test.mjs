@@ -309,9 +309,9 @@ test('on a full disk exec rejects, reading goes on, nothing is saved in part, an
     const { values } = await battery.exec('SELECT id, length(body) FROM d');
     return [refused.code, refused.message, values];
   });
-  assert.deepEqual([outcome[0], outcome[2]], ['storage', [[1, 100000]]]);
+  assert.deepEqual([outcome[0], outcome[2]], ['not-saved', [[1, 100000]]]);
   assert.match(outcome[1], /QuotaExceededError/);
-  await writer.hears('error', 'storage');
+  await writer.hears('error', 'not-saved');
 
   await writer.reload();
   assert.deepEqual(await writer.rows('SELECT id FROM d'), []);

@@ -27,6 +27,7 @@ const GUARDED = {
   Atomics: 'sqlite-wasm-rs: only where SQLite sleeps, which it does for a lock that another connection holds; there is none',
   locks: 'seat.ts, lock.ts: where it is undefined a tab is alone, and the fence in IndexedDB keeps the data safe',
   BroadcastChannel: 'seat.ts: where it is undefined a tab is alone',
+  persist: 'storage-report.ts: `?.`; where it is undefined nobody is asked',
   durability: 'pages.ts: a member of a dictionary; who does not know it ignores it',
   commit: 'pages.ts: `?.`; the transaction then commits by itself',
 };

@@ -90,6 +90,7 @@ impl Changes {
 pub(crate) struct Pages {
     page_size: usize,
     open: bool,
+    full: bool,
     file: Vec<Page>,
     zeros: Page,
     /// Since the last commit.
@@ -109,6 +110,7 @@ impl Pages {
         Self {
             page_size,
             open: false,
+            full: false,
             file: Vec::new(),
             zeros: vec![0; page_size].into(),
             written: BTreeSet::new(),
@@ -148,6 +150,15 @@ impl Pages {
 
     pub(crate) fn close(&mut self) {
         self.open = false;
+    }
+
+    /// Whether nothing more may be written.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    pub(crate) fn set_full(&mut self, full: bool) {
+        self.full = full;
     }
 
     /// Appends saved pages, in order from page 1, before the file is opened and written.

@@ -81,6 +81,12 @@ impl PageStore {
         self.file.pages().is_clean()
     }
 
+    /// Says whether the storage takes nothing more. While it does not, transactions that write fail with `SQLITE_FULL`, open ones at COMMIT, and
+    /// are undone; what is there can be read.
+    pub fn set_full(&self, full: bool) {
+        self.file.pages().set_full(full);
+    }
+
     /// Every commit since the last batch, merged; `None` if there is none, or while a batch is being saved.
     #[must_use = "a batch is in flight until it is reported saved or failed"]
     pub fn take_batch(&self) -> Option<Batch> {

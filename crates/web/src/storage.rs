@@ -57,6 +57,12 @@ impl Storage {
         self.store.commits() as f64
     }
 
+    /// Says whether the storage takes nothing more: then writes fail with SQLite's code 13, and reads go on.
+    #[wasm_bindgen(js_name = setFull)]
+    pub fn set_full(&self, full: bool) {
+        self.store.set_full(full);
+    }
+
     /// Everything committed since the last batch; undefined if there is nothing, or while a batch is being saved.
     #[wasm_bindgen(js_name = takeBatch, unchecked_return_type = "Batch | undefined")]
     pub fn take_batch(&self) -> JsValue {

@@ -197,8 +197,8 @@ export class Tab {
     const pending = this.pending.get(id);
     if (pending === undefined) return;
     this.pending.delete(id);
-    // A flush takes no turn, and says nothing of transactions.
-    if (pending.call.name !== 'flush' && id > this.lastAnswered) {
+    // These take no turn, and say nothing of transactions.
+    if (pending.call.name !== 'flush' && pending.call.name !== 'storage' && id > this.lastAnswered) {
       this.lastAnswered = id;
       this.inTransaction = done.open;
     }
