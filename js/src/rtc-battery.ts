@@ -2,6 +2,7 @@
 
 export { RTCBattery } from './battery.js';
 export type { RTCBatteryConfig } from './config.js';
+export { deleteDatabase } from './delete-database.js';
 export type { Durability } from './durability.js';
 export { DatabaseBusy, RTCBatteryError, type RTCBatteryErrorCode, SqlError } from './errors.js';
 export { ANOTHER_TAB, type RTCBatteryEvents } from './events.js';

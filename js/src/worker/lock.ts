@@ -2,19 +2,10 @@
 // The fence in `pages.ts` keeps the data safe where there are no locks.
 
 import { Refusal } from '../core/failure.js';
+import { lockOf } from '../tabs.js';
 
 /** How long the worker of a page that is being reloaded may take to let go. */
 const PATIENCE_MS = 5000;
-
-/** The lock of a database. */
-export function lockOf(dbName: string): string {
-  return `rtc-battery:${dbName}`;
-}
-
-/** The lock of a tab that has the database open, or would. */
-export function lockOfTab(dbName: string, tab: string): string {
-  return `rtc-battery:${dbName}:${tab}`;
-}
 
 /** Takes a lock and keeps it until this worker ends; waits for it until `signal` aborts. */
 export function hold(name: string, signal?: AbortSignal): Promise<void> {
