@@ -36,10 +36,19 @@ export class RTCBattery {
    * Opens the database and joins the room. Resolves once the database is open, also when the signaling server cannot be reached: that is
    * an `error` event, and tried again until it can. May be called again after `disconnect`.
    *
-   * Rejects with {@link DatabaseBusy} if another tab has the database open, otherwise with an {@link RTCBatteryError}.
+   * Rejects with {@link DatabaseBusy} if another tab has the database open and this browser cannot share it ({@link takeOver}), otherwise with an
+   * {@link RTCBatteryError}.
    */
   connect(): Promise<void> {
-    return this.stay.begin((lost) => new Session(this.settings, this.listeners, lost));
+    return this.enter(false);
+  }
+
+  /**
+   * Connects where another tab has the database open, in browsers whose tabs cannot share one: that tab is shut out, and told with
+   * {@link DatabaseBusy} when it writes next. What it was promised is here. Anywhere else this is `connect`.
+   */
+  takeOver(): Promise<void> {
+    return this.enter(true);
   }
 
   /**
@@ -109,6 +118,10 @@ export class RTCBattery {
    */
   disconnect(): Promise<void> {
     return this.stay.end();
+  }
+
+  private enter(takeOver: boolean): Promise<void> {
+    return this.stay.begin((lost) => new Session(this.settings, takeOver, this.listeners, lost));
   }
 
   private run(sql: string, params: SqlParams | undefined, local: boolean): Promise<QueryResult> {

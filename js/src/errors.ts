@@ -52,6 +52,11 @@ export type RTCBatteryErrorCode =
    * again, and until then reads go on and writes fail with SQLite's code 13.
    */
   | 'not-saved'
+  /**
+   * What was stored is not what was saved last. It is set aside under another name, which the message tells, and the database begins empty, as a new
+   * replica: what peers have comes from them.
+   */
+  | 'damaged'
   /** `worker.js` or `rtc_battery.wasm` could not be loaded. */
   | 'load'
   /** A bug in RTC Battery; the database is as it was last saved. */

@@ -24,6 +24,7 @@ export class Session {
   /** `lost` is called once, if the session breaks. */
   constructor(
     private readonly settings: Settings,
+    private readonly takeOver: boolean,
     private readonly listeners: Listeners,
     private readonly lost: () => void,
   ) {
@@ -40,7 +41,7 @@ export class Session {
   async open(): Promise<void> {
     const { signalingUrl, token, sealed, dbName, durability, wasmUrl } = this.settings;
     try {
-      await this.worker.call('open', { signalingUrl, token, sealed, dbName, durability, wasmUrl });
+      await this.worker.call('open', { signalingUrl, token, sealed, dbName, durability, wasmUrl, takeOver: this.takeOver });
       this.opened = true;
       askToPersist();
     } catch (error) {
@@ -94,6 +95,9 @@ export class Session {
         break;
       case 'trouble':
         this.listeners.emit('error', toError(notice.failure) as RTCBatteryError);
+        break;
+      case 'progress':
+        this.listeners.emit('progress', { loaded: notice.loaded, total: notice.total });
         break;
       case 'failed':
         this.fail(toError(notice.failure) as RTCBatteryError);

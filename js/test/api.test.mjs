@@ -253,6 +253,21 @@ test('without BroadcastChannel a database that another tab has open is busy, and
   await first.close();
   await second.connect(config);
   assert.deepEqual(await second.rows('SELECT * FROM b'), [[1]]);
+  // Or it takes the database over: the other one keeps what it was promised, and writes no more until it takes it back.
+  const third = await Peer.open(await context.newPage(), my.server.url);
+  t.after(() => third.close());
+  await third.page.evaluate(async (config) => {
+    window.battery = new library.RTCBattery(config);
+    await battery.takeOver();
+  }, config);
+  assert.deepEqual(await third.rows('SELECT * FROM b'), [[1]]);
+  await third.exec('INSERT INTO b VALUES (2)');
+  const shutOut = await second.page.evaluate(() => battery.exec('INSERT INTO b VALUES (3)').catch(({ name, message }) => [name, message]));
+  assert.equal(shutOut[0], 'DatabaseBusy');
+  assert.match(shutOut[1], /taken this database over; call takeOver\(\)/);
+  await second.hears('error', 'database-busy');
+  await second.page.evaluate(() => battery.takeOver());
+  assert.deepEqual(await second.rows('SELECT * FROM b'), [[1], [2]]);
 });
 
 test('without Web Locks the newer tab takes over, and the older one is told and writes no more', async (t) => {

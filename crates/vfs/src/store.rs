@@ -75,6 +75,13 @@ impl PageStore {
         self.file.pages().commits()
     }
 
+    /// What tells this file from others, as of the last commit: of what was loaded, if nothing was committed since. A [`Batch`] says what it will be.
+    /// It detects mistakes of a storage, not malice.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.file.pages().digest()
+    }
+
     /// Whether every commit has been saved.
     #[must_use]
     pub fn is_clean(&self) -> bool {

@@ -11,11 +11,13 @@ const FORMAT = 1;
 /** How many epochs' fences are kept. Each stops a writer that hangs since then. */
 const KEPT_EPOCHS = 100;
 
-const TAKEN_OVER = 'another tab or window has taken this database over; reload this one to go on here';
+const TAKEN_OVER = 'another tab or window has taken this database over; call takeOver() or reload this one to go on here';
 
 /** A record of the fence. */
 export interface Fence {
   pageCount: number;
+  /** Of all pages; none in databases that were last written before there were digests. */
+  digest?: string;
 }
 
 /** What a writer that was let in may go on from. */
@@ -23,8 +25,8 @@ export interface Claim {
   readonly epoch: number;
   /** Of the newest batch of this epoch. */
   readonly generation: number;
-  /** Of the database as it is stored. */
-  readonly pageCount: number;
+  /** What is stored. */
+  readonly fence: Fence;
 }
 
 /** The browser stores nothing for this page: a private window of some browsers, or a setting. */
@@ -80,7 +82,7 @@ export async function claim(database: IDBDatabase, before?: Claim): Promise<Clai
     meta.add(fence, [epoch + 1, 0]);
     meta.delete(IDBKeyRange.bound([0], [Math.max(0, epoch - KEPT_EPOCHS)]));
     await completed;
-    return { epoch: epoch + 1, generation: 0, pageCount: fence.pageCount };
+    return { epoch: epoch + 1, generation: 0, fence };
   }
   // Whether the batch that was on its way when the connection broke is stored nobody said.
   if (epoch !== before.epoch || generation < before.generation || generation > before.generation + 1) {
@@ -90,7 +92,7 @@ export async function claim(database: IDBDatabase, before?: Claim): Promise<Clai
   }
   meta.delete([epoch, generation]);
   await completed;
-  return { epoch, generation: generation + 1, pageCount: fence.pageCount };
+  return { epoch, generation: generation + 1, fence };
 }
 
 /** What a request gives. */

@@ -13,7 +13,7 @@ import type { Input } from '../generated/Input.js';
 import type { Calls, LinkEffect, UserEvent } from '../messages.js';
 import type { FileBytes } from '../values.js';
 import type { SharedCall } from './channel.js';
-import { openPages, type PageStorage } from './pages.js';
+import { Damaged, openPages, type PageStorage } from './pages.js';
 import { Saver } from './saver.js';
 import { Turns } from './turns.js';
 
@@ -48,6 +48,8 @@ export interface Page {
   tell(event: UserEvent): void;
   status(version: number, peers: string[]): void;
   trouble(failure: Failure): void;
+  /** The database is being opened: pages of it that are here, and all. */
+  progress(loaded: number, total: number): void;
   failed(failure: Failure): void;
 }
 
@@ -83,8 +85,7 @@ export class Host {
   static async open({ signalingUrl, token, sealed, room, dbName, durability }: Room, page: Page): Promise<Host> {
     let host: Host | undefined;
     const pages = await openPages(dbName, (reason) => host?.pump.fail(reason));
-    const storage = new Storage();
-    await pages.load((firstPage, bytes) => storage.load(firstPage, bytes));
+    const storage = await load(pages, page);
     const [seed, replicaId] = [random(SEED_BYTES), random(REPLICA_ID_BYTES)];
     const node = new BatteryNode(storage, { signalingUrl, token, sealed, room, seed, replicaId }, now());
     host = new Host(page, node, storage, pages, dbName);
@@ -241,5 +242,20 @@ export class Host {
   private saveFailed(failure: Failure): void {
     if (failure.code === 'not-saved') this.page.trouble(failure);
     else this.pump.fail(failure);
+  }
+}
+
+/** Reads what is stored. What is damaged is set aside: a new replica begins with nothing, and its peers tell it what they have. */
+async function load(pages: PageStorage, page: Page): Promise<Storage> {
+  const storage = new Storage();
+  try {
+    await pages.load(storage, (loaded, total) => page.progress(loaded, total));
+    return storage;
+  } catch (error) {
+    if (!(error instanceof Damaged)) throw error;
+    const name = await pages.setAside();
+    const message = `${error.message}; it was set aside as the IndexedDB database ${name}, and what peers have of it is fetched from them again`;
+    page.trouble({ message, code: 'damaged' });
+    return new Storage();
   }
 }

@@ -4,8 +4,9 @@
 // [epoch, generation] to `meta` (`connection.ts`). A connection that is lost is replaced, unless somebody else has written meanwhile.
 
 import type { Durability } from '../durability.js';
-import { Refusal } from '../core/failure.js';
+import { Refusal, toFailure } from '../core/failure.js';
 import { type Claim, claim, completion, connect, type Fence, NothingStored, result, ShutOut } from './connection.js';
+import { copyPages } from './set-aside.js';
 
 /** How much is read at a time. */
 const RANGE_BYTES = 4 * 1024 * 1024;
@@ -13,18 +14,34 @@ const RANGE_BYTES = 4 * 1024 * 1024;
 /** When to look again for a database that was closed by the browser and could not be opened. */
 const RECONNECT_MS = 500;
 
-/** What is written at once. */
+/** What is written at once. `digest`: of all pages, after that. */
 export interface Pages {
   readonly pageCount: number;
+  readonly digest: string;
   readonly pages: readonly (readonly [pageNo: number, bytes: Uint8Array])[];
+}
+
+/** What pages are loaded into. */
+export interface Receiver {
+  load(firstPage: number, bytes: Uint8Array): void;
+  digest(): string;
+}
+
+/** What is stored is not what was saved. */
+export class Damaged extends Refusal {
+  constructor(what: string) {
+    super('damaged', `the stored database is damaged: ${what}`);
+  }
 }
 
 /** Where pages are kept. */
 export interface PageStorage {
   /** Whether they are there after a reload. */
   readonly persistent: boolean;
-  /** Reads all pages in order, several at a time. */
-  load(receive: (firstPage: number, bytes: Uint8Array) => void): Promise<void>;
+  /** Reads all pages in order, several at a time. @throws Damaged */
+  load(into: Receiver, progress: (loaded: number, total: number) => void): Promise<void>;
+  /** Moves what is stored, as it is, into an IndexedDB database of another name, and begins with nothing. Gives the name. */
+  setAside(): Promise<string>;
   /** Writes pages and cuts what is beyond `pageCount` off: all of it or nothing. */
   save(pages: Pages, durability: Durability): Promise<void>;
   /** Has what was written before on the disk. */
@@ -43,10 +60,17 @@ export async function openPages(dbName: string, lost: (reason: Refusal) => void)
   }
 }
 
+/** Pages; none and no digest where the fence alone is written, over a database that has none yet. */
+type Saving = Omit<Pages, 'digest'> & { readonly digest?: string | undefined };
+
+/** Of no pages. */
+const DIGEST_OF_NOTHING = '0'.repeat(16);
+
 /** Where the browser stores nothing the database is what is in memory. */
 const NOWHERE: PageStorage = {
   persistent: false,
   load: () => Promise.resolve(),
+  setAside: () => Promise.reject(new Refusal('internal', 'nothing is stored')),
   save: () => Promise.resolve(),
   sync: () => Promise.resolve(),
   close: () => undefined,
@@ -67,21 +91,36 @@ class PageDatabase implements PageStorage {
     this.adopt(database);
   }
 
-  async load(receive: (firstPage: number, bytes: Uint8Array) => void): Promise<void> {
-    const { pageCount } = this.claim;
+  async load(into: Receiver, progress: (loaded: number, total: number) => void): Promise<void> {
+    const { pageCount, digest } = this.claim.fence;
     const store = (await this.connected()).transaction('pages').objectStore('pages');
     let atOnce = 1;
     for (let first = 1; first <= pageCount; ) {
       const last = Math.min(first + atOnce - 1, pageCount);
       const pages = (await result(store.getAll(IDBKeyRange.bound(first, last)))) as Uint8Array[];
-      if (pages.length !== last - first + 1) throw new Refusal('storage', `the stored database lacks pages between ${first} and ${last}`);
-      receive(first, joined(pages));
+      if (pages.length !== last - first + 1) throw new Damaged(`of the pages ${first} to ${last} there are ${pages.length}`);
+      const bytes = joined(pages);
+      try {
+        into.load(first, bytes);
+      } catch (error) {
+        throw new Damaged(toFailure(error).message);
+      }
+      progress(last, pageCount);
       first = last + 1;
-      atOnce = Math.max(1, Math.floor(RANGE_BYTES / (pages[0]?.length ?? RANGE_BYTES)));
+      atOnce = Math.max(1, Math.floor(RANGE_BYTES / Math.max(1, bytes.length / pages.length)));
     }
+    if (digest !== undefined && digest !== into.digest()) throw new Damaged('its pages are not those that were saved last');
   }
 
-  async save(pages: Pages, durability: Durability): Promise<void> {
+  async setAside(): Promise<string> {
+    const { epoch } = this.claim;
+    const name = `${this.dbName}-damaged-${epoch}`;
+    await copyPages(await this.connected(), name);
+    await this.save({ pageCount: 0, digest: DIGEST_OF_NOTHING, pages: [] }, 'strict');
+    return name;
+  }
+
+  async save(pages: Saving, durability: Durability): Promise<void> {
     const database = this.database ?? (await this.connected());
     try {
       await this.write(database, pages, durability);
@@ -95,27 +134,27 @@ class PageDatabase implements PageStorage {
 
   /** A strict transaction that writes the fence alone: one log takes all of them in order, so what was written before is on the disk with it. */
   sync(): Promise<void> {
-    return this.save({ pageCount: this.claim.pageCount, pages: [] }, 'strict');
+    return this.save({ ...this.claim.fence, pages: [] }, 'strict');
   }
 
   close(): void {
     this.database?.close();
   }
 
-  private async write(database: IDBDatabase, { pageCount, pages }: Pages, durability: Durability): Promise<void> {
-    const { epoch, generation: last, pageCount: stored } = this.claim;
+  private async write(database: IDBDatabase, { pageCount, digest, pages }: Saving, durability: Durability): Promise<void> {
+    const { epoch, generation: last, fence: stored } = this.claim;
     const generation = last + 1;
+    const fence: Fence = digest === undefined ? { pageCount } : { pageCount, digest };
     // A power cut may take the newest relaxed transactions; a crash of the browser does not. Browsers that do not know the option ignore it.
     const transaction = database.transaction(['meta', 'pages'], 'readwrite', { durability });
     const completed = completion(transaction);
     try {
       const meta = transaction.objectStore('meta');
-      const fence: Fence = { pageCount };
       meta.add(fence, [epoch, generation]);
       meta.delete([epoch, last]);
       const store = transaction.objectStore('pages');
       for (const [pageNo, bytes] of pages) store.put(bytes, pageNo);
-      if (pageCount < stored) store.delete(IDBKeyRange.lowerBound(pageCount, true));
+      if (pageCount < stored.pageCount) store.delete(IDBKeyRange.lowerBound(pageCount, true));
       // Without waiting for this thread again: what is issued is saved even if the worker is ended now. Safari 14 does not have it.
       transaction.commit?.();
     } catch (error) {
@@ -125,7 +164,7 @@ class PageDatabase implements PageStorage {
       throw error;
     }
     await completed;
-    this.claim = { epoch, generation, pageCount };
+    this.claim = { epoch, generation, fence };
   }
 
   private adopt(database: IDBDatabase): void {

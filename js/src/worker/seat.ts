@@ -21,12 +21,12 @@ export interface Seat {
 }
 
 /** Loads the core and opens the database. */
-export async function openSeat({ wasmUrl, signalingUrl, token, sealed, dbName, durability }: Calls['open']['argument'], page: Page): Promise<Seat> {
+export async function openSeat({ wasmUrl, signalingUrl, token, sealed, dbName, durability, takeOver }: Calls['open']['argument'], page: Page): Promise<Seat> {
   await loadCore(wasmUrl);
   const id = roomOf(token);
   const room: Room = { signalingUrl, token, sealed, room: id, dbName: dbName ?? `rtc-battery-${id}`, durability };
   if (tabsMeet()) return Tab.open(room, page);
-  await holdAlone(room.dbName);
+  await holdAlone(room.dbName, takeOver);
   return new Alone(await Host.open(room, page));
 }
 
