@@ -32,6 +32,8 @@ export interface RTCBatteryEvents {
   conflict: (conflict: Conflict) => void;
   /** The signaling server was reached, for the first time or again: new peers can be met. That it cannot be is an `error`. */
   online: () => void;
+  /** `connect` reads the stored database: how many of its pages are here. In the tab that reads it, several times for a large one. */
+  progress: (progress: { loaded: number; total: number }) => void;
   /** Something went wrong; the session goes on unless the code is `storage`, `database-busy` or `internal`. */
   error: (error: RTCBatteryError) => void;
 }
@@ -44,6 +46,7 @@ export class Listeners {
     'peer-leave': new Set(),
     conflict: new Set(),
     online: new Set(),
+    progress: new Set(),
     error: new Set(),
   };
 

@@ -171,7 +171,7 @@ fn errors_say_what_sqlite_says_and_what_to_do() {
         ("ATTACH 'file.db' AS x", "attached", 23),
         ("PRAGMA temp_store = FILE", "temp_store", 23),
         ("PRAGMA query_only = ON", "query_only", 23),
-        ("CREATE TEMP TRIGGER tr AFTER INSERT ON t BEGIN SELECT 1; END", "TEMP trigger", 23),
+        ("CREATE TEMP TRIGGER tr AFTER INSERT ON t BEGIN DELETE FROM t; END", "TEMP trigger", 23),
     ];
     for (sql, message, code) in cases {
         let error = a.try_exec(sql).expect_err(sql);

@@ -21,6 +21,7 @@ const page: Page = {
   tell: (event) => scope.postMessage({ kind: 'event', event }),
   status: (version, peers) => scope.postMessage({ kind: 'status', version, peers }),
   trouble: (failure) => scope.postMessage({ kind: 'trouble', failure }),
+  progress: (loaded, total) => scope.postMessage({ kind: 'progress', loaded, total }),
   failed: (failure) => scope.postMessage({ kind: 'failed', failure }),
 };
 

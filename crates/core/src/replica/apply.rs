@@ -28,6 +28,7 @@ use super::rows::{self, Tally};
 use super::schema::{self, SCHEMA, Tables};
 use super::sql::{is_internal, is_sqlites};
 use super::store::{self, Place, Progress, Tx};
+use super::temp_triggers;
 use crate::planted::{Bug, planted};
 
 /// What [`Replica::apply`](super::Replica::apply) did.
@@ -360,6 +361,9 @@ impl<'a> Merge<'a> {
             parked.into_iter().for_each(|why| self.tell(why));
             self.retry_parked()?;
             self.state.watch_tables();
+            let State { tables, guard, .. } = &*self.state;
+            let dropped = temp_triggers::drop_unfit(self.connection, tables, guard)?;
+            dropped.into_iter().for_each(|why| self.tell(why));
         }
         let half = rows.len() / 2;
         for (n, operation) in rows.into_iter().enumerate() {

@@ -21,6 +21,7 @@ use super::query::{Params, QueryResult, Scope, SqlError};
 use super::replica::State;
 use super::sql::{Bind, text_of, value};
 use super::store;
+use super::temp_triggers::{self, Unfit};
 use crate::Now;
 
 /// The user's open transaction.
@@ -258,6 +259,9 @@ impl State {
             self.reindex(connection)?;
         }
         if facts.changes_schema {
+            if let Some(Unfit { table, why }) = temp_triggers::find_unfit(connection, &self.tables, &self.guard)? {
+                return Err(refused(format!("a TEMP trigger on the synced table {table} runs on merges, and {why}")));
+            }
             self.open.retried.extend(parked::tables(connection)?);
         }
         match &facts.object {
@@ -359,7 +363,7 @@ impl State {
         now: Now,
         commit: impl FnOnce(&Connection) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
-        if self.capture.is_clean() {
+        if self.capture.is_clean() && self.open.retried.is_empty() {
             commit(connection)?;
             self.committed(None);
             return Ok(());

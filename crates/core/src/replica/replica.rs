@@ -437,6 +437,7 @@ impl State {
     ) -> Result<Option<Sealed>, CommitError> {
         let changes = commit::changes(connection, &self.tables, touched)?;
         if changes.is_empty() {
+            self.settle_own(connection, Unsettled::default())?;
             return Ok(None);
         }
         if self.open.is_local() {
