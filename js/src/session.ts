@@ -121,6 +121,11 @@ export class Session {
       case 'sync':
         this.listeners.emit('sync', event.peer, { operations: event.operations });
         break;
+      case 'conflict': {
+        const { table, pk, reason, withPk } = event;
+        this.listeners.emit('conflict', { table, pk, reason, withPk });
+        break;
+      }
       case 'error':
         this.listeners.emit('error', new RTCBatteryError(event.message, event.code, event.peer));
         break;

@@ -247,7 +247,7 @@ export class Peer {
     this.config = config;
     await this.page.evaluate(async (config) => {
       const battery = new library.RTCBattery(config);
-      for (const event of ['sync', 'peer-join', 'peer-leave', 'online', 'progress', 'error']) {
+      for (const event of ['sync', 'peer-join', 'peer-leave', 'conflict', 'online', 'progress', 'error']) {
         battery.on(event, (...values) => {
           events.push([event, ...values.map((value) => (value instanceof Error ? { code: value.code, message: value.message, peer: value.peer } : value))]);
           stirred();

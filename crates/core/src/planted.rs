@@ -32,11 +32,15 @@ pub enum Bug {
     LostFirstMessage,
     /// After a restart the version is what it was at the last merge.
     VersionGoesBack,
+    /// Of two rows that want one value the one that came first is shown.
+    ArrivalWins,
+    /// Which rows are parked is not known any more after a restart.
+    ParkedForgotten,
 }
 
 impl Bug {
     /// All of them, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::SelfPreferringTie,
         Self::ColumnsDroppedOnDelete,
         Self::NoLiveness,
@@ -50,6 +54,8 @@ impl Bug {
         Self::AppliedTwice,
         Self::LostFirstMessage,
         Self::VersionGoesBack,
+        Self::ArrivalWins,
+        Self::ParkedForgotten,
     ];
 }
 

@@ -16,7 +16,7 @@ const page: Page = {
   perform: (effects) =>
     scope.postMessage(
       { kind: 'effects', effects },
-      effects.flatMap((effect) => (effect.kind === 'sendBinary' ? [effect.bytes.buffer as ArrayBuffer] : [])),
+      effects.flatMap((effect) => (effect.kind === 'sendBinary' || effect.kind === 'sendBulk' ? [effect.bytes.buffer as ArrayBuffer] : [])),
     ),
   tell: (event) => scope.postMessage({ kind: 'event', event }),
   status: (version, peers) => scope.postMessage({ kind: 'status', version, peers }),
