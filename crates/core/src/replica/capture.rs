@@ -118,6 +118,14 @@ impl Capture {
         self.with(|state| state.touched = touched);
     }
 
+    /// The rows of a table that were touched and were there before, as they were.
+    pub(super) fn first_images(&self, table: i64) -> BTreeMap<Slot, Vec<SqlValue>> {
+        self.with(|State { touched, .. }| {
+            let of_table = touched.rows.iter().filter(|((other, _), _)| *other == table);
+            of_table.filter_map(|((_, slot), row)| Some((slot.clone(), row.old.clone()?))).collect()
+        })
+    }
+
     /// Whether nothing was touched.
     pub(super) fn is_clean(&self) -> bool {
         self.with(|state| state.touched.rows.is_empty())
@@ -138,11 +146,12 @@ impl Capture {
         });
     }
 
-    /// Tables and columns that were created since are gone: what was touched in those that are not watched never was.
-    pub(super) fn forget_what_is_gone(&self) {
+    /// Tables and columns that were created since are gone, and numbers above `highest` will be given to other tables: what was touched in those
+    /// never was. (What was touched in a dropped table may come back.)
+    pub(super) fn forget_what_is_gone(&self, highest: i64) {
         self.with(|State { tables, touched, .. }| {
             let known: BTreeMap<i64, usize> = tables.values().map(|table| (table.id, table.columns.len())).collect();
-            touched.rows.retain(|(table, _), _| known.contains_key(table));
+            touched.rows.retain(|(table, _), _| *table <= highest);
             for ((table, _), row) in &mut touched.rows {
                 if let (Some(old), Some(columns)) = (&mut row.old, known.get(table)) {
                     old.truncate(*columns);

@@ -9,6 +9,7 @@ use rusqlite::{Batch, Connection, Statement, ffi};
 
 use super::alter;
 use super::capture::Moment;
+use super::dropped;
 use super::error::StorageError;
 use super::guard::{Control, Facts};
 use super::limits::{MAX_RESULT_BYTES, within_user_limit};
@@ -224,6 +225,9 @@ impl State {
         let before = self.capture.moment();
         let altered = facts.alters_table.as_deref();
         let altered = altered.map(|table| text_of(connection, "table", table).map(|text| (table, text))).transpose()?;
+        let dropping = facts.drops_table.as_ref().and_then(|name| self.tables.by_name(name));
+        let dropping =
+            dropping.map(|table| dropped::look(connection, &self.origins, &self.capture, table)).transpose()?;
         self.capture.switch(true);
         let outcome = step(statement, facts, connection, result);
         if outcome.is_err() {
@@ -233,6 +237,10 @@ impl State {
         let outcome = outcome.and_then(|()| match altered {
             Some((table, Some(text))) => self.make_column_synced(connection, table, &text),
             _ => Ok(()),
+        });
+        let outcome = outcome.and_then(|()| match dropping {
+            Some(dropping) => self.note_dropped(connection, dropping),
+            None => Ok(()),
         });
         self.capture.switch(false);
         outcome
@@ -308,7 +316,7 @@ impl State {
                 }
                 // A table created since may be gone, and its number is given again.
                 self.reload_tables(connection)?;
-                self.capture.forget_what_is_gone();
+                self.capture.forget_what_is_gone(store::highest_table_id(connection)?);
             }
             Control::Rollback => {
                 run(statement)?;

@@ -19,7 +19,7 @@ pub(super) enum Outcome {
         /// Why the row cannot be shown here, if it cannot.
         hidden: Option<String>,
     },
-    /// An adopted operation that changes nothing: it is known, or beaten.
+    /// It changes nothing: an adopted one that is known or beaten, or one of a row that a DROP TABLE has taken.
     Absorbed,
     /// Its table or one of its columns is not known yet.
     Waits,

@@ -17,6 +17,7 @@ mod columns;
 mod commit;
 mod delta;
 mod digest;
+mod dropped;
 mod error;
 mod exec;
 mod file;

@@ -49,14 +49,14 @@ impl Kind {
         }
     }
 
-    fn of_word(word: &str) -> Option<Self> {
+    pub(super) fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
 
 impl Object {
     /// The id of its row.
-    fn id(&self) -> String {
+    pub(super) fn id(&self) -> String {
         format!("{} {}", self.kind.word(), self.name.to_ascii_lowercase())
     }
 

@@ -17,6 +17,7 @@ use super::clock::Clock;
 use super::commit::{self, CommitError, Sealed};
 use super::delta::{DeltaChunk, DeltaReader};
 use super::digest::Registers;
+use super::dropped::{self, Dropping, Floors};
 use super::error::{OpenError, StorageError};
 use super::exec::OpenTransaction;
 use super::file::{self, ImportError};
@@ -57,6 +58,8 @@ pub(super) struct State {
     pub(super) registers: Registers,
     pub(super) origins: Origins,
     pub(super) tables: Tables,
+    /// When tables were dropped, if that is known.
+    pub(super) floors: Option<Arc<Floors>>,
     pub(super) capture: Capture,
     pub(super) guard: Guard,
     pub(super) prepared: Prepared,
@@ -102,6 +105,7 @@ impl Replica {
         }
         let tables = Tables::load(&connection)?;
         staging::create(&connection)?;
+        dropped::create(&connection).map_err(StorageError::from)?;
         Affinity::create_oracle(&connection).map_err(StorageError::from)?;
         let capture = Capture::install(&mut connection).map_err(StorageError::from)?;
         capture.watch(tables.iter());
@@ -121,6 +125,7 @@ impl Replica {
             registers: progress.registers,
             origins,
             tables,
+            floors: None,
             capture,
             guard,
             prepared: Prepared::default(),
@@ -495,8 +500,17 @@ impl State {
         }
     }
 
+    /// The user has dropped a synced table.
+    pub(super) fn note_dropped(&mut self, connection: &Connection, dropping: Dropping) -> Result<(), SqlError> {
+        dropped::register(connection, &mut self.tables, dropping)?;
+        self.floors = None;
+        self.watch_tables();
+        Ok(log_view::refresh(connection, self.tables.iter())?)
+    }
+
     /// Reads again which tables are synced, after a rollback.
     pub(super) fn reload_tables(&mut self, connection: &Connection) -> Result<(), StorageError> {
+        self.floors = None;
         self.tables = Tables::load(connection)?;
         self.watch_tables();
         Ok(())
