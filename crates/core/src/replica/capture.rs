@@ -16,6 +16,7 @@ use rusqlite::types::ValueRef;
 use super::alter::Added;
 use super::digest::Content;
 use super::sql;
+use super::store::SCHEMA_TABLE;
 use super::table::{Addressing, Table};
 
 /// Where a touched row stands: by rowid, or by canonical key.
@@ -172,6 +173,17 @@ impl Capture {
         });
     }
 
+    /// A table that the transaction made is another one now: of its rows only images of the same columns are right.
+    pub(super) fn made_anew(&self, table: i64, same_columns: bool) {
+        self.with(|State { touched, .. }| {
+            for (_, row) in touched.rows.iter_mut().filter(|((other, _), _)| *other == table) {
+                if !(same_columns && matches!(row.new, New::Image(_))) {
+                    row.new = New::Unknown;
+                }
+            }
+        });
+    }
+
     /// The transaction is over.
     pub(super) fn clear(&self) {
         self.with(|state| state.touched = TouchedRows::default());
@@ -256,10 +268,15 @@ fn appeared(touched: &mut TouchedRows, table: &Table, row: &PreUpdateNewValueAcc
     row.new = if *many { content(table, &image) } else { New::Image(image) };
 }
 
-/// What is kept of a row that was only inserted, where there are many.
+/// What is kept of a row that was only inserted, where there are many. Definitions are read: they come before the rows, and a DROP kills what comes
+/// before it.
 fn content(table: &Table, image: &[SqlValue]) -> New {
     let is_whole = table.key.iter().all(|column| image[*column] != SqlValue::Null);
-    if is_whole { New::Content(table.names.content_of(image.iter().enumerate())) } else { New::Unknown }
+    if is_whole && table.id != SCHEMA_TABLE {
+        New::Content(table.names.content_of(image.iter().enumerate()))
+    } else {
+        New::Unknown
+    }
 }
 
 fn image<'a>(table: &Table, column: impl Fn(i32) -> rusqlite::Result<ValueRef<'a>>) -> Vec<SqlValue> {

@@ -22,7 +22,7 @@ use super::error::StorageError;
 use super::objects::{Kind, Object};
 use super::replica::State;
 use super::rows::{self, Tally};
-use super::schema::{SCHEMA, Tables};
+use super::schema::{self, SCHEMA, Tables};
 use super::sql::{is_internal, quoted};
 use super::store::{self, Origins, Place, Tx};
 use super::table::Table;
@@ -123,15 +123,13 @@ pub(super) fn look(
 /// After it ran: what was a row of `rtc_schema` ends, and that it was dropped becomes one.
 pub(super) fn register(connection: &Connection, tables: &mut Tables, dropping: Dropping) -> Result<(), StorageError> {
     let Dropping { table, registers, objects } = dropping;
-    let (identity, columns) = (table.identity(), format!("{}.", table.identity()));
-    let delete = "DELETE FROM rtc_schema WHERE id = ?1 OR kind = 'column' AND substr(id, 1, length(?2)) = ?2";
-    connection.prepare_cached(delete)?.execute([&identity, &columns])?;
+    schema::forget(connection, &table)?;
     for object in objects {
         connection.prepare_cached("DELETE FROM rtc_schema WHERE id = ?1")?.execute([object.id()])?;
     }
     let count = "INSERT INTO rtc_schema (id, kind, name, sql) VALUES (?1, ?2, ?3, 1)
                  ON CONFLICT (id) DO UPDATE SET sql = CAST(sql AS INTEGER) + 1";
-    connection.prepare_cached(count)?.execute([&format!("{PREFIX}{identity}"), KIND, &table.name])?;
+    connection.prepare_cached(count)?.execute([&format!("{PREFIX}{}", table.identity()), KIND, &table.name])?;
     // A name that no table has.
     let retire = "UPDATE rtc_tables SET name = 'rtc_dropped ' || id WHERE id = ?1";
     connection.prepare_cached(retire)?.execute([table.id])?;

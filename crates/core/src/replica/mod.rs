@@ -21,6 +21,7 @@ mod dropped;
 mod error;
 mod exec;
 mod file;
+mod fresh;
 mod functions;
 mod guard;
 mod join;

@@ -61,7 +61,7 @@ impl Object {
     }
 
     /// Its text in the main schema, if there is one.
-    fn text(&self, connection: &Connection) -> rusqlite::Result<Option<String>> {
+    pub(super) fn text(&self, connection: &Connection) -> rusqlite::Result<Option<String>> {
         text_of(connection, self.kind.word(), &self.name)
     }
 

@@ -21,13 +21,14 @@ use super::dropped::{self, Dropping, Floors};
 use super::error::{OpenError, StorageError};
 use super::exec::OpenTransaction;
 use super::file::{self, ImportError};
+use super::fresh::{self, Altering};
 use super::functions::{self, WallClock};
 use super::guard::Guard;
 use super::limits;
 use super::log_view;
 use super::prepared::Prepared;
 use super::query::{Params, QueryResult, Scope, SqlError};
-use super::schema::{self, NotSynced, Tables};
+use super::schema::{self, Tables};
 use super::staging;
 use super::store::{self, Origins};
 use super::table::{Affinity, Table};
@@ -470,15 +471,10 @@ impl State {
         if known {
             return Ok(());
         }
-        match schema::register_created(connection, &mut self.tables, name) {
-            Ok(()) => {
-                self.watch_tables();
-                self.table_created = true;
-                Ok(())
-            }
-            Err(NotSynced::Refused(message)) => Err(SqlError { message, code: ffi::SQLITE_AUTH }),
-            Err(NotSynced::Storage(error)) => Err(error.into()),
-        }
+        schema::register_created(connection, &mut self.tables, name)?;
+        self.watch_tables();
+        self.table_created = true;
+        Ok(())
     }
 
     /// Makes a column that was added a synced one; `before` is the text that its table had.
@@ -488,16 +484,22 @@ impl State {
         table: &str,
         before: &str,
     ) -> Result<(), SqlError> {
-        match alter::register_added(connection, &mut self.tables, table, before) {
-            Ok(added) => {
-                self.capture.column_added(&added);
-                self.watch_tables();
-                self.table_created = true;
-                Ok(())
-            }
-            Err(NotSynced::Refused(message)) => Err(SqlError { message, code: ffi::SQLITE_AUTH }),
-            Err(NotSynced::Storage(error)) => Err(error.into()),
-        }
+        let added = alter::register_added(connection, &mut self.tables, table, before)?;
+        self.capture.column_added(&added);
+        self.watch_tables();
+        self.table_created = true;
+        Ok(())
+    }
+
+    /// The user has altered a table that the open transaction made.
+    pub(super) fn note_made_anew(&mut self, connection: &Connection, altering: &Altering) -> Result<(), SqlError> {
+        fresh::register(connection, &mut self.tables, altering)?;
+        let Table { id, columns, .. } = altering.table.as_ref();
+        let same_columns = self.tables.by_id(*id).is_some_and(|table| table.columns == *columns);
+        self.capture.made_anew(*id, same_columns);
+        self.watch_tables();
+        self.table_created = true;
+        Ok(log_view::refresh(connection, self.tables.iter())?)
     }
 
     /// The user has dropped a synced table.

@@ -139,6 +139,18 @@ impl Tables {
 
 /// After the user's CREATE TABLE ran: makes it a synced table by a row in `rtc_schema`. [`NotSynced::Refused`] says why it cannot be one.
 pub(super) fn register_created(connection: &Connection, tables: &mut Tables, name: &str) -> Result<(), NotSynced> {
+    // CREATE TABLE IF NOT EXISTS of a table that execLocal made.
+    let has_rows = format!("SELECT EXISTS (SELECT 1 FROM main.{})", quoted(name));
+    if connection.query_row(&has_rows, [], |row| row.get(0)).map_err(StorageError::from)? {
+        return Err(NotSynced::Refused(format!(
+            "table {name} is on this device only and has rows, which nobody else would get; create another one and copy them"
+        )));
+    }
+    register(connection, tables, name)
+}
+
+/// Makes a table that is here a synced one.
+pub(super) fn register(connection: &Connection, tables: &mut Tables, name: &str) -> Result<(), NotSynced> {
     let id = table_id(connection, name)?;
     let table = Table::describe(connection, id, name).map_err(StorageError::from)?;
     let table = table.ok_or_else(|| NotSynced::Refused(no_key(name)))?;
@@ -151,13 +163,6 @@ pub(super) fn register_created(connection: &Connection, tables: &mut Tables, nam
             "table {name} has a UNIQUE constraint beside its primary key, which cannot be replicated yet; leave it out"
         )));
     }
-    // CREATE TABLE IF NOT EXISTS of a table that execLocal made.
-    let has_rows = format!("SELECT EXISTS (SELECT 1 FROM main.{})", quoted(name));
-    if connection.query_row(&has_rows, [], |row| row.get(0)).map_err(StorageError::from)? {
-        return Err(NotSynced::Refused(format!(
-            "table {name} is on this device only and has rows, which nobody else would get; create another one and copy them"
-        )));
-    }
     let mut insert = connection
         .prepare_cached(
             "INSERT OR IGNORE INTO rtc_schema (id, kind, name, sql)
@@ -166,6 +171,14 @@ pub(super) fn register_created(connection: &Connection, tables: &mut Tables, nam
         .map_err(StorageError::from)?;
     insert.execute(params![table.identity(), name]).map_err(StorageError::from)?;
     tables.insert(table);
+    Ok(())
+}
+
+/// A table is no synced one any more.
+pub(super) fn forget(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
+    let (identity, columns) = (table.identity(), format!("{}.", table.identity()));
+    let delete = "DELETE FROM rtc_schema WHERE id = ?1 OR kind = 'column' AND substr(id, 1, length(?2)) = ?2";
+    connection.prepare_cached(delete)?.execute([&identity, &columns])?;
     Ok(())
 }
 
