@@ -32,11 +32,13 @@ pub enum Bug {
     LostFirstMessage,
     /// After a restart the version is what it was at the last merge.
     VersionGoesBack,
+    /// What was written to a dropped table is taken into the next one of its name.
+    OldTablesRows,
 }
 
 impl Bug {
     /// All of them, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::SelfPreferringTie,
         Self::ColumnsDroppedOnDelete,
         Self::NoLiveness,
@@ -50,6 +52,7 @@ impl Bug {
         Self::AppliedTwice,
         Self::LostFirstMessage,
         Self::VersionGoesBack,
+        Self::OldTablesRows,
     ];
 }
 

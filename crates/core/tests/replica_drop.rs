@@ -252,13 +252,15 @@ fn hostile_drops_do_nothing_stranger() {
     for (kind, row, values, taken) in [
         (OperationKind::Delete, "notes", None, false),
         (OperationKind::Delete, "", None, false),
-        (OperationKind::Delete, "rtc_dropped notes(id text binary)", None, false),
+        (OperationKind::Update, "rtc_dropped notes(id text binary)", Some(("sql", "9")), false),
+        (OperationKind::Insert, "rtc_dropped notes(id text binary)", Some(("x", "9")), false),
         (OperationKind::Insert, "rtc_dropped rtc_schema(id text binary)", Some(("name", "rtc_schema")), false),
         (OperationKind::Insert, "rtc_dropped notes(id text binary)", Some(("name", "other")), false),
         (OperationKind::Insert, "rtc_dropped notes(id text binary)", Some(("kind", "table")), false),
         (OperationKind::Update, "notes(id text binary)", Some(("sql", "x")), false),
         (OperationKind::Delete, "notes(id text binary)", None, true),
-        (OperationKind::Update, "rtc_dropped notes(id text binary)", Some(("sql", "9")), true),
+        (OperationKind::Delete, "rtc_dropped notes(id text binary)", None, true),
+        (OperationKind::Insert, "rtc_dropped notes(id text binary)", Some(("sql", "9")), true),
     ] {
         let (mut a, mut b) = both();
         let since = b.replica.vector().clone();

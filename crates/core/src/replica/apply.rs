@@ -416,11 +416,12 @@ impl<'a> Merge<'a> {
         if self.floors.kill(operation) {
             return Ok(Outcome::Absorbed);
         }
-        if is_schema(operation) && !objects::is_sound(operation) && !dropped::is_sound(operation) {
-            if !schema::is_sound(operation) {
+        if is_schema(operation) && !objects::is_sound(operation) {
+            if !schema::is_sound(operation) && !dropped::is_sound(operation) {
                 return Ok(Outcome::Refused("it is no definition".to_owned()));
             }
-            if schema::is_overwritten(operation) && !schema::is_known(self.connection, &self.state.tables, operation)? {
+            let is_rest = operation.kind == OperationKind::Insert && schema::is_overwritten(operation);
+            if is_rest && !schema::is_known(self.connection, &self.state.tables, operation)? {
                 return Ok(Outcome::Waits);
             }
         }

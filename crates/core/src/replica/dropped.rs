@@ -1,19 +1,20 @@
-//! `DROP TABLE` as data: the table's row of `rtc_schema` is deleted, and a row beside it, which is never deleted, says when the newest DROP was.
+//! `DROP TABLE` as data: the table's row of `rtc_schema` is deleted, and a row beside it, made anew by each DROP, says when the newest one was.
 //!
 //! That time is the table's *floor*: operations on its rows at or below it are dead, whoever wrote them and whenever they come, also under a table
 //! that was created anew since. Those above it, by who had not heard of the DROP, wait for a CREATE. So what a table shows is a function of the
 //! operations, not of their order: a DROP that comes late makes the table anew from what is above it.
 //!
-//! A row of a DROP counts the DROPs that its writer knows of, so that each of them is a write, and the newest write of the row is the newest DROP.
+//! Such a row counts the DROPs that its writer knows of, so that each of them is a write, and the newest operation on the row is the newest DROP.
 //!
 //! The number of a dropped table is not given again before the transaction ends: what the user had touched under it is still there after ROLLBACK TO.
 //! Until then `temp.rtc_dropped` keeps what its registers were, which savepoints undo as they undo the DROP.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rtc_battery_proto::{Dot, Hlc, Operation, OperationKind, SqlValue, Tick, TransactionExtent};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::capture::{Capture, Slot};
 use super::delta::Stored;
@@ -26,6 +27,7 @@ use super::schema::{self, SCHEMA, Tables};
 use super::sql::{is_internal, quoted};
 use super::store::{self, Origins, Place, Tx};
 use super::table::Table;
+use crate::planted::{Bug, planted};
 
 /// The kind of a DROP's row in `rtc_schema`.
 const KIND: &str = "dropped table";
@@ -67,18 +69,33 @@ pub(super) fn is_sound(operation: &Operation) -> bool {
             _ => false,
         }
     };
-    operation.kind != OperationKind::Delete && operation.values.iter().flatten().all(is_right)
+    match operation.kind {
+        // It is told anew as a whole, so a transaction that drops needs no other.
+        OperationKind::Delete => true,
+        OperationKind::Insert => operation.values.iter().flatten().all(is_right),
+        OperationKind::Update => false,
+    }
 }
 
 impl Floors {
     pub(super) fn load(connection: &Connection, origins: &Origins, tables: &Tables) -> Result<Self, StorageError> {
         let schema = tables.by_name(SCHEMA).ok_or(StorageError::Corrupt(SCHEMA))?;
-        let mut select = connection.prepare_cached("SELECT id, name FROM rtc_schema WHERE kind = ?1")?;
-        let mut found = select.query([KIND])?;
+        // From its first operation on, whatever was made of the row since.
+        let rows = "SELECT DISTINCT row FROM rtc_operations WHERE tbl = ?1 AND row >= '[\"rtc_dropped ' AND row < '[\"rtc_dropped!'";
+        let mut select = connection.prepare_cached(rows)?;
+        let mut found = select.query([schema.id])?;
         let mut floors = BTreeMap::new();
         while let Some(row) = found.next()? {
-            let (id, name): (String, String) = (row.get(0)?, row.get(1)?);
-            let key = schema.canonical_key([&SqlValue::text(&id)]).ok_or(StorageError::Corrupt("rtc_schema.id"))?;
+            let key: String = row.get(0)?;
+            let id = schema.key_values(&key).first().and_then(SqlValue::as_text).map(Cow::into_owned);
+            let id = id.ok_or(StorageError::Corrupt("rtc_operations.row"))?;
+            let mut name = connection.prepare_cached("SELECT name FROM rtc_schema WHERE id = ?1")?;
+            let name: Option<String> = name.query_row([&id], |row| row.get(0)).optional()?;
+            let name = name
+                .as_deref()
+                .filter(|name| !name.is_empty())
+                .or_else(|| id.strip_prefix(PREFIX)?.split('(').next())
+                .unwrap_or_default();
             let mut entries = Vec::new();
             rows::load(connection, origins, schema, &Slot::Key(key), &mut entries)?;
             let newest = entries.into_iter().map(|entry| entry.hlc).max();
@@ -94,7 +111,7 @@ impl Floors {
 
     /// Whether the operation is of a row that a DROP has taken.
     pub(super) fn kill(&self, operation: &Operation) -> bool {
-        self.of(&operation.table).is_some_and(|floor| operation.hlc <= *floor)
+        self.of(&operation.table).is_some_and(|floor| operation.hlc <= *floor) && !planted(Bug::OldTablesRows)
     }
 
     fn raised_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a str, &'a Hlc)> {
@@ -127,9 +144,12 @@ pub(super) fn register(connection: &Connection, tables: &mut Tables, dropping: D
     for object in objects {
         connection.prepare_cached("DELETE FROM rtc_schema WHERE id = ?1")?.execute([object.id()])?;
     }
-    let count = "INSERT INTO rtc_schema (id, kind, name, sql) VALUES (?1, ?2, ?3, 1)
-                 ON CONFLICT (id) DO UPDATE SET sql = CAST(sql AS INTEGER) + 1";
-    connection.prepare_cached(count)?.execute([&format!("{PREFIX}{}", table.identity()), KIND, &table.name])?;
+    let id = format!("{PREFIX}{}", table.identity());
+    let delete = "DELETE FROM rtc_schema WHERE id = ?1 RETURNING CAST(sql AS INTEGER)";
+    let drops: Option<i64> = connection.prepare_cached(delete)?.query_row([&id], |row| row.get(0)).optional()?;
+    let count = "INSERT INTO rtc_schema (id, kind, name, sql) VALUES (?1, ?2, ?3, ?4)";
+    let drops = drops.unwrap_or_default().saturating_add(1);
+    connection.prepare_cached(count)?.execute(params![id, KIND, table.name, drops])?;
     // A name that no table has.
     let retire = "UPDATE rtc_tables SET name = 'rtc_dropped ' || id WHERE id = ?1";
     connection.prepare_cached(retire)?.execute([table.id])?;
