@@ -142,8 +142,9 @@ export class MessengerSession {
         this.left();
         break;
       case 'online':
+      case 'conflict':
       case 'sync':
-        // That the server was reached is for those who show it; syncing is what nodes do.
+        // That the server was reached is for those who show it; syncing and rows are what nodes have.
         break;
       default:
         assertNever(event);

@@ -34,11 +34,15 @@ pub enum Bug {
     VersionGoesBack,
     /// What was written to a dropped table is taken into the next one of its name.
     OldTablesRows,
+    /// Of two rows that want one value the one that came first is shown.
+    ArrivalWins,
+    /// Which rows are parked is not known any more after a restart.
+    ParkedForgotten,
 }
 
 impl Bug {
     /// All of them, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::SelfPreferringTie,
         Self::ColumnsDroppedOnDelete,
         Self::NoLiveness,
@@ -53,6 +57,8 @@ impl Bug {
         Self::LostFirstMessage,
         Self::VersionGoesBack,
         Self::OldTablesRows,
+        Self::ArrivalWins,
+        Self::ParkedForgotten,
     ];
 }
 

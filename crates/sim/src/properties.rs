@@ -189,7 +189,8 @@ fn tells(row: &RowKey, before: Option<&Vec<Value>>, after: Option<&Vec<Value>>, 
     };
     let kinds: Vec<Kind> = ops.iter().map(|op| op.kind).collect();
     match (kinds.as_slice(), before, after) {
-        ([], before, after) => before == after,
+        // A row that wants what another has goes, or comes back, by nobody's operation.
+        ([], before, after) => before == after || !table.unique.is_empty() && (before.is_none() || after.is_none()),
         ([Kind::Insert], None, Some(after)) | ([Kind::Delete, Kind::Insert], Some(_), Some(after)) => {
             ops.last().is_some_and(|op| op.values == named(after, &|_| true))
         }
@@ -272,6 +273,7 @@ pub fn sound(device: &str, node: &mut Node, history: &History, now: Now) -> Chec
     for (what, sql, most) in [
         ("operations", "SELECT count(*) FROM rtc_operations", most),
         ("transactions", "SELECT count(*) FROM rtc_transactions", most + 1),
+        ("parked rows", "SELECT count(*) FROM rtc_parked", rows.len() as u64),
         ("waiting operations", "SELECT count(*) FROM rtc_waiting", waiting),
         ("staged operations", "SELECT count(*) FROM temp.rtc_staged", 0),
     ] {

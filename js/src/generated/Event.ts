@@ -22,7 +22,23 @@ peer: PeerId,
 /**
  * How many operations were new to us.
  */
-operations: number, } | { "kind": "operation", 
+operations: number, } | { "kind": "conflict", 
+/**
+ * Its table.
+ */
+table: string, 
+/**
+ * Its primary key: a JSON array of the key's values.
+ */
+pk: string, 
+/**
+ * Why, as SQLite says it.
+ */
+reason: string, 
+/**
+ * The primary key of the row that has its value, where that is the reason.
+ */
+withPk: string | null, } | { "kind": "operation", 
 /**
  * Who told it.
  */

@@ -59,9 +59,9 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
 pub(super) fn is_sound(operation: &Operation) -> bool {
     let id = operation.pk.get("id").and_then(SqlValue::as_text);
     let Some(identity) = id.as_deref().and_then(|id| id.strip_prefix(PREFIX)) else { return false };
-    let is_right = |(column, value): (&String, &SqlValue)| {
+    let is_right = |(column, value): (&str, &SqlValue)| {
         let Some(text) = value.as_text() else { return false };
-        match column.as_str() {
+        match column {
             "id" => id.as_ref() == Some(&text),
             "kind" => text == KIND,
             "name" => !is_internal(&text) && identity.starts_with(&format!("{}(", text.to_ascii_lowercase())),
@@ -150,6 +150,7 @@ pub(super) fn register(connection: &Connection, tables: &mut Tables, dropping: D
     let count = "INSERT INTO rtc_schema (id, kind, name, sql) VALUES (?1, ?2, ?3, ?4)";
     let drops = drops.unwrap_or_default().saturating_add(1);
     connection.prepare_cached(count)?.execute(params![id, KIND, table.name, drops])?;
+    connection.prepare_cached("DELETE FROM rtc_parked WHERE tbl = ?1")?.execute([table.id])?;
     // A name that no table has.
     let retire = "UPDATE rtc_tables SET name = 'rtc_dropped ' || id WHERE id = ?1";
     connection.prepare_cached(retire)?.execute([table.id])?;
@@ -222,6 +223,7 @@ fn forget_operations(connection: &Connection, id: i64, tally: &mut Tally) -> Res
     tally.thinned.extend(transactions.collect::<rusqlite::Result<BTreeSet<Tx>>>()?);
     connection.prepare_cached("DELETE FROM rtc_operations WHERE tbl = ?1")?.execute([id])?;
     connection.prepare_cached("DELETE FROM rtc_tables WHERE id = ?1")?.execute([id])?;
+    connection.prepare_cached("DELETE FROM rtc_parked WHERE tbl = ?1")?.execute([id])?;
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use super::error::{OpenError, StorageError};
 use super::file::ImportError;
 use super::limits::MAX_ROW_BYTES;
+use super::parked::Conflict;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::replica::Replica;
 use super::table::Affinity;
@@ -73,6 +74,7 @@ impl SqlLayer {
     pub fn execute(&mut self, sql: &str, params: &Params, now: Now) -> Result<Executed, ExecuteError> {
         let outcome = self.replica.exec(sql, params, Scope::Synced, now);
         let operations = self.take_operations();
+        self.take_not_shown();
         match outcome {
             Ok(result) => Ok(Executed { result, operations }),
             Err(error) => Err(ExecuteError { error, operations }),
@@ -89,12 +91,10 @@ impl SqlLayer {
         let (mut applied, _) = self.replica.adopt(vec![operation])?;
         // The caller has it.
         self.take_operations();
+        let not_shown = self.take_not_shown();
         match applied.refused.pop() {
             Some(why) if applied.operations == 0 => Err(ApplyError::Refused(why)),
-            why => {
-                applied.refused.extend(why);
-                Ok(applied.refused)
-            }
+            why => Ok(applied.refused.into_iter().chain(why).chain(not_shown).collect()),
         }
     }
 
@@ -120,7 +120,8 @@ impl SqlLayer {
     pub fn import(&mut self, file: &[u8], now: Now) -> Result<Vec<String>, ImportError> {
         let imported = self.replica.import(file, now);
         self.take_operations();
-        imported.map(|(applied, _)| applied.refused)
+        let not_shown = self.take_not_shown();
+        imported.map(|(applied, _)| applied.refused.into_iter().chain(not_shown).collect())
     }
 
     /// Whether a column makes a REAL of a whole number that it is given, so that a REAL may be written without its fraction.
@@ -129,6 +130,11 @@ impl SqlLayer {
         let table = self.replica.table(table);
         let column = table.and_then(|table| Some(&table.columns[table.column(column)?]));
         column.is_some_and(|column| column.affinity == Affinity::Real)
+    }
+
+    /// Rows that cannot be shown since the last call, and why.
+    fn take_not_shown(&mut self) -> Vec<String> {
+        self.replica.take_conflicts().iter().map(Conflict::to_string).collect()
     }
 
     /// What was committed since the last call, as the specification has it.
