@@ -5,9 +5,15 @@ import type { RTCBatteryError } from './errors.js';
 /** Who a `sync` event names where it was no peer that wrote, but another tab of this browser on the same database. */
 export const ANOTHER_TAB = 'another tab';
 
+/** Who a `sync` event names where time has caught up with operations that were set aside because they were stamped ahead of this device's clock. */
+export const SET_ASIDE = 'set aside';
+
 /** What `on` takes, by event. */
 export interface RTCBatteryEvents {
-  /** Operations of a peer were applied, or another tab on this database wrote: `peerId` is {@link ANOTHER_TAB} then. */
+  /**
+   * Operations of a peer were applied; or another tab on this database wrote (`peerId` is {@link ANOTHER_TAB}); or what a peer told before its time is
+   * shown now ({@link SET_ASIDE}).
+   */
   sync: (peerId: string, change: { operations: number }) => void;
   /** A peer can be talked to. */
   'peer-join': (peerId: string) => void;

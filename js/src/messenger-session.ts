@@ -143,7 +143,8 @@ export class MessengerSession {
         break;
       case 'online':
       case 'sync':
-        // That the server was reached is for those who show it; syncing is what nodes do.
+      case 'released':
+        // That the server was reached is for those who show it; the rest is what nodes do.
         break;
       default:
         assertNever(event);

@@ -3,7 +3,7 @@
 import { assertNever } from './assert-never.js';
 import type { Settings } from './config.js';
 import { RTCBatteryError, toError } from './errors.js';
-import type { Listeners } from './events.js';
+import { type Listeners, SET_ASIDE } from './events.js';
 import { Links } from './links.js';
 import type { UserEvent } from './messages.js';
 import { bytesOf, type FileBytes, type QueryResult, type SqlParams } from './values.js';
@@ -110,6 +110,9 @@ export class Session {
         break;
       case 'sync':
         this.listeners.emit('sync', event.peer, { operations: event.operations });
+        break;
+      case 'released':
+        this.listeners.emit('sync', SET_ASIDE, { operations: event.operations });
         break;
       case 'error':
         this.listeners.emit('error', new RTCBatteryError(event.message, event.code, event.peer));

@@ -32,11 +32,13 @@ pub enum Bug {
     LostFirstMessage,
     /// After a restart the version is what it was at the last merge.
     VersionGoesBack,
+    /// What was set aside until its time has come is forgotten by a restart.
+    QuarantineLost,
 }
 
 impl Bug {
     /// All of them, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::SelfPreferringTie,
         Self::ColumnsDroppedOnDelete,
         Self::NoLiveness,
@@ -50,6 +52,7 @@ impl Bug {
         Self::AppliedTwice,
         Self::LostFirstMessage,
         Self::VersionGoesBack,
+        Self::QuarantineLost,
     ];
 }
 

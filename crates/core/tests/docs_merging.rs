@@ -1,7 +1,7 @@
 //! docs/merging.md: every example there does what it says, in whatever order devices hear of each other.
 //!
 //! An example is a fenced block of SQL. Comments at the start of a line say who runs what follows, and when; `both` runs once and is synced, `both
-//! meet` syncs, and after `both see` come a query and its rows.
+//! meet` syncs, and after `both see` come a query and its rows. They meet when the later of them has written, or at the time that is said.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
@@ -30,7 +30,7 @@ fn parts(example: &str) -> Vec<Part<'_>> {
     let mut parts: Vec<Part<'_>> = Vec::new();
     for line in example.lines() {
         // What both see is the end: a row may begin with anything.
-        let at_end = parts.last().is_some_and(|part| part.head == "both see");
+        let at_end = parts.last().is_some_and(|part| part.head.starts_with("both see"));
         match (is_head(&line) && !at_end, parts.last_mut()) {
             (true, _) => parts.push(Part { head: &line[3..], body: Vec::new() }),
             (false, Some(part)) => part.body.push(line),
@@ -67,18 +67,29 @@ fn rows(peer: &mut Peer, query: &str) -> Vec<String> {
 
 fn play(example: &[Part<'_>], anna_first: bool) {
     let (mut anna, mut ben) = (peer("anna"), peer("ben"));
-    let meet = |anna: &mut Peer, ben: &mut Peer| if anna_first { sync(ben, anna) } else { sync(anna, ben) };
+    let meet = |anna: &mut Peer, ben: &mut Peer, at_ms: Option<u64>| {
+        let at_ms = at_ms.unwrap_or(anna.wall_ms.max(ben.wall_ms));
+        for who in [&mut *anna, &mut *ben] {
+            who.wall_ms = who.wall_ms.max(at_ms);
+            who.replica.release(who.now()).unwrap();
+        }
+        if anna_first { sync(ben, anna) } else { sync(anna, ben) }
+    };
     let mut seen = false;
     for Part { head, body } in example {
         let sql = body.join("\n");
-        match *head {
+        let (head, at_ms) = match head.split_once(", ") {
+            Some((both, time)) if both.starts_with("both") => (both, Some(wall_ms(time))),
+            _ => (*head, None),
+        };
+        match head {
             "both" => {
                 run(&mut anna, "09:00", &sql);
-                meet(&mut anna, &mut ben);
+                meet(&mut anna, &mut ben, None);
             }
-            "both meet" => meet(&mut anna, &mut ben),
+            "both meet" => meet(&mut anna, &mut ben, at_ms),
             "both see" => {
-                meet(&mut anna, &mut ben);
+                meet(&mut anna, &mut ben, at_ms);
                 let (query, expected): (Vec<&str>, Vec<&str>) = body.iter().partition(|line| !line.starts_with("-- "));
                 let expected: Vec<&str> = expected.iter().map(|line| &line[3..]).collect();
                 for who in [&mut anna, &mut ben] {
@@ -87,6 +98,7 @@ fn play(example: &[Part<'_>], anna_first: bool) {
                 let (left, right) = (anna.replica.digest().unwrap(), ben.replica.digest().unwrap());
                 assert_eq!((anna.log(), left), (ben.log(), right));
                 let (mut first, mut second) = (peer("first"), peer("second"));
+                (first.wall_ms, second.wall_ms) = (anna.wall_ms, ben.wall_ms);
                 first.pull(&anna);
                 second.pull(&ben);
                 assert_equal(&mut first, &mut second);

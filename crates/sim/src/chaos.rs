@@ -8,7 +8,7 @@ use crate::random::Random;
 use crate::room::Room;
 
 /// The kinds that somebody brings about, as against those that happen by themselves.
-const BROUGHT_ABOUT: [Fault; 16] = [
+const BROUGHT_ABOUT: [Fault; 17] = [
     Fault::LostLink,
     Fault::RelayOnly,
     Fault::Split,
@@ -19,6 +19,7 @@ const BROUGHT_ABOUT: [Fault; 16] = [
     Fault::CrashLost,
     Fault::CrashTorn,
     Fault::ClockStep,
+    Fault::Night,
     Fault::Pause,
     Fault::Sleep,
     Fault::SlowReceiver,
@@ -143,6 +144,10 @@ impl Room {
             (Fault::ClockStep, _) => {
                 let step_ms = self.random.between((0, 4 * 3_600_000)) as i64 - 2 * 3_600_000;
                 self.net.hosts[host].clock.ahead_ms += step_ms;
+                self.count(fault);
+            }
+            (Fault::Night, _) => {
+                self.net.wall_ms += self.random.between((60_000, 3 * 3_600_000));
                 self.count(fault);
             }
             (Fault::Pause, _) => {

@@ -6,6 +6,7 @@ use rtc_battery_core::node::Node;
 use rtc_battery_core::replica::Replica;
 use rtc_battery_proto::{Dot, ReplicaId, VersionVector};
 
+use crate::ahead::Ahead;
 use crate::chaos::Mend;
 use crate::net::{Disk, Fate, Fault, Host, HostClock, Member};
 use crate::oracle::Picture;
@@ -27,6 +28,8 @@ pub struct Device {
     /// How far its wall clock is ahead, while it is off.
     ahead_ms: i64,
     pub(crate) seen: Seen,
+    /// What it has and must not show yet.
+    pub(crate) ahead: Ahead,
 }
 
 /// What a database was when it was last looked at.
@@ -44,7 +47,8 @@ impl Room {
         let name = format!("r{}", self.devices.len());
         let seen = Seen::default();
         let left = Some(Disk::new());
-        self.devices.push(Device { name, host: None, left, away: false, program: VecDeque::new(), ahead_ms: 0, seen });
+        let (program, ahead) = (VecDeque::new(), Ahead::default());
+        self.devices.push(Device { name, host: None, left, away: false, program, ahead_ms: 0, seen, ahead });
         let device = self.devices.len() - 1;
         self.open(device);
         let host = self.net.hosts.len() - 1;
@@ -101,6 +105,8 @@ impl Room {
         let replica = self.net.hosts[host].node.replica();
         let (vector, version) = (replica.vector().clone(), replica.version());
         self.lose_what_is_not_in(device, &vector)?;
+        self.devices[device].ahead.survive(&vector);
+        self.look_for_ahead_again(device);
         let device_name = self.devices[device].name.clone();
         let acknowledged = self.history.of(&device_name).filter(|(_, own)| own.acknowledged);
         let told = acknowledged.map(|(_, own)| own.version).max().unwrap_or_default();
@@ -108,6 +114,8 @@ impl Room {
             let what = format!("{device_name} had told version {told}, and has {version} after its restart");
             return Err(Violation::new(Property::Version, what));
         }
+        // What is due meanwhile is shown.
+        self.net.poll(host);
         self.look_again(device)?;
         if !self.devices[device].away {
             self.net.connect(host);

@@ -12,6 +12,7 @@
     reason = "a simulator says what went wrong by panicking, and whoever runs a seed catches it"
 )]
 
+pub mod ahead;
 pub mod campaign;
 pub mod chaos;
 pub mod device;

@@ -129,6 +129,7 @@ impl Room {
         self.trouble()?;
         self.mend_all()?;
         self.finish_programs()?;
+        self.let_time_catch_up();
         self.converge()?;
         self.end()
     }
@@ -280,13 +281,8 @@ impl Room {
             let ops: Vec<Op> = operations.iter().map(op).collect();
             if let [one] = sealed.as_slice() {
                 let relayed = self.may_be_taken_for_plain();
-                properties::clock(
-                    &name,
-                    (now.wall_ms, relayed),
-                    &self.devices[device].seen.vector,
-                    &self.history,
-                    &ops,
-                )?;
+                let Device { seen, ahead, .. } = &self.devices[device];
+                properties::clock(&name, (now.wall_ms, relayed), (&seen.vector, ahead), &self.history, &ops)?;
                 self.remember(device, one, ops, false)?;
             }
         }

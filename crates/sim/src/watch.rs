@@ -121,6 +121,7 @@ impl Room {
                 }
             }
         }
+        self.look_for_ahead(device, &new)?;
         let covers = committed.covers.clone();
         self.devices[device].seen.vector.merge(&covers);
         Ok(())
@@ -137,6 +138,7 @@ impl Room {
             return Ok(());
         }
         let now = self.net.now(host);
+        self.devices[device].ahead.release(now.wall_ms);
         let shown = look(self.net.hosts[host].node.node(), now);
         let vector = self.net.hosts[host].node.replica().vector().clone();
         let name = self.devices[device].name.clone();
@@ -148,7 +150,7 @@ impl Room {
                 return Err(Violation::new(Property::SavedBeforeTold, what));
             }
         }
-        properties::whole_transactions(&name, &shown, &vector, &self.history)?;
+        properties::whole_transactions(&name, &shown, &vector, &self.history, &self.devices[device].ahead)?;
         self.compare_registers(device, &vector)?;
         self.devices[device].seen.picture = shown.0;
         self.devices[device].seen.vector = vector;

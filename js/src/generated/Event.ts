@@ -22,6 +22,10 @@ peer: PeerId,
 /**
  * How many operations were new to us.
  */
+operations: number, } | { "kind": "released", 
+/**
+ * How many.
+ */
 operations: number, } | { "kind": "operation", 
 /**
  * Who told it.

@@ -242,6 +242,11 @@ pub enum Event {
         /// How many operations were new to us.
         operations: u32,
     },
+    /// Operations that were set aside, being from the future when they came, were applied: time has caught up with them.
+    Released {
+        /// How many.
+        operations: u32,
+    },
     /// A peer told an operation that nobody asked for. From a [`Messenger`](super::Messenger) only.
     Operation {
         /// Who told it.
@@ -302,6 +307,8 @@ pub enum ErrorCode {
     /// A peer and we have the same transactions and not the same data: a copied database wrote under one id with its original, or the tables are
     /// defined differently. Everything is compared, and both contents are merged.
     Diverged,
+    /// What a peer told is stamped more than five minutes ahead of this device's clock: it is kept, and shown when time has caught up.
+    SetAside,
 }
 
 /// What [`poll_output`](super::Node::poll_output) gives.

@@ -35,6 +35,7 @@ mod outbox;
 mod outputs;
 mod peers;
 mod plain;
+mod quarantine;
 mod random;
 mod rendezvous;
 mod replication;

@@ -115,7 +115,7 @@ impl Node {
             if let Some(output) = self.room.outputs.pop() {
                 return Ok(output);
             }
-            let wake_at_ms = self.wake_at_ms();
+            let wake_at_ms = self.wake_at_ms(now);
             if wake_at_ms.is_some_and(|at_ms| at_ms <= now.mono_ms) {
                 self.handle_timeouts(now)?;
                 self.settle(now)?;
@@ -158,10 +158,11 @@ impl Node {
     }
 
     /// When something may be due next.
-    fn wake_at_ms(&self) -> Option<u64> {
+    fn wake_at_ms(&self, now: Now) -> Option<u64> {
         let has_open_links = self.room.links.values().any(Link::is_open);
         let announce_at_ms = has_open_links.then_some(self.announce_at_ms);
-        [self.room.wake_at_ms(), self.stall_at_ms(), announce_at_ms, self.callers.wake_at_ms()]
+        let release_at_ms = self.release_at_ms(now);
+        [self.room.wake_at_ms(), self.stall_at_ms(), announce_at_ms, self.callers.wake_at_ms(), release_at_ms]
             .into_iter()
             .flatten()
             .min()

@@ -52,6 +52,7 @@ impl Node {
     pub(super) fn settle(&mut self, now: Now) -> Result<(), StorageError> {
         self.release_ended();
         while !self.replica.in_transaction() {
+            self.release(now)?;
             let Some(item) = self.inbox.pop() else {
                 self.ask(now.mono_ms);
                 break;
@@ -68,11 +69,11 @@ impl Node {
             Work::Stage(operations) => self.replica.stage(link.0, &operations)?,
             Work::DropStaged => self.replica.drop_staged(link.0)?,
             Work::Apply(operations, covers) => {
-                let applied = self.replica.apply(operations, &covers)?;
+                let applied = self.replica.apply(operations, &covers, now)?;
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
             }
             Work::Adopt(operations) => {
-                let (applied, covers) = self.replica.adopt(operations)?;
+                let (applied, covers) = self.replica.adopt(operations, now)?;
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
             }
             Work::Import(file) => match self.replica.import(&file, now) {
@@ -82,16 +83,16 @@ impl Node {
             Work::Reconcile { operations, covers, staged } => {
                 let applied = if staged {
                     self.replica.stage(link.0, &operations)?;
-                    self.replica.reconcile_staged(link.0, &covers)?
+                    self.replica.reconcile_staged(link.0, &covers, now)?
                 } else {
-                    self.replica.reconcile(operations, &covers)?
+                    self.replica.reconcile(operations, &covers, now)?
                 };
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
             }
             Work::Compare(theirs) => self.compare(link, &peer, theirs)?,
             Work::ApplyStaged(operations, covers) => {
                 self.replica.stage(link.0, &operations)?;
-                let applied = self.replica.apply_staged(link.0, &covers)?;
+                let applied = self.replica.apply_staged(link.0, &covers, now)?;
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
             }
         }
@@ -105,6 +106,7 @@ impl Node {
         if let Some(reason) = applied.refused.first() {
             self.room.complain(peer, reason, now_ms);
         }
+        self.tell_set_aside(peer, &applied, now_ms);
         let ours = self.replica.vector();
         if let Some(session) = self.sessions.get_mut(&id) {
             session.note_shared(covers, ours);

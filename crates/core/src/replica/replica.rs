@@ -25,6 +25,7 @@ use super::guard::Guard;
 use super::limits;
 use super::log_view;
 use super::prepared::Prepared;
+use super::quarantine::Quarantine;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::schema::{self, NotSynced, Tables};
 use super::staging;
@@ -55,6 +56,7 @@ pub(super) struct State {
     pub(super) vector: VersionVector,
     /// The digest of all registers.
     pub(super) registers: Registers,
+    pub(super) quarantine: Quarantine,
     pub(super) origins: Origins,
     pub(super) tables: Tables,
     pub(super) capture: Capture,
@@ -92,6 +94,7 @@ impl Replica {
     pub fn open(mut connection: Connection, room: &str, fresh_id: &ReplicaId) -> Result<Self, OpenError> {
         configure(&connection).map_err(StorageError::from)?;
         let identity = store::initialize(&connection, room, fresh_id)?;
+        let quarantine = Quarantine::open(&connection)?;
         let (origins, mut vector) = Origins::load(&connection)?;
         // What it committed itself since its entry was last stored.
         let mut own = vector.origin(&identity.node).cloned().unwrap_or_default();
@@ -119,6 +122,7 @@ impl Replica {
             written: 0,
             vector,
             registers: progress.registers,
+            quarantine,
             origins,
             tables,
             capture,
@@ -152,12 +156,12 @@ impl Replica {
     }
 
     /// A digest of what the replica holds, in sum and without order: two with equal vectors have equal ones, or somebody wrote two things under one
-    /// name. `None` while operations wait for tables or columns that are not known here: they are in the vector and show nothing yet.
+    /// name. `None` while operations wait for tables or columns that are not known here, or for their time: they are in the vector and show nothing yet.
     ///
     /// # Errors
     /// [`StorageError`].
     pub fn digest(&self) -> Result<Option<Digest>, StorageError> {
-        let waits = store::anything_waits(&self.connection)?;
+        let waits = !self.state.quarantine.is_empty() || store::anything_waits(&self.connection)?;
         Ok((!waits).then(|| self.state.registers.digest()))
     }
 
@@ -253,8 +257,28 @@ impl Replica {
     /// # Errors
     /// [`StorageError`] only for our own storage, and while [`in_transaction`](Self::in_transaction): a bad operation is refused and told in
     /// [`Applied`].
-    pub fn apply(&mut self, operations: Vec<Operation>, covers: &VersionVector) -> Result<Applied, StorageError> {
-        self.state.apply(&self.connection, operations, covers)
+    pub fn apply(
+        &mut self,
+        operations: Vec<Operation>,
+        covers: &VersionVector,
+        now: Now,
+    ) -> Result<Applied, StorageError> {
+        self.state.apply(&self.connection, operations, covers, now)
+    }
+
+    /// When [`release`](Self::release) has something to do, by the wall clock, in milliseconds since 1970.
+    #[must_use]
+    pub fn release_at_ms(&self) -> Option<u64> {
+        self.state.quarantine.due_ms()
+    }
+
+    /// Applies what was [set aside](Applied::set_aside) and is not ahead of time any more, in one SQLite transaction. Gives nothing where nothing was due;
+    /// otherwise there may be room for what did not fit.
+    ///
+    /// # Errors
+    /// [`StorageError`], also while a transaction is open and something is due.
+    pub fn release(&mut self, now: Now) -> Result<Option<Applied>, StorageError> {
+        self.state.release(&self.connection, now)
     }
 
     /// Adopts operations of a peer that speaks only the specification, or of a file: they have no dot, so they are applied as one transaction of this
@@ -262,8 +286,8 @@ impl Replica {
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
-    pub fn adopt(&mut self, operations: Vec<Operation>) -> Result<(Applied, VersionVector), StorageError> {
-        self.state.adopt(&self.connection, operations)
+    pub fn adopt(&mut self, operations: Vec<Operation>, now: Now) -> Result<(Applied, VersionVector), StorageError> {
+        self.state.adopt(&self.connection, operations, now)
     }
 
     /// The database as a plain SQLite file, without our tables.
@@ -293,7 +317,7 @@ impl Replica {
                 Err(error) => left_out.push(format!("table {}: {error}", table.name)),
             }
         }
-        let adopted = self.adopt(operations).map_err(|error| ImportError(error.to_string()))?;
+        let adopted = self.adopt(operations, now).map_err(|error| ImportError(error.to_string()))?;
         let (mut applied, covers) = adopted;
         applied.refused.append(&mut left_out);
         Ok((applied, covers))
@@ -310,13 +334,17 @@ impl Replica {
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
-    pub fn reconcile(&mut self, operations: Vec<Operation>, covers: &VersionVector) -> Result<Applied, StorageError> {
+    pub fn reconcile(
+        &mut self,
+        operations: Vec<Operation>,
+        covers: &VersionVector,
+        now: Now,
+    ) -> Result<Applied, StorageError> {
         let is_known = |operation: &Operation| operation.place().is_some_and(|(dot, ..)| self.vector().contains(&dot));
         let (known, new): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_known);
-        let mut applied = self.apply(new, covers)?;
-        let (adopted, _) = self.adopt(known.into_iter().map(Operation::into_plain).collect())?;
-        applied.operations += adopted.operations;
-        applied.refused.extend(adopted.refused);
+        let mut applied = self.apply(new, covers, now)?;
+        let (adopted, _) = self.adopt(known.into_iter().map(Operation::into_plain).collect(), now)?;
+        applied.add(adopted);
         Ok(applied)
     }
 
@@ -324,9 +352,9 @@ impl Replica {
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
-    pub fn reconcile_staged(&mut self, key: u32, covers: &VersionVector) -> Result<Applied, StorageError> {
+    pub fn reconcile_staged(&mut self, key: u32, covers: &VersionVector, now: Now) -> Result<Applied, StorageError> {
         let operations = staging::take(&self.connection, key)?;
-        self.reconcile(operations, covers)
+        self.reconcile(operations, covers, now)
     }
 
     /// Keeps operations of a delta that comes in parts, under a key of the caller's choice, without applying them.
@@ -341,9 +369,9 @@ impl Replica {
     ///
     /// # Errors
     /// [`StorageError`].
-    pub fn apply_staged(&mut self, key: u32, covers: &VersionVector) -> Result<Applied, StorageError> {
+    pub fn apply_staged(&mut self, key: u32, covers: &VersionVector, now: Now) -> Result<Applied, StorageError> {
         let operations = staging::take(&self.connection, key)?;
-        self.state.apply(&self.connection, operations, covers)
+        self.state.apply(&self.connection, operations, covers, now)
     }
 
     /// Forgets what was staged under `key`.

@@ -38,6 +38,8 @@ pub enum Fault {
     ClockOff,
     /// A device's clock is set, forward or back.
     ClockStep,
+    /// All clocks go on by hours, and nobody did anything meanwhile.
+    Night,
     /// A process stands still: nothing is handled, what comes waits.
     Pause,
     /// A device whose monotonic clock stood still meanwhile.
@@ -58,7 +60,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds, in order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::LostLink,
         Self::LostFrame,
         Self::Duplicate,
@@ -74,6 +76,7 @@ impl Fault {
         Self::CrashTorn,
         Self::ClockOff,
         Self::ClockStep,
+        Self::Night,
         Self::Pause,
         Self::Sleep,
         Self::SlowReceiver,
