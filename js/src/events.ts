@@ -21,6 +21,11 @@ export interface RTCBatteryEvents {
   'peer-leave': (peerId: string) => void;
   /** The signaling server was reached, for the first time or again: new peers can be met. That it cannot be is an `error`. */
   online: () => void;
+  /**
+   * This device's clock is fast by more than five minutes, if most peers' are right, so that they do not show what it writes until their clocks get
+   * there: ask the user to set it. Told once, until it was right again.
+   */
+  'clock-skew': (skew: { aheadMs: number }) => void;
   /** Something went wrong; the session goes on unless the code is `storage`, `database-busy` or `internal`. */
   error: (error: RTCBatteryError) => void;
 }
@@ -32,6 +37,7 @@ export class Listeners {
     'peer-join': new Set(),
     'peer-leave': new Set(),
     online: new Set(),
+    'clock-skew': new Set(),
     error: new Set(),
   };
 

@@ -144,6 +144,7 @@ export class MessengerSession {
       case 'online':
       case 'sync':
       case 'released':
+      case 'clockSkew':
         // That the server was reached is for those who show it; the rest is what nodes do.
         break;
       default:

@@ -111,6 +111,9 @@ export class Session {
       case 'sync':
         this.listeners.emit('sync', event.peer, { operations: event.operations });
         break;
+      case 'clockSkew':
+        this.listeners.emit('clock-skew', { aheadMs: event.aheadMs });
+        break;
       case 'released':
         this.listeners.emit('sync', SET_ASIDE, { operations: event.operations });
         break;

@@ -93,3 +93,35 @@ fn what_did_not_fit_is_asked_for_again_over_the_same_link() {
     net.until("everybody has it", |net| net.is_converged());
     assert_eq!(net.exec(1, "SELECT * FROM t").values.len(), 4);
 }
+
+/// By how much a device was told that its clock is fast, each time.
+fn skews(net: &Net, host: usize) -> Vec<u64> {
+    let ahead = |event: &Event| match event {
+        Event::ClockSkew { ahead_ms } => Some(*ahead_ms),
+        _ => None,
+    };
+    net.hosts[host].events.iter().filter_map(ahead).collect()
+}
+
+#[test]
+fn the_fast_device_is_told_and_the_others_are_not() {
+    let mut net = room(6);
+    net.pass(60_000);
+    let told = skews(&net, 0);
+    assert!(told.len() == 1 && told[0].abs_diff(HOUR_MS as u64) < 1_000, "{told:?}");
+    assert_eq!((skews(&net, 1), skews(&net, 2)), (vec![], vec![]));
+    // Set right, and wrong again.
+    net.hosts[0].clock.ahead_ms = 4 * 60_000;
+    net.pass(60_000);
+    net.hosts[0].clock.ahead_ms = 6 * 60_000;
+    net.pass(60_000);
+    assert_eq!(skews(&net, 0).len(), 2);
+    // Of two who disagree the faster one is told, whichever is wrong.
+    net.disconnect(2);
+    net.disconnect(0);
+    let slow = net.add();
+    net.hosts[slow].clock.ahead_ms = -HOUR_MS;
+    net.connect(slow);
+    net.pass(60_000);
+    assert_eq!((skews(&net, 1).len(), skews(&net, slow).len()), (1, 0));
+}

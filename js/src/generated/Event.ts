@@ -26,7 +26,11 @@ operations: number, } | { "kind": "released",
 /**
  * How many.
  */
-operations: number, } | { "kind": "operation", 
+operations: number, } | { "kind": "clockSkew", 
+/**
+ * By how much, as estimated, in milliseconds.
+ */
+aheadMs: number, } | { "kind": "operation", 
 /**
  * Who told it.
  */

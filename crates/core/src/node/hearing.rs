@@ -11,6 +11,7 @@ use super::link::Link;
 use super::outputs::excerpt;
 use super::rendezvous::Ending;
 use super::room::{Heard, Room};
+use super::skew::Pong;
 use crate::planted::{Bug, planted};
 
 /// Most bytes of messages that have not come whole, for all links together: two of the largest.
@@ -70,8 +71,11 @@ impl Room {
             self.take_for_plain(id, &peer);
         }
         match &message {
-            Ok(Message::Ping) => self.channel(id)?.courtesy.handle_ping(),
-            Ok(Message::Pong) => self.links.get_mut(&id)?.stand(),
+            Ok(Message::Ping(ping)) => self.channel(id)?.courtesy.handle_ping(*ping),
+            Ok(Message::Pong(pong)) => {
+                self.links.get_mut(&id)?.stand();
+                self.compare_clocks(id, *pong);
+            }
             Ok(Message::Bye) => self.handle_bye(id, &peer, now_ms),
             Ok(_) | Err(DecodeError::UnknownType(_)) => {}
             Err(error) => self.complain(&peer, &format!("it sent {error}"), now_ms),
@@ -102,6 +106,15 @@ impl Room {
         if let Some(entry) = joined {
             entry.joined = false;
             self.outputs.event(Event::PeerLeave { peer: peer.clone() });
+        }
+    }
+
+    /// The peer has told its wall clock, in answer to ours.
+    fn compare_clocks(&mut self, id: LinkId, pong: rtc_battery_proto::Pong) {
+        let (Some(theirs_ms), Some(pinged_ms)) = (pong.wall, pong.pinged) else { return };
+        let pong = Pong { pinged_ms, theirs_ms, now_ms: self.wall_ms() };
+        if let Some(ahead_ms) = self.skew.note(id, pong, |link| self.links.contains_key(&link)) {
+            self.outputs.event(Event::ClockSkew { ahead_ms });
         }
     }
 

@@ -247,6 +247,13 @@ pub enum Event {
         /// How many.
         operations: u32,
     },
+    /// This device's clock is fast, by more than five minutes, if most of the peers that answer pings are right: they set aside what it writes. Told once, until it was
+    /// right again.
+    ClockSkew {
+        /// By how much, as estimated, in milliseconds.
+        #[cfg_attr(feature = "ts", ts(type = "number"))]
+        ahead_ms: u64,
+    },
     /// A peer told an operation that nobody asked for. From a [`Messenger`](super::Messenger) only.
     Operation {
         /// Who told it.

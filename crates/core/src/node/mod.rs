@@ -43,6 +43,7 @@ mod room;
 mod sealing;
 mod session;
 mod signaling;
+mod skew;
 mod sleep;
 
 pub use callers::Call;

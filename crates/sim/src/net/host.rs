@@ -151,8 +151,8 @@ impl Host {
             Message::SyncFull { .. } => ("sync-full", 0, true),
             Message::Vector { .. } => ("vector", 0, true),
             Message::Digest { .. } => ("digest", 0, true),
-            Message::Ping => ("ping", 0, true),
-            Message::Pong => ("pong", 0, true),
+            Message::Ping(_) => ("ping", 0, true),
+            Message::Pong(_) => ("pong", 0, true),
             Message::Bye => ("bye", 0, true),
         };
         self.said.push(Said { to, kind, operations, ends });
