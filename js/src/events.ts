@@ -26,6 +26,11 @@ export interface RTCBatteryEvents {
    * there: ask the user to set it. Told once, until it was right again.
    */
   'clock-skew': (skew: { aheadMs: number }) => void;
+  /**
+   * A synced table has given a row the next number as its key (an `INTEGER PRIMARY KEY` without a value), which a device that is offline gives too: both
+   * write one row then. `TEXT PRIMARY KEY DEFAULT (uuid7())` does not. Told once for each table.
+   */
+  'automatic-keys': (keys: { table: string }) => void;
   /** Something went wrong; the session goes on unless the code is `storage`, `database-busy` or `internal`. */
   error: (error: RTCBatteryError) => void;
 }
@@ -38,6 +43,7 @@ export class Listeners {
     'peer-leave': new Set(),
     online: new Set(),
     'clock-skew': new Set(),
+    'automatic-keys': new Set(),
     error: new Set(),
   };
 

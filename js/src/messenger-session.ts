@@ -145,6 +145,7 @@ export class MessengerSession {
       case 'sync':
       case 'released':
       case 'clockSkew':
+      case 'automaticKeys':
         // That the server was reached is for those who show it; the rest is what nodes do.
         break;
       default:

@@ -114,6 +114,9 @@ export class Session {
       case 'clockSkew':
         this.listeners.emit('clock-skew', { aheadMs: event.aheadMs });
         break;
+      case 'automaticKeys':
+        this.listeners.emit('automatic-keys', { table: event.table });
+        break;
       case 'released':
         this.listeners.emit('sync', SET_ASIDE, { operations: event.operations });
         break;

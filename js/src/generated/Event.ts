@@ -30,7 +30,11 @@ operations: number, } | { "kind": "clockSkew",
 /**
  * By how much, as estimated, in milliseconds.
  */
-aheadMs: number, } | { "kind": "operation", 
+aheadMs: number, } | { "kind": "automaticKeys", 
+/**
+ * Which.
+ */
+table: string, } | { "kind": "operation", 
 /**
  * Who told it.
  */

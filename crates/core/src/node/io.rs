@@ -254,6 +254,12 @@ pub enum Event {
         #[cfg_attr(feature = "ts", ts(type = "number"))]
         ahead_ms: u64,
     },
+    /// A synced table has given a row the next number as its key, which a device that is offline gives too: then both write one row. Told once for each
+    /// table.
+    AutomaticKeys {
+        /// Which.
+        table: String,
+    },
     /// A peer told an operation that nobody asked for. From a [`Messenger`](super::Messenger) only.
     Operation {
         /// Who told it.

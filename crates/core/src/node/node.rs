@@ -7,7 +7,7 @@ use rtc_battery_proto::PeerId;
 use super::callers::Callers;
 use super::courtesy::Turn;
 use super::inbox::Inbox;
-use super::io::{ErrorCode, Input, LinkId, Output};
+use super::io::{ErrorCode, Event, Input, LinkId, Output};
 use super::link::Link;
 use super::replication::Asking;
 use super::room::{Config, Room};
@@ -111,6 +111,9 @@ impl Node {
     pub fn poll_output(&mut self, now: Now) -> Result<Output, StorageError> {
         self.look_at_clock(now);
         self.settle(now)?;
+        for table in self.replica.take_automatic_keys() {
+            self.room.outputs.event(Event::AutomaticKeys { table });
+        }
         loop {
             if let Some(output) = self.room.outputs.pop() {
                 return Ok(output);

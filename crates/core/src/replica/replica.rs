@@ -12,6 +12,7 @@ use super::alter;
 use super::answers::{self, Answer};
 use super::apart;
 use super::apply::Applied;
+use super::automatic::Automatic;
 use super::capture::{Capture, TouchedRows};
 use super::clock::Clock;
 use super::commit::{self, CommitError, Sealed};
@@ -62,6 +63,7 @@ pub(super) struct State {
     pub(super) capture: Capture,
     pub(super) guard: Guard,
     pub(super) prepared: Prepared,
+    pub(super) automatic: Automatic,
     /// Whether the schema has something that merges must not enforce, if that is known.
     pub(super) enforces: Option<bool>,
     pub(super) open: OpenTransaction,
@@ -128,6 +130,7 @@ impl Replica {
             capture,
             guard,
             prepared: Prepared::default(),
+            automatic: Automatic::default(),
             enforces: None,
             open: OpenTransaction::default(),
             table_created: false,
@@ -233,6 +236,11 @@ impl Replica {
     pub fn keep_at_hand(&mut self, max_bytes: usize) {
         self.state.at_hand_bytes = max_bytes;
         self.state.capture.keep_images(max_bytes);
+    }
+
+    /// Synced tables whose INTEGER PRIMARY KEY was given no value, so that other devices give the same numbers: each once, since this was opened.
+    pub fn take_automatic_keys(&mut self) -> Vec<String> {
+        self.state.automatic.take()
     }
 
     /// The table of this name, if it is a synced one.
