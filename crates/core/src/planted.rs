@@ -34,11 +34,13 @@ pub enum Bug {
     VersionGoesBack,
     /// What was set aside until its time has come is forgotten by a restart.
     QuarantineLost,
+    /// A copied database goes on under the id of its original.
+    CloneUnnoticed,
 }
 
 impl Bug {
     /// All of them, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::SelfPreferringTie,
         Self::ColumnsDroppedOnDelete,
         Self::NoLiveness,
@@ -53,6 +55,7 @@ impl Bug {
         Self::LostFirstMessage,
         Self::VersionGoesBack,
         Self::QuarantineLost,
+        Self::CloneUnnoticed,
     ];
 }
 

@@ -10,8 +10,13 @@ use std::fs;
 use std::path::Path;
 
 use common::{Peer, assert_equal, peer, sync};
+use rtc_battery_core::Replica;
 use rtc_battery_core::replica::{Params, Scope};
-use rtc_battery_proto::SqlValue;
+use rtc_battery_proto::{ReplicaId, SqlValue};
+use rusqlite::Connection;
+
+/// Who begins with a copy of Anna's database.
+const COPY: &str = ", with a copy of Anna's database";
 
 /// A part of an example: its comment, and the lines until the next one that names somebody.
 struct Part<'a> {
@@ -65,8 +70,25 @@ fn rows(peer: &mut Peer, query: &str) -> Vec<String> {
     peer.exec(query).values.iter().map(row).collect()
 }
 
+/// A database of a file of this name, as its file has it.
+fn open(file: &Path) -> Peer {
+    let id = ReplicaId::new("anna").unwrap();
+    Peer { replica: Replica::open(Connection::open(file).unwrap(), "room", &id).unwrap(), wall_ms: 1000 }
+}
+
+/// Somebody opens a copy, and knows that it is one.
+fn open_copy(file: &Path, copy: &Path) -> Peer {
+    fs::copy(file, copy).unwrap();
+    let mut ben = open(copy);
+    ben.replica.take_new_id(&ReplicaId::new("ben").unwrap()).unwrap();
+    ben
+}
+
 fn play(example: &[Part<'_>], anna_first: bool) {
-    let (mut anna, mut ben) = (peer("anna"), peer("ben"));
+    let file = |name: &str| std::env::temp_dir().join(format!("rtc-battery-docs-{}-{name}.db", std::process::id()));
+    let files = [file("anna"), file("ben")];
+    let copies = example.iter().any(|part| part.head.ends_with(COPY));
+    let (mut anna, mut ben) = (if copies { open(&files[0]) } else { peer("anna") }, peer("ben"));
     let meet = |anna: &mut Peer, ben: &mut Peer, at_ms: Option<u64>| {
         let at_ms = at_ms.unwrap_or(anna.wall_ms.max(ben.wall_ms));
         for who in [&mut *anna, &mut *ben] {
@@ -105,12 +127,18 @@ fn play(example: &[Part<'_>], anna_first: bool) {
                 seen = true;
             }
             head => match head.split_once(", ").unwrap() {
+                (_, when) if when.ends_with(COPY) => {
+                    ben = open_copy(&files[0], &files[1]);
+                    run(&mut ben, when.strip_suffix(COPY).unwrap(), &sql);
+                }
                 ("Anna", when) => run(&mut anna, when, &sql),
                 (_, when) => run(&mut ben, when, &sql),
             },
         }
     }
     assert!(seen, "nothing is expected");
+    drop((anna, ben));
+    files.iter().filter(|_| copies).for_each(|file| fs::remove_file(file).unwrap());
 }
 
 #[test]

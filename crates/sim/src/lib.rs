@@ -15,6 +15,7 @@
 pub mod ahead;
 pub mod campaign;
 pub mod chaos;
+pub mod clones;
 pub mod device;
 pub mod history;
 pub mod net;

@@ -322,6 +322,9 @@ pub enum ErrorCode {
     Diverged,
     /// What a peer told is stamped more than five minutes ahead of this device's clock: it is kept, and shown when time has caught up.
     SetAside,
+    /// Another database writes under the id of this one: a copied file, or one that was put back to an older state. This one goes on under a new id, and
+    /// what both wrote is merged.
+    Cloned,
 }
 
 /// What [`poll_output`](super::Node::poll_output) gives.

@@ -14,6 +14,7 @@
 
 mod bucket;
 mod callers;
+mod clones;
 mod conversation;
 mod courtesy;
 mod description;

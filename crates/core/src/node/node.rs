@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rtc_battery_proto::PeerId;
 
 use super::callers::Callers;
+use super::clones::Clones;
 use super::courtesy::Turn;
 use super::inbox::Inbox;
 use super::io::{ErrorCode, Event, Input, LinkId, Output};
@@ -31,6 +32,7 @@ pub struct Node {
     /// Whether somebody may have something to ask for.
     pub(super) ask_due: bool,
     pub(super) callers: Callers,
+    pub(super) clones: Clones,
     announce_at_ms: u64,
 }
 
@@ -47,6 +49,7 @@ impl Node {
             asking: None,
             ask_due: false,
             callers: Callers::default(),
+            clones: Clones::default(),
             announce_at_ms: 0,
         }
     }

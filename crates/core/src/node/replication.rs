@@ -52,6 +52,7 @@ impl Node {
     pub(super) fn settle(&mut self, now: Now) -> Result<(), StorageError> {
         self.release_ended();
         while !self.replica.in_transaction() {
+            self.part_from_clones(now)?;
             self.release(now)?;
             let Some(item) = self.inbox.pop() else {
                 self.ask(now.mono_ms);
@@ -65,6 +66,10 @@ impl Node {
     fn work(&mut self, item: Item, now: Now) -> Result<(), StorageError> {
         let Item { link, peer, work, .. } = item;
         self.note_progress(link, now.mono_ms);
+        if let Work::Apply(_, covers) | Work::ApplyStaged(_, covers) | Work::Reconcile { covers, .. } = &work {
+            self.look_for_clones_writes(covers);
+            self.part_from_clones(now)?;
+        }
         match work {
             Work::Stage(operations) => self.replica.stage(link.0, &operations)?,
             Work::DropStaged => self.replica.drop_staged(link.0)?,
@@ -107,6 +112,9 @@ impl Node {
             self.room.complain(peer, reason, now_ms);
         }
         self.tell_set_aside(peer, &applied, now_ms);
+        if applied.from_clone {
+            self.note_clone();
+        }
         let ours = self.replica.vector();
         if let Some(session) = self.sessions.get_mut(&id) {
             session.note_shared(covers, ours);

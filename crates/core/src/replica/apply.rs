@@ -38,6 +38,8 @@ pub struct Applied {
     pub set_aside: u32,
     /// When the last of those is applied, in milliseconds since 1970.
     pub until_ms: u64,
+    /// Whether something came under a dot of this replica's own that it did not write: there is another writer of its id.
+    pub from_clone: bool,
     /// What was dropped because it is invalid, or cannot be shown here, with the reason, for a person. The others were applied.
     pub refused: Vec<String>,
 }
@@ -75,6 +77,7 @@ impl Applied {
         self.operations += other.operations;
         self.set_aside += other.set_aside;
         self.until_ms = self.until_ms.max(other.until_ms);
+        self.from_clone |= other.from_clone;
         self.refused.extend(other.refused);
     }
 }
@@ -256,7 +259,7 @@ impl State {
     }
 
     /// SQLite has committed a merge.
-    fn note_merged(&mut self, covers: VersionVector, operations: Option<Vec<Operation>>) {
+    pub(super) fn note_merged(&mut self, covers: VersionVector, operations: Option<Vec<Operation>>) {
         self.vector.merge(&covers);
         self.committed.push_back(Committed { version: self.version, covers, operations });
     }
@@ -318,6 +321,12 @@ impl State {
 
     fn save_progress(&self, connection: &Connection, registers: Registers, seq: u64) -> Result<(), StorageError> {
         let progress = Progress { version: self.version, last: self.clock.last(), seq, registers };
+        store::save_progress(connection, progress)
+    }
+
+    /// Stores how far the replica has come, under a new id.
+    pub(super) fn save_progress_as(&self, connection: &Connection, version: u64, seq: u64) -> Result<(), StorageError> {
+        let progress = Progress { version, last: self.clock.last(), seq, registers: self.registers };
         store::save_progress(connection, progress)
     }
 }

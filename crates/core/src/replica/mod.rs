@@ -3,7 +3,7 @@
 //! The rooms: [`exec`](self::exec) runs the user's SQL under the eye of [`guard`](self::guard), [`capture`](self::capture) notes what it touched,
 //! [`commit`](self::commit) makes a transaction of it and [`record`](self::record) writes it into the log, [`prepared`](self::prepared) remembers statements, [`automatic`](self::automatic) notices keys that devices would choose alike, [`merge`](self::merge) decides (pure, knows no SQLite), [`rows`](self::rows) and
 //! [`store`](self::store) keep registers and log, [`apply`](self::apply) takes the deltas of others, [`join`](self::join) each operation into its row, [`digest`](self::digest) sums the registers up, and [`show`](self::show) makes them
-//! visible, [`file`](self::file) makes a plain file of the database and takes one in, [`quarantine`](self::quarantine) keeps what is from the future, [`delta`](self::delta) reads the log for others, [`log_view`](self::log_view) for people, [`layer`](self::layer) is a replica by itself, in memory, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
+//! visible, [`file`](self::file) makes a plain file of the database and takes one in, [`quarantine`](self::quarantine) keeps what is from the future, [`identity`](self::identity) gives a copied database a name of its own, [`delta`](self::delta) reads the log for others, [`log_view`](self::log_view) for people, [`layer`](self::layer) is a replica by itself, in memory, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
 //! knows peers or links.
 
 mod alter;
@@ -23,6 +23,7 @@ mod exec;
 mod file;
 mod functions;
 mod guard;
+mod identity;
 mod join;
 mod key;
 mod layer;

@@ -146,6 +146,21 @@ impl Replica {
         &self.state.node
     }
 
+    /// Makes this database another replica, of an id that nobody else has. To be done before the first write where the file is a copy, or was put back to an older
+    /// state: somebody else writes, or wrote, under the id that it has.
+    ///
+    /// # Errors
+    /// [`StorageError`], also while a transaction is open.
+    pub fn take_new_id(&mut self, fresh: &ReplicaId) -> Result<(), StorageError> {
+        self.state.take_new_id(&self.connection, fresh)
+    }
+
+    /// Whether somebody who knows this knows transactions of this replica that it does not know itself: there is, or was, another writer of its id.
+    #[must_use]
+    pub fn is_behind_itself(&self, theirs: &VersionVector) -> bool {
+        self.state.is_behind_itself(theirs)
+    }
+
     /// How many transactions this replica has committed or applied. Only grows, also across restarts.
     #[must_use]
     pub fn version(&self) -> u64 {
@@ -351,7 +366,12 @@ impl Replica {
         let is_known = |operation: &Operation| operation.place().is_some_and(|(dot, ..)| self.vector().contains(&dot));
         let (known, new): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_known);
         let mut applied = self.apply(new, covers, now)?;
-        let (adopted, _) = self.adopt(known.into_iter().map(Operation::into_plain).collect(), now)?;
+        let is_own = |operation: &Operation| operation.place().is_some_and(|(dot, ..)| dot.origin == *self.id());
+        let (own, others): (Vec<_>, Vec<_>) = known.into_iter().partition(is_own);
+        let (adopted, _) = self.adopt(own.into_iter().map(Operation::into_plain).collect(), now)?;
+        applied.from_clone = adopted.operations > 0;
+        applied.add(adopted);
+        let (adopted, _) = self.adopt(others.into_iter().map(Operation::into_plain).collect(), now)?;
         applied.add(adopted);
         Ok(applied)
     }

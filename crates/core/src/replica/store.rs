@@ -219,7 +219,10 @@ impl Origins {
             let (id, node, have): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let node = ReplicaId::new(&node).map_err(|_| StorageError::Corrupt("rtc_origins.node"))?;
             let have: SeqRanges = serde_json::from_str(&have).map_err(|_| StorageError::Corrupt("rtc_origins.have"))?;
-            vector.replace_origin(node.clone(), have);
+            // One that was only given a number is not in a vector.
+            if !have.is_empty() {
+                vector.replace_origin(node.clone(), have);
+            }
             origins.ids.insert(node.clone(), id);
             origins.nodes.insert(id, node);
         }

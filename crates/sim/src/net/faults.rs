@@ -50,6 +50,10 @@ pub enum Fault {
     SlowStorage,
     /// Somebody comes who was never here.
     Join,
+    /// Somebody comes with a copy of another's disk.
+    Copied,
+    /// A disk is put back to an older state.
+    PutBack,
     /// Somebody leaves with a word, and comes back later.
     Leave,
     /// A browser reports late about a link that its host has closed.
@@ -60,7 +64,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds, in order.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::LostLink,
         Self::LostFrame,
         Self::Duplicate,
@@ -82,6 +86,8 @@ impl Fault {
         Self::SlowReceiver,
         Self::SlowStorage,
         Self::Join,
+        Self::Copied,
+        Self::PutBack,
         Self::Leave,
         Self::LateReport,
         Self::PlainPeer,
