@@ -39,25 +39,58 @@ function sqlJs() {
   return { run: (sql, params) => db.run(sql, params), each, close: () => db.close() };
 }
 
-/** A node with a link to a peer that speaks the specification; `tell` is what the peer says. */
-function linked() {
-  const made = node(false);
+const SDP = 'v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\n';
+
+/** A node with an open link to a peer, which made the offer or `offers` not; what it says goes to `hear`. */
+function linked(offers = false, made = node(false)) {
+  const linked = { ...made, hear: () => {} };
   let link;
-  const input = (value) => {
-    made.node.handleInput(value, now());
+  linked.input = (value) => {
+    made.node.handleInput({ link, ...value }, now());
     for (;;) {
       const { output, value: effect } = made.node.pollOutput(now());
       if (output === 'idle') return;
       if (effect.kind === 'openLink') link = effect.link;
+      if (effect.kind === 'sendText' || effect.kind === 'sendBinary') linked.hear(effect);
     }
   };
-  const signaling = (message) => input({ kind: 'signalingText', text: JSON.stringify(message) });
+  const signaling = (message) => linked.input({ kind: 'signalingText', text: JSON.stringify(message) });
   made.node.connect(now());
-  input({ kind: 'signalingOpened' });
-  signaling({ type: 'peers', peerIds: [] });
-  signaling({ type: 'offer', from: 'peer', sdp: { type: 'offer', sdp: 'v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\n' } });
-  input({ kind: 'channelOpened', link, maxMessageBytes: 262_144 });
-  return { ...made, tell: (message) => input({ kind: 'channelText', link, text: JSON.stringify(message) }) };
+  linked.input({ kind: 'signalingOpened' });
+  signaling({ type: 'peers', peerIds: offers ? ['peer'] : [] });
+  if (offers) linked.input({ kind: 'localDescription', description: { type: 'offer', sdp: SDP } });
+  else signaling({ type: 'offer', from: 'peer', sdp: { type: 'offer', sdp: SDP } });
+  linked.open = () => linked.input({ kind: 'channelOpened', maxMessageBytes: 262_144 });
+  return linked;
+}
+
+/** One of ours that has the rows, and a newcomer that asks for them: how long the newcomer works, and what came, in bytes. */
+function sync(made) {
+  const [writer, reader] = [linked(true, made), linked()];
+  const waiting = [];
+  let [took, bytes] = [0, 0];
+  const carry = (from, to) => {
+    let sentBytes = 0;
+    from.hear = ({ kind, text, bytes }) => {
+      sentBytes += text?.length ?? bytes.length;
+      const input = kind === 'sendText' ? { kind: 'channelText', text } : { kind: 'channelBinary', bytes };
+      waiting.push(() => to(input), () => from.input({ kind: 'channelDrained', sentBytes }));
+    };
+  };
+  carry(reader, writer.input);
+  carry(writer, (input) => {
+    bytes += input.text?.length ?? input.bytes.length;
+    const start = performance.now();
+    reader.input(input);
+    took += performance.now() - start;
+  });
+  reader.open();
+  writer.open();
+  while (waiting.length > 0) waiting.shift()();
+  const [[count]] = reader.run('SELECT count(*) FROM items').values;
+  if (count !== rows) throw new Error(`${count} rows were applied`);
+  reader.close();
+  return { took, bytes };
 }
 
 const operation = ([id, title, body, done, rank], n) => ({
@@ -114,12 +147,33 @@ const told = Array.from({ length: rows / BATCH }, (_, n) => ({
   type: 'sync-response',
   operations: many.slice(n * BATCH, (n + 1) * BATCH).map((set, at) => operation(set, n * BATCH + at)),
 }));
-const applied = (peer) => () => told.forEach((message) => peer.tell(message));
-compare(`${rows} rows of a peer applied, ${BATCH} a message`, ['applied', 'sql.js inserts'], [
-  () => time(linked, applied),
-  () => time(sqlJs, (engine) => () => transaction(engine, many)),
-]);
-const check = linked();
+const plain = () => {
+  const peer = linked();
+  peer.open();
+  return peer;
+};
+const applied = (peer) => () => told.forEach((message) => peer.input({ kind: 'channelText', text: JSON.stringify(message) }));
+const inserted = () => time(sqlJs, (engine) => () => transaction(engine, many));
+compare(`${rows} rows of a plain peer applied, ${BATCH} a message`, ['applied', 'sql.js inserts'], [() => time(plain, applied), inserted]);
+const check = plain();
 applied(check)();
 const [[count]] = check.run('SELECT count(*) FROM items').values;
 if (count !== rows) throw new Error(`${count} rows were applied`);
+
+/** Who has the rows is made anew for each round: it tells a link once. */
+const writer = () => {
+  const made = node(false);
+  transaction(made, many);
+  made.node.handleInput({ kind: 'saved', version: made.node.version() }, now());
+  return made;
+};
+let bytes = 0;
+const synced = () => {
+  const made = writer();
+  const result = sync(made);
+  made.close();
+  ({ bytes } = result);
+  return result.took;
+};
+compare(`${rows} rows of ours asked for, told, applied`, ['applied', 'sql.js inserts'], [synced, inserted]);
+console.log(`${rows} rows of ours on the wire: ${(bytes / 1e6).toFixed(2)} MB`);

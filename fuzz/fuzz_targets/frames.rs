@@ -2,24 +2,28 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rtc_battery_proto::frame::{FRAME_BYTES, FrameError, Reassembly, split};
+use rtc_battery_proto::frame::{Body, FRAME_BYTES, FrameError, Reassembly, split};
 
 fuzz_target!(|data: &[u8]| {
     let (mut reassembly, mut model) = (Reassembly::default(), Vec::new());
     for frame in frames(data) {
         let result = reassembly.push(&frame);
         let (expected, goes_on) = match frame.split_first() {
-            Some((0 | 1, _)) if frame.len() > FRAME_BYTES => (Err(FrameError::Shape(frame.len())), false),
+            Some((0..=2, _)) if frame.len() > FRAME_BYTES => (Err(FrameError::Shape(frame.len())), false),
             Some((1, chunk)) if !chunk.is_empty() => {
                 model.extend_from_slice(chunk);
                 (Ok(None), true)
             }
-            Some((0, chunk)) => {
+            Some((mark @ (0 | 2), chunk)) => {
                 model.extend_from_slice(chunk);
-                let whole = String::from_utf8(std::mem::take(&mut model)).map_err(|_| FrameError::NotText);
+                let bytes = std::mem::take(&mut model);
+                let whole = match mark {
+                    0 => String::from_utf8(bytes).map(Body::Text).map_err(|_| FrameError::NotText),
+                    _ => Ok(Body::Packed(bytes)),
+                };
                 let goes_on = whole.is_ok();
-                if let Ok(text) = &whole {
-                    check_split(text);
+                if let Ok(body) = &whole {
+                    check_split(body);
                 }
                 (whole.map(Some), goes_on)
             }
@@ -49,12 +53,12 @@ fn frames(mut data: &[u8]) -> Vec<Vec<u8>> {
     frames
 }
 
-fn check_split(text: &str) {
+fn check_split(body: &Body) {
     let (mut reassembly, mut whole) = (Reassembly::default(), None);
-    for frame in split(text) {
+    for frame in split(body) {
         assert!(whole.is_none() && frame.len() <= FRAME_BYTES);
         whole = reassembly.push(&frame).expect("our own frames");
     }
-    assert_eq!(whole.as_deref().unwrap_or_default(), text);
+    assert!(whole.is_none_or(|whole| whole == *body));
     assert_eq!(reassembly.held_bytes(), 0);
 }

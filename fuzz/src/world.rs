@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use rtc_battery_core::node::{Config, DescriptionKind, Effect, Input, LinkId, Output, SessionDescription};
 use rtc_battery_core::{Node, Now, Replica};
-use rtc_battery_proto::frame::Reassembly;
+use rtc_battery_proto::frame::{Body, Reassembly};
+use rtc_battery_proto::packed::Packed;
 use rtc_battery_proto::signaling::ClientMessage;
 use rtc_battery_proto::{Message, PeerId};
 use serde_json::json;
@@ -26,6 +27,8 @@ struct Channel {
     buffered_bytes: usize,
     sent_bytes: u64,
     reassembly: Reassembly,
+    bulk_bytes: u64,
+    bulk_reassembly: Reassembly,
     heard: VecDeque<Message>,
 }
 
@@ -162,8 +165,9 @@ impl World {
                 ClientMessage::Offer { .. } | ClientMessage::Answer { .. } | ClientMessage::Ice { .. } => {}
             },
             Effect::OpenLink { link, peer, .. } => {
-                let (reassembly, heard) = Default::default();
-                let channel = Channel { peer, buffered_bytes: 0, sent_bytes: 0, reassembly, heard };
+                let (reassembly, bulk_reassembly, heard) = Default::default();
+                let channel =
+                    Channel { peer, buffered_bytes: 0, sent_bytes: 0, reassembly, bulk_bytes: 0, bulk_reassembly, heard };
                 assert!(self.channels.insert(link, channel).is_none(), "a link's number is never used again");
             }
             Effect::CreateOffer { link, .. } => self.describe(link, DescriptionKind::Offer),
@@ -174,12 +178,20 @@ impl World {
             }
             Effect::SendText { link, text } => {
                 let length = text.len();
-                self.hear(link, length, Some(text));
+                self.hear(link, length, Some(Body::Text(text)));
             }
             Effect::SendBinary { link, bytes } => {
                 let channel = self.channels.get_mut(&link).expect("a link that is open");
-                let text = channel.reassembly.push(&bytes).expect("our own frames");
-                self.hear(link, bytes.len(), text);
+                let body = channel.reassembly.push(&bytes).expect("our own frames");
+                self.hear(link, bytes.len(), body);
+            }
+            Effect::OpenBulk { link } => self.reports.push_back(Input::BulkOpened { link }),
+            Effect::SendBulk { link, bytes } => {
+                let channel = self.channels.get_mut(&link).expect("a link that is open");
+                let body = channel.bulk_reassembly.push(&bytes).expect("our own frames");
+                channel.bulk_bytes += bytes.len() as u64;
+                self.reports.push_back(Input::BulkDrained { link, sent_bytes: channel.bulk_bytes });
+                self.hear(link, 0, body);
             }
             Effect::CloseLink { link } => {
                 self.channels.remove(&link).expect("a link that is open");
@@ -194,12 +206,17 @@ impl World {
         self.reports.push_back(Input::LocalDescription { link, description: SessionDescription { kind, sdp } });
     }
 
-    fn hear(&mut self, link: LinkId, bytes: usize, text: Option<String>) {
+    fn hear(&mut self, link: LinkId, bytes: usize, body: Option<Body>) {
         let channel = self.channels.get_mut(&link).expect("a link that is open");
         channel.buffered_bytes += bytes;
         assert!(channel.buffered_bytes <= MAX_BUFFERED_BYTES, "{} bytes in a channel", channel.buffered_bytes);
-        if let Some(text) = text {
-            channel.heard.push_back(Message::decode(&text).expect("what we say can be read"));
+        match body {
+            Some(Body::Text(text)) => channel.heard.push_back(Message::decode(&text).expect("what we say can be read")),
+            Some(Body::Packed(bytes)) => {
+                let packed = Packed::read(bytes).expect("what we pack can be read");
+                packed.operations().expect("what we pack can be unpacked");
+            }
+            None => {}
         }
     }
 }

@@ -4,6 +4,7 @@ import { type RTCBatteryConfig, type Settings, settingsOf } from './config.js';
 import { Listeners, type RTCBatteryEvents } from './events.js';
 import { Session } from './session.js';
 import { Stay } from './stay.js';
+import type { StorageReport } from './storage-report.js';
 import type { FileBytes, QueryResult, SqlParams } from './values.js';
 
 /**
@@ -35,16 +36,26 @@ export class RTCBattery {
    * Opens the database and joins the room. Resolves once the database is open, also when the signaling server cannot be reached: that is
    * an `error` event, and tried again until it can. May be called again after `disconnect`.
    *
-   * Rejects with {@link DatabaseBusy} if another tab has the database open, otherwise with an {@link RTCBatteryError}.
+   * Rejects with {@link DatabaseBusy} if another tab has the database open and this browser cannot share it ({@link takeOver}), otherwise with an
+   * {@link RTCBatteryError}.
    */
   connect(): Promise<void> {
-    return this.stay.begin((lost) => new Session(this.settings, this.listeners, lost));
+    return this.enter(false);
+  }
+
+  /**
+   * Connects where another tab has the database open, in browsers whose tabs cannot share one: that tab is shut out, and told with
+   * {@link DatabaseBusy} when it writes next. What it was promised is here. Anywhere else this is `connect`.
+   */
+  takeOver(): Promise<void> {
+    return this.enter(true);
   }
 
   /**
    * Runs one or several SQL statements. What they write is synced with the room; the promise resolves when it is saved on this device.
    *
-   * Rejects with {@link SqlError}: what the failing statement did is undone, what statements before it did stands.
+   * Rejects with {@link SqlError}: what the failing statement did is undone, what statements before it did stands. Rejects with an
+   * {@link RTCBatteryError} of code `not-saved` where it was done and cannot be saved now.
    */
   exec(sql: string, params?: SqlParams): Promise<QueryResult> {
     return this.run(sql, params, false);
@@ -75,10 +86,15 @@ export class RTCBattery {
    * Resolves when everything that is committed by now is saved, what peers sent included, and on the disk, also under relaxed durability (as far as
    * the browser can be asked for that). An open transaction is not committed.
    *
-   * Rejects with an {@link RTCBatteryError} of code `storage` where saving fails; it is tried again.
+   * Rejects with an {@link RTCBatteryError} of code `not-saved` where saving fails; it is tried again.
    */
   flush(): Promise<void> {
     return this.inSession((session) => session.flush());
+  }
+
+  /** Where the database is, and what the browser says of the room there is. */
+  estimate(): Promise<StorageReport> {
+    return this.inSession((session) => session.estimate());
   }
 
   /** Listens to an event. Call what it returns to stop. */
@@ -102,6 +118,10 @@ export class RTCBattery {
    */
   disconnect(): Promise<void> {
     return this.stay.end();
+  }
+
+  private enter(takeOver: boolean): Promise<void> {
+    return this.stay.begin((lost) => new Session(this.settings, takeOver, this.listeners, lost));
   }
 
   private run(sql: string, params: SqlParams | undefined, local: boolean): Promise<QueryResult> {

@@ -45,8 +45,18 @@ export type RTCBatteryErrorCode =
   | 'closed'
   /** What was given to `importDatabase` is no sound SQLite file. */
   | 'bad-file'
-  /** The browser's storage failed. */
+  /** The browser's storage failed, or the database was cleared or deleted while it was open. */
   | 'storage'
+  /**
+   * What was written cannot be saved now: the disk is full, or the browser stores nothing for this page. It is kept in memory; a full disk is tried
+   * again, and until then reads go on and writes fail with SQLite's code 13.
+   */
+  | 'not-saved'
+  /**
+   * What was stored is not what was saved last. It is set aside under another name, which the message tells, and the database begins empty, as a new
+   * replica: what peers have comes from them.
+   */
+  | 'damaged'
   /** `worker.js` or `rtc_battery.wasm` could not be loaded. */
   | 'load'
   /** A bug in RTC Battery; the database is as it was last saved. */

@@ -8,6 +8,18 @@ export const ANOTHER_TAB = 'another tab';
 /** Who a `sync` event names where time has caught up with operations that were set aside because they were stamped ahead of this device's clock. */
 export const SET_ASIDE = 'set aside';
 
+/** A row that is kept and not shown: a row of `rtc_conflicts`. */
+export interface Conflict {
+  /** Its table. */
+  table: string;
+  /** Its primary key: a JSON array of the key's values. */
+  pk: string;
+  /** Why, as SQLite says it. */
+  reason: string;
+  /** The primary key of the row that has its value, where that is the reason. */
+  withPk: string | null;
+}
+
 /** What `on` takes, by event. */
 export interface RTCBatteryEvents {
   /**
@@ -19,6 +31,11 @@ export interface RTCBatteryEvents {
   'peer-join': (peerId: string) => void;
   /** A peer is gone. */
   'peer-leave': (peerId: string) => void;
+  /**
+   * A row that two devices' writes left without its place is kept and not shown: another row has its value of a UNIQUE index, or SQLite refuses
+   * it. It is listed in `rtc_conflicts` for as long as that is so, and comes back by itself.
+   */
+  conflict: (conflict: Conflict) => void;
   /** The signaling server was reached, for the first time or again: new peers can be met. That it cannot be is an `error`. */
   online: () => void;
   /**
@@ -31,6 +48,8 @@ export interface RTCBatteryEvents {
    * write one row then. `TEXT PRIMARY KEY DEFAULT (uuid7())` does not. Told once for each table.
    */
   'automatic-keys': (keys: { table: string }) => void;
+  /** `connect` reads the stored database: how many of its pages are here. In the tab that reads it, several times for a large one. */
+  progress: (progress: { loaded: number; total: number }) => void;
   /** Something went wrong; the session goes on unless the code is `storage`, `database-busy` or `internal`. */
   error: (error: RTCBatteryError) => void;
 }
@@ -41,9 +60,11 @@ export class Listeners {
     sync: new Set(),
     'peer-join': new Set(),
     'peer-leave': new Set(),
+    conflict: new Set(),
     online: new Set(),
     'clock-skew': new Set(),
     'automatic-keys': new Set(),
+    progress: new Set(),
     error: new Set(),
   };
 

@@ -1,6 +1,7 @@
-// One RTCPeerConnection and its channel. Says what happens to them and does what it is told, one negotiation step after another; why, is the
+// One RTCPeerConnection and its channels. Says what happens to them and does what it is told, one negotiation step after another; why, is the
 // core's business.
 
+import { Channel } from './channel.js';
 import type { LinkId } from './generated/LinkId.js';
 import type { LinkState } from './generated/LinkState.js';
 import type { SessionDescription } from './generated/SessionDescription.js';
@@ -9,13 +10,8 @@ import type { LinkInput } from './messages.js';
 /** Label of our channel. A peer may call its own otherwise. */
 const LABEL = 'rtc-battery';
 
-/** The core's `LOW_WATER_BYTES`. */
-const LOW_WATER_BYTES = 128 * 1024;
-
-/** How long a channel that is closing may take to get its last bytes out. */
-const LAST_WORDS_MS = 2000;
-
-const encoder = new TextEncoder();
+/** Label of the second one, which only ours have. */
+const BULK_LABEL = 'rtc-battery-bulk';
 
 /** `iceConnectionState` in the words of `connectionState`, which Firefox below 113 does not have. */
 const ICE_STATES: Record<RTCIceConnectionState, LinkState> = {
@@ -31,10 +27,9 @@ const ICE_STATES: Record<RTCIceConnectionState, LinkState> = {
 /** One connection to a peer. */
 export class Link {
   private readonly connection: RTCPeerConnection;
-  private channel: RTCDataChannel | undefined;
+  private channel: Channel | undefined;
+  private bulk: Channel | undefined;
   private steps: Promise<void> = Promise.resolve();
-  private sentBytes = 0;
-  private opened = false;
   private ended = false;
 
   constructor(
@@ -57,6 +52,7 @@ export class Link {
     connection.ondatachannel = ({ channel }) => {
       // Our own channel, or the first that came, is the link's; others are not ours to talk on.
       if (this.channel === undefined) this.adopt(channel);
+      else if (this.bulk === undefined && channel.label === BULK_LABEL) this.adoptBulk(channel);
     };
     if (offers) this.adopt(connection.createDataChannel(LABEL));
   }
@@ -89,63 +85,73 @@ export class Link {
     this.step(() => this.connection.addIceCandidate(JSON.parse(candidate) as RTCIceCandidateInit).catch(() => undefined));
   }
 
+  /** Opens the second channel. */
+  openBulk(): void {
+    if (this.bulk !== undefined || this.ended) return;
+    try {
+      this.adoptBulk(this.connection.createDataChannel(BULK_LABEL));
+    } catch {
+      // The connection is going, and says so by an event of its own; until then there is the first channel.
+    }
+  }
+
   sendText(text: string): void {
-    if (this.trySend((channel) => channel.send(text))) this.sentBytes += encoder.encode(text).length;
+    this.channel?.sendText(text);
   }
 
   sendBinary(bytes: Uint8Array): void {
-    // What came by postMessage is not shared memory.
-    if (this.trySend((channel) => channel.send(bytes as Uint8Array<ArrayBuffer>))) this.sentBytes += bytes.length;
+    this.channel?.sendBinary(bytes);
   }
 
-  /** Tells how much has left the channel's buffer, if that is nearly empty. */
+  sendBulk(bytes: Uint8Array): void {
+    this.bulk?.sendBinary(bytes);
+  }
+
+  /** Tells how much has left the channels' buffers, where they are nearly empty. */
   reportDrained(): void {
-    const buffered = this.channel?.bufferedAmount ?? 0;
-    if (buffered > LOW_WATER_BYTES) return;
-    this.report({ kind: 'channelDrained', link: this.id, sentBytes: this.sentBytes - buffered });
+    this.channel?.reportDrained();
+    this.bulk?.reportDrained();
   }
 
-  /** Closes channel and connection; what was sent before is let out first. */
+  /** Closes channels and connection; what was sent before is let out first. */
   async close(): Promise<void> {
     this.ended = true;
-    const { channel } = this;
-    if (channel?.readyState === 'open' || channel?.readyState === 'closing') {
-      await new Promise<void>((resolve) => {
-        channel.onclose = () => resolve();
-        setTimeout(resolve, LAST_WORDS_MS);
-        // Sends what is buffered before it closes, and its end on both sides is what tells us that it did.
-        channel.close();
-      });
-    }
+    await Promise.all([this.channel?.close(), this.bulk?.close()]);
     this.connection.close();
   }
 
   /** Closes at once, and reports it as if the peer had. */
   abandon(): void {
-    this.channel?.close();
+    this.channel?.abandon();
     this.connection.close();
     if (this.channel !== undefined) this.report({ kind: 'channelClosed', link: this.id });
     this.reportState('closed');
     this.ended = true;
   }
 
-  /** Handlers go on synchronously: a first message that finds none is lost. */
   private adopt(channel: RTCDataChannel): void {
-    this.channel = channel;
-    channel.binaryType = 'arraybuffer';
-    channel.bufferedAmountLowThreshold = LOW_WATER_BYTES;
-    channel.onopen = () => this.reportOpened();
-    channel.onclose = () => this.report({ kind: 'channelClosed', link: this.id });
-    channel.onbufferedamountlow = () => this.reportDrained();
-    channel.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
-      if (typeof data === 'string') {
-        this.report({ kind: 'channelText', link: this.id, text: data });
-      } else {
-        this.report({ kind: 'channelBinary', link: this.id, bytes: new Uint8Array(data) }, [data]);
-      }
-    };
-    // Some browsers announce an incoming channel when it is open already.
-    if (channel.readyState === 'open') this.reportOpened();
+    const link = this.id;
+    this.channel = new Channel(channel, {
+      opened: () => this.reportOpened(),
+      text: (text) => this.report({ kind: 'channelText', link, text }),
+      binary: (bytes) => this.report({ kind: 'channelBinary', link, bytes }, [bytes.buffer as ArrayBuffer]),
+      drained: (sentBytes) => this.report({ kind: 'channelDrained', link, sentBytes }),
+      closed: () => this.report({ kind: 'channelClosed', link }),
+      failed: (error) => this.reportFailed(error),
+    });
+  }
+
+  private adoptBulk(channel: RTCDataChannel): void {
+    const link = this.id;
+    this.bulk = new Channel(channel, {
+      opened: () => this.report({ kind: 'bulkOpened', link }),
+      // Ours send no text there.
+      text: () => undefined,
+      binary: (bytes) => this.report({ kind: 'bulkBinary', link, bytes }, [bytes.buffer as ArrayBuffer]),
+      drained: (sentBytes) => this.report({ kind: 'bulkDrained', link, sentBytes }),
+      closed: () => this.report({ kind: 'bulkClosed', link }),
+      failed: (error) => this.reportFailed(error),
+    });
   }
 
   /** Steps of negotiation must not overlap; one that fails is reported, and the next is tried. */
@@ -155,30 +161,20 @@ export class Link {
       try {
         await perform();
       } catch (error) {
-        this.report({ kind: 'linkFailed', link: this.id, reason: String(error) });
+        this.reportFailed(error);
       }
     });
   }
 
-  private trySend(send: (channel: RTCDataChannel) => void): boolean {
-    // A channel that is closing says so by an event of its own.
-    if (this.channel?.readyState !== 'open') return false;
-    try {
-      send(this.channel);
-      return true;
-    } catch (error) {
-      this.report({ kind: 'linkFailed', link: this.id, reason: String(error) });
-      return false;
-    }
-  }
-
   private reportOpened(): void {
-    if (this.opened) return;
-    this.opened = true;
     const limit = this.connection.sctp?.maxMessageSize;
     // 0 and Infinity both say that there is none.
     const maxMessageBytes = limit === undefined ? null : Math.min(limit === 0 ? Infinity : limit, 0xffffffff);
     this.report({ kind: 'channelOpened', link: this.id, maxMessageBytes });
+  }
+
+  private reportFailed(error: unknown): void {
+    this.report({ kind: 'linkFailed', link: this.id, reason: String(error) });
   }
 
   private reportState(state: LinkState): void {

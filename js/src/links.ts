@@ -42,6 +42,13 @@ export class Links {
           link.sendBinary(effect.bytes);
           sending.add(link);
           break;
+        case 'openBulk':
+          link.openBulk();
+          break;
+        case 'sendBulk':
+          link.sendBulk(effect.bytes);
+          sending.add(link);
+          break;
         case 'closeLink':
           this.open.delete(effect.link);
           this.end(link);

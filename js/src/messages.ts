@@ -19,9 +19,9 @@ export type UserEvent = Exclude<Event, { kind: 'closed' | 'operation' | 'answere
 
 /** What the page asks the worker to do, and what comes back. */
 export interface Calls {
-  /** Opens the database and joins the room. The first call. */
+  /** Opens the database and joins the room. The first call. `takeOver`: from another tab, where tabs cannot share it. */
   open: {
-    argument: { signalingUrl: string; token: string; sealed: boolean; dbName: string | undefined; durability: Durability; wasmUrl: string };
+    argument: { signalingUrl: string; token: string; sealed: boolean; dbName: string | undefined; durability: Durability; wasmUrl: string; takeOver: boolean };
     result: void;
   };
   /** Runs SQL; answered when what it committed is saved. */
@@ -35,6 +35,8 @@ export interface Calls {
   import: { argument: { file: Uint8Array }; result: string[] };
   /** Answered when what is committed is saved, and on the disk. */
   flush: { argument: undefined; result: void };
+  /** Where the database is kept. */
+  storage: { argument: undefined; result: { dbName: string; persistent: boolean } };
   /** Says goodbye to the room; answered when everything is saved. The last call. */
   close: { argument: undefined; result: void };
 }
@@ -56,5 +58,7 @@ export type FromWorker =
   | { kind: 'status'; version: number; peers: string[] }
   /** Saving fails and is tried again. */
   | { kind: 'trouble'; failure: Failure }
+  /** The database is being opened: pages that are loaded, and all. */
+  | { kind: 'progress'; loaded: number; total: number }
   /** The worker is beyond use. */
   | { kind: 'failed'; failure: Failure };

@@ -142,6 +142,7 @@ export class MessengerSession {
         this.left();
         break;
       case 'online':
+      case 'conflict':
       case 'sync':
       case 'released':
       case 'clockSkew':

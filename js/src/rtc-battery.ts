@@ -2,10 +2,12 @@
 
 export { RTCBattery } from './battery.js';
 export type { RTCBatteryConfig } from './config.js';
+export { deleteDatabase } from './delete-database.js';
 export type { Durability } from './durability.js';
 export { DatabaseBusy, RTCBatteryError, type RTCBatteryErrorCode, SqlError } from './errors.js';
-export { ANOTHER_TAB, SET_ASIDE, type RTCBatteryEvents } from './events.js';
+export { ANOTHER_TAB, SET_ASIDE, type Conflict, type RTCBatteryEvents } from './events.js';
 export type { HLC, Operation } from './operation.js';
+export type { StorageReport } from './storage-report.js';
 export { SQLLayer, type SQLLayerOptions } from './sql-layer.js';
 export { WebRTCManager, type WebRTCManagerOptions } from './webrtc-manager.js';
 export type { FileBytes, QueryResult, SqlInput, SqlParams, SqlValue } from './values.js';

@@ -6,6 +6,7 @@ import { RTCBatteryError, toError } from './errors.js';
 import { type Listeners, SET_ASIDE } from './events.js';
 import { Links } from './links.js';
 import type { UserEvent } from './messages.js';
+import { askToPersist, report, type StorageReport } from './storage-report.js';
 import { bytesOf, type FileBytes, type QueryResult, type SqlParams } from './values.js';
 import { type Notice, WorkerClient } from './worker-client.js';
 
@@ -23,6 +24,7 @@ export class Session {
   /** `lost` is called once, if the session breaks. */
   constructor(
     private readonly settings: Settings,
+    private readonly takeOver: boolean,
     private readonly listeners: Listeners,
     private readonly lost: () => void,
   ) {
@@ -39,8 +41,9 @@ export class Session {
   async open(): Promise<void> {
     const { signalingUrl, token, sealed, dbName, durability, wasmUrl } = this.settings;
     try {
-      await this.worker.call('open', { signalingUrl, token, sealed, dbName, durability, wasmUrl });
+      await this.worker.call('open', { signalingUrl, token, sealed, dbName, durability, wasmUrl, takeOver: this.takeOver });
       this.opened = true;
+      askToPersist();
     } catch (error) {
       this.end(error as Error);
       throw error;
@@ -61,6 +64,10 @@ export class Session {
 
   flush(): Promise<void> {
     return this.worker.call('flush', undefined);
+  }
+
+  async estimate(): Promise<StorageReport> {
+    return report(await this.worker.call('storage', undefined));
   }
 
   /** Says goodbye to the peers and waits until everything is saved. */
@@ -88,6 +95,9 @@ export class Session {
         break;
       case 'trouble':
         this.listeners.emit('error', toError(notice.failure) as RTCBatteryError);
+        break;
+      case 'progress':
+        this.listeners.emit('progress', { loaded: notice.loaded, total: notice.total });
         break;
       case 'failed':
         this.fail(toError(notice.failure) as RTCBatteryError);
@@ -120,6 +130,11 @@ export class Session {
       case 'released':
         this.listeners.emit('sync', SET_ASIDE, { operations: event.operations });
         break;
+      case 'conflict': {
+        const { table, pk, reason, withPk } = event;
+        this.listeners.emit('conflict', { table, pk, reason, withPk });
+        break;
+      }
       case 'error':
         this.listeners.emit('error', new RTCBatteryError(event.message, event.code, event.peer));
         break;

@@ -253,6 +253,21 @@ test('without BroadcastChannel a database that another tab has open is busy, and
   await first.close();
   await second.connect(config);
   assert.deepEqual(await second.rows('SELECT * FROM b'), [[1]]);
+  // Or it takes the database over: the other one keeps what it was promised, and writes no more until it takes it back.
+  const third = await Peer.open(await context.newPage(), my.server.url);
+  t.after(() => third.close());
+  await third.page.evaluate(async (config) => {
+    window.battery = new library.RTCBattery(config);
+    await battery.takeOver();
+  }, config);
+  assert.deepEqual(await third.rows('SELECT * FROM b'), [[1]]);
+  await third.exec('INSERT INTO b VALUES (2)');
+  const shutOut = await second.page.evaluate(() => battery.exec('INSERT INTO b VALUES (3)').catch(({ name, message }) => [name, message]));
+  assert.equal(shutOut[0], 'DatabaseBusy');
+  assert.match(shutOut[1], /taken this database over; call takeOver\(\)/);
+  await second.hears('error', 'database-busy');
+  await second.page.evaluate(() => battery.takeOver());
+  assert.deepEqual(await second.rows('SELECT * FROM b'), [[1], [2]]);
 });
 
 test('without Web Locks the newer tab takes over, and the older one is told and writes no more', async (t) => {
@@ -309,9 +324,9 @@ test('on a full disk exec rejects, reading goes on, nothing is saved in part, an
     const { values } = await battery.exec('SELECT id, length(body) FROM d');
     return [refused.code, refused.message, values];
   });
-  assert.deepEqual([outcome[0], outcome[2]], ['storage', [[1, 100000]]]);
+  assert.deepEqual([outcome[0], outcome[2]], ['not-saved', [[1, 100000]]]);
   assert.match(outcome[1], /QuotaExceededError/);
-  await writer.hears('error', 'storage');
+  await writer.hears('error', 'not-saved');
 
   await writer.reload();
   assert.deepEqual(await writer.rows('SELECT id FROM d'), []);

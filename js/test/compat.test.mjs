@@ -25,8 +25,9 @@ const GUARDED = {
   detached: "wasm-bindgen's glue: where it is undefined buffers are compared",
   encodeInto: "wasm-bindgen's glue: `in`; written there with `encode`",
   Atomics: 'sqlite-wasm-rs: only where SQLite sleeps, which it does for a lock that another connection holds; there is none',
-  locks: 'seat.ts, lock.ts: where it is undefined a tab is alone, and the fence in IndexedDB keeps the data safe',
-  BroadcastChannel: 'seat.ts: where it is undefined a tab is alone',
+  locks: 'tabs.ts, lock.ts: where it is undefined a tab is alone, and the fence in IndexedDB keeps the data safe',
+  BroadcastChannel: 'tabs.ts: where it is undefined a tab is alone',
+  persist: 'storage-report.ts: `?.`; where it is undefined nobody is asked',
   durability: 'pages.ts: a member of a dictionary; who does not know it ignores it',
   commit: 'pages.ts: `?.`; the transaction then commits by itself',
 };

@@ -110,3 +110,22 @@ test('flush ends when what was written under relaxed durability is on the disk, 
   }
   assert.deepEqual(await ofOneWrite(second, 1), ['relaxed']);
 });
+
+test('a write is answered when it is saved and not before, also one that waits behind another; reads go on', { timeout: WATCHDOG_MS }, async (t) => {
+  const peer = await open(t, config({ durability: 'strict' }));
+  await peer.exec('CREATE TABLE t (id INTEGER PRIMARY KEY)');
+  const [before, after] = await peer.page.evaluate(async () => {
+    await setBusy(true);
+    const answered = [];
+    const write = (id) => battery.exec('INSERT INTO t VALUES (?)', [id]).then(() => answered.push(id));
+    const first = write(1);
+    await until('its transaction', () => said.some(({ held }) => held));
+    const second = write(2);
+    const { values } = await battery.exec('SELECT count(*) FROM t');
+    const before = [...values, ...answered];
+    await setBusy(false);
+    await Promise.all([first, second]);
+    return [before, answered];
+  });
+  assert.deepEqual([before, after], [[[2]], [1, 2]]);
+});

@@ -136,6 +136,56 @@ export async function startMortalChromium() {
   };
 }
 
+/** A browser that keeps its profile when it is killed and started again. */
+export class MortalBrowser {
+  #name;
+  #profile = mkdtempSync(join(tmpdir(), 'rtc-battery-profile-'));
+  #child;
+
+  constructor(name) {
+    this.#name = name;
+  }
+
+  /** Gives a page. */
+  async start() {
+    return this.#name === 'chromium' ? this.#startChromium() : this.#startFirefox();
+  }
+
+  async #startChromium() {
+    const flags = [...CHROMIUM_FLAGS, '--headless=new', '--remote-debugging-port=0', `--user-data-dir=${this.#profile}`, 'about:blank'];
+    // A process group of its own, so that all its processes can be killed at once.
+    this.#child = spawn('/usr/bin/chromium', flags, { detached: true, stdio: ['ignore', 'ignore', 'pipe'] });
+    running.add(this.#child);
+    const address = await new Promise((resolve, reject) => {
+      this.#child.once('exit', (code) => reject(new Error(`chromium ended with ${code}`)));
+      createInterface(this.#child.stderr).on('line', (line) => line.startsWith('DevTools listening on ') && resolve(line.split(' ').pop()));
+    });
+    const browser = await chromium.connectOverCDP(address);
+    return browser.contexts()[0].newPage();
+  }
+
+  async #startFirefox() {
+    const browser = await puppeteer.launch({ browser: 'firefox', executablePath: '/usr/bin/firefox-esr', headless: true, userDataDir: this.#profile });
+    this.#child = browser.process();
+    running.add(this.#child);
+    return browser.newPage();
+  }
+
+  /** Ends all its processes without a word. */
+  async kill() {
+    const child = this.#child;
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    process.kill(-child.pid, 'SIGKILL');
+    await ended;
+    running.delete(child);
+  }
+
+  async remove() {
+    if (running.has(this.#child)) await this.kill();
+    rmSync(this.#profile, { recursive: true, maxRetries: 10 });
+  }
+}
+
 /** Firefox; each `page()` is in a container of its own. */
 export async function startFirefox() {
   const browser = await puppeteer.launch({ browser: 'firefox', executablePath: '/usr/bin/firefox-esr', headless: true });
@@ -197,7 +247,7 @@ export class Peer {
     this.config = config;
     await this.page.evaluate(async (config) => {
       const battery = new library.RTCBattery(config);
-      for (const event of ['sync', 'peer-join', 'peer-leave', 'online', 'error']) {
+      for (const event of ['sync', 'peer-join', 'peer-leave', 'conflict', 'online', 'progress', 'error']) {
         battery.on(event, (...values) => {
           events.push([event, ...values.map((value) => (value instanceof Error ? { code: value.code, message: value.message, peer: value.peer } : value))]);
           stirred();

@@ -94,7 +94,7 @@ test('without all of them a second tab takes over in the middle of writing: the 
   const second = await open(t, config, EVERYTHING, first);
   const [kept, ...refusal] = await writing;
   assert.deepEqual(refusal.slice(0, 2), ['DatabaseBusy', 'database-busy']);
-  assert.match(refusal[2], /taken this database over; reload/);
+  assert.match(refusal[2], /taken this database over; call takeOver/);
   await first.hears('error', 'database-busy');
   assert.deepEqual((await second.rows('SELECT id FROM t ORDER BY id')).flat(), kept);
   await second.exec('INSERT INTO t VALUES (0)');

@@ -62,6 +62,27 @@ test('edits made offline meet: columns apart, newest write of one column, update
   ]);
 });
 
+test('of two rows that want one value both sides show the newer, and are told of the other', async (t) => {
+  const { server, peers: [ada, bob] } = await room(t, 2);
+  await ada.exec('CREATE TABLE users (id TEXT PRIMARY KEY, nick TEXT UNIQUE)');
+  await bob.sees('SELECT count(*) FROM users', [[0]]);
+  await server.stop();
+  await Promise.all([ada.reload(), bob.reload()]);
+  await ada.exec("INSERT INTO users VALUES ('a', 'neo')");
+  await bob.exec("INSERT INTO users VALUES ('b', 'neo')");
+  await server.start();
+
+  const [users] = await agree([ada, bob], ['users']);
+  assert.deepEqual(users, ["text 'b' | text 'neo'"]);
+  for (const peer of [ada, bob]) {
+    const told = { table: 'users', pk: '["a"]', reason: 'UNIQUE constraint failed: users.nick', withPk: '["b"]' };
+    assert.deepEqual(await peer.hears('conflict'), ['conflict', told]);
+    assert.deepEqual(await peer.rows('SELECT * FROM rtc_conflicts'), [['users', '["a"]', told.reason, '["b"]']]);
+  }
+  await ada.exec("UPDATE users SET nick = 'trinity' WHERE id = 'b'");
+  for (const peer of [ada, bob]) await peer.sees('SELECT id FROM users ORDER BY id', [['a'], ['b']]);
+});
+
 test('a reload loses nothing: of one, of both, with the server up and down', async (t) => {
   const { server, peers: [ada, bob] } = await room(t, 2);
   await ada.exec(NOTES);

@@ -21,13 +21,14 @@ use crate::setup;
 const RUNS: u32 = 100_000;
 
 /// Executions are independent, so a slow target is run as several with a part of the executions each. Slow ones first.
-const TARGETS: [(&str, u32); 8] = [
+const TARGETS: [(&str, u32); 9] = [
     ("room", 4),
     ("file", 2),
     ("frames", 1),
     ("hlc", 1),
     ("message", 1),
     ("operation", 1),
+    ("packed", 1),
     ("signaling_to_client", 1),
     ("signaling_to_server", 1),
 ];

@@ -6,7 +6,7 @@ use anyhow::Result;
 use xshell::Cmd;
 
 use crate::project::{Project, step};
-use crate::{fuzz, setup, simulator};
+use crate::{build, fuzz, setup, simulator};
 
 /// Random programs of one round: about half a minute.
 const CASES: u64 = 400;
@@ -15,9 +15,9 @@ const CASES: u64 = 400;
 const FUZZ_SHARE: u64 = 3;
 
 /// Runs ten times the merge schedules of the tests, a million updates of one row, the fuzzers for a third of the time, rooms under faults for half of it,
-/// and then new random programs until it is over.
+/// a browser that is killed 200 times while it writes, and then new random programs until it is over.
 pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {
-    setup::run(project, setup::BUILD)?;
+    setup::run(project, setup::TEST)?;
     let compile = ["--no-run", "--lib", "--test", "replica_bounded", "--test", "replica_differential"];
     step("soak: compile", || Ok(core_tests(project, &compile).run()?))?;
     step("soak: compile the simulator", || simulator::compile(project))?;
@@ -34,6 +34,12 @@ pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {
     let first = seed_of_today().to_string();
     step(&format!("soak: rooms under faults for {half} minutes, from seed {first} on"), || {
         simulator::run(project, &["--minutes", &half, "--seeds", "1", "--seed", &first, "--each-fault", "500"])
+    })?;
+    build::everything(project)?;
+    let server = step("server: compile", || build::server(project, "dev"))?;
+    step("soak: Chromium is killed 200 times while it writes", || {
+        let test = project.shell.cmd("node").args(["--test", "js/test/killed.test.mjs"]);
+        Ok(test.env("RTC_BATTERY_SIGNAL", &server).env("RTC_BATTERY_KILLS", "200").run()?)
     })?;
     let mut rounds = 0;
     while rounds == 0 || start.elapsed() < Duration::from_secs(minutes * 60) {

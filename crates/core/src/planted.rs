@@ -36,11 +36,15 @@ pub enum Bug {
     QuarantineLost,
     /// A copied database goes on under the id of its original.
     CloneUnnoticed,
+    /// Of two rows that want one value the one that came first is shown.
+    ArrivalWins,
+    /// Which rows are parked is not known any more after a restart.
+    ParkedForgotten,
 }
 
 impl Bug {
     /// All of them, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::SelfPreferringTie,
         Self::ColumnsDroppedOnDelete,
         Self::NoLiveness,
@@ -56,6 +60,8 @@ impl Bug {
         Self::VersionGoesBack,
         Self::QuarantineLost,
         Self::CloneUnnoticed,
+        Self::ArrivalWins,
+        Self::ParkedForgotten,
     ];
 }
 

@@ -1,7 +1,7 @@
 //! docs/merging.md: every example there does what it says, in whatever order devices hear of each other.
 //!
 //! An example is a fenced block of SQL. Comments at the start of a line say who runs what follows, and when; `both` runs once and is synced, `both
-//! meet` syncs, and after `both see` come a query and its rows. They meet when the later of them has written, or at the time that is said.
+//! meet` syncs, and after `both see` (or `Ben sees`) come a query and its rows. They meet when the later of them has written, or at the time that is said.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
@@ -35,7 +35,10 @@ fn parts(example: &str) -> Vec<Part<'_>> {
     let mut parts: Vec<Part<'_>> = Vec::new();
     for line in example.lines() {
         // What both see is the end: a row may begin with anything.
-        let at_end = parts.last().is_some_and(|part| part.head.starts_with("both see"));
+        let at_end = parts.last().is_some_and(|part| {
+            let (head, _) = part.head.split_once(", ").unwrap_or((part.head, ""));
+            head.ends_with(" see") || head.ends_with(" sees")
+        });
         match (is_head(&line) && !at_end, parts.last_mut()) {
             (true, _) => parts.push(Part { head: &line[3..], body: Vec::new() }),
             (false, Some(part)) => part.body.push(line),
@@ -110,11 +113,14 @@ fn play(example: &[Part<'_>], anna_first: bool) {
                 meet(&mut anna, &mut ben, None);
             }
             "both meet" => meet(&mut anna, &mut ben, at_ms),
-            "both see" => {
+            "both see" | "Anna sees" | "Ben sees" => {
                 meet(&mut anna, &mut ben, at_ms);
                 let (query, expected): (Vec<&str>, Vec<&str>) = body.iter().partition(|line| !line.starts_with("-- "));
                 let expected: Vec<&str> = expected.iter().map(|line| &line[3..]).collect();
-                for who in [&mut anna, &mut ben] {
+                for (name, who) in [("Anna sees", &mut anna), ("Ben sees", &mut ben)] {
+                    if head != "both see" && head != name {
+                        continue;
+                    }
                     assert_eq!(rows(who, &query.join("\n")), expected, "{query:?}");
                 }
                 let (left, right) = (anna.replica.digest().unwrap(), ben.replica.digest().unwrap());

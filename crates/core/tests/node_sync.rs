@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use rtc_battery_core::node::{ErrorCode, Event, Input, LinkState};
+use rtc_battery_core::node::{Event, Input, LinkState};
 use rtc_battery_proto::SqlValue;
 use rtc_battery_sim::net::Net;
 
@@ -239,26 +239,6 @@ fn an_open_transaction_lets_others_wait() {
 }
 
 #[test]
-fn too_much_for_an_open_transaction_costs_the_link_and_nothing_else() {
-    let mut net = Net::room(8, 2);
-    net.exec(1, "BEGIN");
-    let peer = net.peer(0);
-    let mut sent = 0;
-    while !net.hosts[1].told(&Event::PeerLeave { peer: peer.clone() }) {
-        net.exec(0, &format!("INSERT INTO t VALUES ('{sent}', 1, randomblob(200000))"));
-        net.pass(100);
-        sent += 1;
-        assert!(sent < 200, "nothing was cut off");
-    }
-    assert!((120..130).contains(&sent), "cut off after {sent}");
-    assert_eq!(net.hosts[1].errors(), [ErrorCode::BadMessage]);
-    net.exec(1, "COMMIT");
-    net.until("they are connected", |net| net.is_full_mesh());
-    net.settle();
-    assert_eq!(net.rows(1).len(), sent);
-}
-
-#[test]
 fn twenty_megabytes_pass_through_a_small_buffer() {
     let mut net = Net::room(9, 2);
     for n in 0..20 {
@@ -285,8 +265,8 @@ fn twenty_megabytes_pass_through_a_small_buffer() {
         .iter()
         .map(|host| host.said.iter().filter(|said| said.to == net.peer(new)).map(|said| said.operations).sum::<usize>())
         .sum();
-    // The table, 20 rows of the answer, and 30 that both may have told.
-    assert!(all <= 1 + 20 + 2 * 30, "{all} operations for a table and 50 rows");
+    // The table, 20 rows of the answer, and 30 that both may have told, the one that answers live and at the answer's end.
+    assert!(all <= 1 + 20 + 3 * 30, "{all} operations for a table and 50 rows");
 }
 
 #[test]

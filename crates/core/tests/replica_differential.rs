@@ -8,7 +8,7 @@ use common::programs::{SCHEMA, TRIGGERS, cases, meeting, program, run, run_in};
 use common::{Peer, assert_equal, peer, sync};
 use proptest::prelude::*;
 use rtc_battery_core::replica::{Committed, Scope};
-use rtc_battery_proto::Operation;
+use rtc_battery_proto::{Columns, Operation};
 
 fn give(to: &mut Peer, committed: &Committed) {
     let operations = committed.operations.clone().unwrap();
@@ -86,7 +86,7 @@ proptest! {
 /// The log without the spelling of keys: where a row is not shown, it is the canonical one.
 fn registers(peer: &Peer) -> Vec<Operation> {
     let mut operations = peer.delta(&Default::default()).0;
-    operations.iter_mut().for_each(|operation| operation.pk.clear());
+    operations.iter_mut().for_each(|operation| operation.pk = Columns::new());
     operations.sort_by(|left, right| left.hlc.cmp(&right.hlc));
     operations
 }

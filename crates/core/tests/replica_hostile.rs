@@ -99,7 +99,6 @@ fn a_schema_row_can_make_a_table_and_nothing_else() {
         "CREATE VIRTUAL TABLE u USING fts5(id)",
         "CREATE TABLE other (id INTEGER PRIMARY KEY)",
         "CREATE TABLE u (id TEXT PRIMARY KEY)",
-        "CREATE TABLE u (id INTEGER PRIMARY KEY, x UNIQUE)",
         "CREATE TABLE u (id)",
         "DROP TABLE t",
         "ATTACH 'x' AS y",

@@ -21,13 +21,13 @@ fn quote(peer: &mut Peer, value: &SqlValue) -> String {
 }
 
 fn columns_text(peer: &mut Peer, columns: &Columns, order: &[String]) -> String {
-    let place = |name: &String| order.iter().position(|column| column == name);
-    let mut columns: Vec<(&String, &SqlValue)> = columns.iter().collect();
+    let place = |name: &str| order.iter().position(|column| column == name);
+    let mut columns: Vec<(&str, &SqlValue)> = columns.iter().collect();
     columns.sort_by_key(|(name, _)| place(name));
     let mut texts = Vec::new();
     for (name, value) in columns {
         let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        let name = if plain { name.clone() } else { format!("\"{}\"", name.replace('"', "\"\"")) };
+        let name = if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) };
         texts.push(format!("{name} = {}", quote(peer, value)));
     }
     texts.join(", ")
@@ -46,7 +46,8 @@ fn line(peer: &mut Peer, operation: &Operation) -> String {
     let key = names(peer, &format!("SELECT name FROM pragma_table_xinfo('{table}') WHERE pk ORDER BY pk"));
     let pk = columns_text(peer, &operation.pk, &key);
     let values = operation.values.as_ref().map(|values| columns_text(peer, values, &columns));
-    let waits = operation.values.iter().flatten().any(|(name, _)| !columns.contains(name)) || columns.is_empty();
+    let waits = operation.values.iter().flatten().any(|(name, _)| !columns.iter().any(|column| column == name))
+        || columns.is_empty();
     let kind = match operation.kind {
         OperationKind::Insert => "INSERT",
         OperationKind::Update => "UPDATE",

@@ -273,12 +273,16 @@ fn a_row_that_sqlite_refuses_is_kept_and_told() {
     };
     let covers = |seq: u64| serde_json::from_str(&format!(r#"{{"z":[[{seq},{seq}]]}}"#)).unwrap();
     let applied = a.replica.apply(vec![op(1, r#""no integer""#)], &covers(1), a.now()).unwrap();
-    assert_eq!(applied.refused.len(), 1);
+    assert_eq!((applied.operations, applied.refused), (1, vec![]));
+    let told = a.replica.take_conflicts();
+    assert!(told.len() == 1 && told[0].reason.contains("cannot store TEXT value"), "{told:?}");
+    assert_eq!(a.rows("SELECT pk, with_pk FROM rtc_conflicts"), [r#""[1]"|NULL"#]);
     b.pull(&a);
     assert_eq!(b.dump(), Vec::<String>::new());
     b.replica.apply(vec![op(2, "7")], &covers(2), b.now()).unwrap();
     a.pull(&b);
     assert_eq!(a.rows("SELECT * FROM t"), ["1|7"]);
+    assert_eq!(a.rows("SELECT count(*) FROM rtc_conflicts"), ["0"]);
     assert_equal(&mut a, &mut b);
 }
 

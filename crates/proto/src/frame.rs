@@ -1,7 +1,8 @@
-//! Framing between two of ours: a message larger than one frame travels as several binary ones.
+//! Framing between two of ours: a message larger than one frame travels as several binary ones, and one that is no text in one or more of them.
 //!
 //! Without message interleaving a DataChannel message above 16 KiB holds up everything behind it (RFC 8831 6.6), and above the peer's
-//! `maxMessageSize` it cannot be sent at all. The channel is ordered and reliable, so one leading byte is enough: 1 = more follows, 0 = last.
+//! `maxMessageSize` it cannot be sent at all. The channel is ordered and reliable, so one leading byte is enough: 1 = more follows, 0 = the last
+//! of a text, 2 = the last of [packed](crate::packed) operations.
 
 /// Largest frame, in bytes, its leading byte included.
 pub const FRAME_BYTES: usize = 16 * 1024;
@@ -11,14 +12,46 @@ pub const MAX_MESSAGE_BYTES: usize = 80 * 1024 * 1024;
 
 const LAST: u8 = 0;
 const MORE: u8 = 1;
+const LAST_PACKED: u8 = 2;
+
+/// A message as it travels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// JSON.
+    Text(String),
+    /// [Packed](crate::packed) operations.
+    Packed(Vec<u8>),
+}
+
+impl Body {
+    /// How long it is, in bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Packed(bytes) => bytes,
+        }
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
 
 /// Cuts a message into frames.
-pub fn split(message: &str) -> impl Iterator<Item = Vec<u8>> + '_ {
-    let mut chunks = message.as_bytes().chunks(FRAME_BYTES - 1).peekable();
+pub fn split(message: &Body) -> impl Iterator<Item = Vec<u8>> + '_ {
+    let last = if matches!(message, Body::Text(_)) { LAST } else { LAST_PACKED };
+    let mut chunks = message.bytes().chunks(FRAME_BYTES - 1).peekable();
     std::iter::from_fn(move || {
         let chunk = chunks.next()?;
         let mut frame = Vec::with_capacity(chunk.len() + 1);
-        frame.push(if chunks.peek().is_some() { MORE } else { LAST });
+        frame.push(if chunks.peek().is_some() { MORE } else { last });
         frame.extend_from_slice(chunk);
         Some(frame)
     })
@@ -33,7 +66,7 @@ pub enum FrameError {
     /// More than [`MAX_MESSAGE_BYTES`].
     #[error("a message of more than {MAX_MESSAGE_BYTES} bytes")]
     TooLarge,
-    /// The bytes are not UTF-8.
+    /// The bytes of a text are not UTF-8.
     #[error("a message that is not UTF-8")]
     NotText,
 }
@@ -55,10 +88,10 @@ impl Reassembly {
     ///
     /// # Errors
     /// [`FrameError`]; the channel's frames cannot be trusted after one, so close it.
-    pub fn push(&mut self, frame: &[u8]) -> Result<Option<String>, FrameError> {
-        let (last, chunk) = match frame {
-            [LAST, chunk @ ..] => (true, chunk),
-            [MORE, chunk @ ..] if !chunk.is_empty() => (false, chunk),
+    pub fn push(&mut self, frame: &[u8]) -> Result<Option<Body>, FrameError> {
+        let (mark, chunk) = match frame {
+            [mark @ (LAST | LAST_PACKED), chunk @ ..] => (*mark, chunk),
+            [MORE, chunk @ ..] if !chunk.is_empty() => (MORE, chunk),
             _ => return Err(FrameError::Shape(frame.len())),
         };
         if frame.len() > FRAME_BYTES {
@@ -68,11 +101,14 @@ impl Reassembly {
             return Err(FrameError::TooLarge);
         }
         self.bytes.extend_from_slice(chunk);
-        if !last {
+        if mark == MORE {
             return Ok(None);
         }
-        let message = String::from_utf8(std::mem::take(&mut self.bytes)).map_err(|_| FrameError::NotText)?;
-        Ok(Some(message))
+        let bytes = std::mem::take(&mut self.bytes);
+        if mark == LAST_PACKED {
+            return Ok(Some(Body::Packed(bytes)));
+        }
+        String::from_utf8(bytes).map(|text| Some(Body::Text(text))).map_err(|_| FrameError::NotText)
     }
 }
 
@@ -84,15 +120,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_make_the_message_again(text in ".{0,20}", times in 0..6000usize) {
-            let message = text.repeat(times);
+        fn frames_make_the_message_again(text in ".{1,20}", times in 1..6000usize, packed in any::<bool>()) {
+            let text = text.repeat(times);
+            let message = if packed { Body::Packed(text.into_bytes()) } else { Body::Text(text) };
             let mut reassembly = Reassembly::default();
             let mut whole = None;
             for frame in split(&message) {
                 prop_assert!(frame.len() <= FRAME_BYTES && whole.is_none());
                 whole = reassembly.push(&frame).unwrap();
             }
-            prop_assert_eq!(whole.unwrap_or_default(), message);
+            prop_assert_eq!(whole, Some(message));
         }
 
         #[test]

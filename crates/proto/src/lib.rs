@@ -5,21 +5,24 @@
 
 #![forbid(unsafe_code)]
 
+mod columns;
 mod digest;
 pub mod frame;
 mod hlc;
 mod id;
 mod message;
 mod operation;
+pub mod packed;
 pub mod sealing;
 pub mod signaling;
 mod value;
 mod vector;
 
+pub use columns::Columns;
 pub use digest::{Digest, InvalidDigest};
 pub use hlc::{Hlc, InvalidHlc, MAX_TS_MS, Tick};
 pub use id::{InvalidId, MAX_ID_BYTES, PeerId, ReplicaId};
 pub use message::{DecodeError, Hello, Message, PROTOCOL, Ping, Pong, SyncRequest, SyncResponse};
-pub use operation::{Adopted, Columns, Dot, MAX_SEQ, Operation, OperationKind, TransactionExtent};
+pub use operation::{Adopted, Dot, MAX_SEQ, Operation, OperationKind, TransactionExtent};
 pub use value::{MAX_SAFE_INTEGER, SqlValue};
 pub use vector::{MAX_ORIGINS, MAX_RANGES, SeqRanges, VersionVector};

@@ -1,6 +1,6 @@
 //! What two peers say to each other over a DataChannel: the specification's messages, and what ours add to them.
 //!
-//! Additive means: a peer written from the specification alone ignores `hello`, `vector`, `digest` and `bye` as unknown types and the extra fields as
+//! Additive means: a peer written from the specification alone ignores `hello`, `vector`, `digest`, `taken` and `bye` as unknown types and the extra fields as
 //! unknown fields. A message of an unknown type decodes to [`DecodeError::UnknownType`], which is to be ignored.
 
 use serde::de::DeserializeOwned;
@@ -47,8 +47,17 @@ pub enum Message {
     Ping(Ping),
     /// Yes.
     Pong(Pong),
+    /// How much of what the receiver sent over this link the sender has taken in, in bytes of channel messages.
+    Taken {
+        /// In all.
+        bytes: u64,
+    },
     /// The sender is about to close this link on purpose.
-    Bye,
+    Bye {
+        /// Whether it says so on the bulk channel too: what it said there before is awaited.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        bulk: bool,
+    },
 }
 
 /// First word between two of ours: who I am and what I have.
@@ -61,6 +70,19 @@ pub struct Hello {
     pub node_id: ReplicaId,
     /// What it has saved.
     pub vector: VersionVector,
+    /// The newest version of [packed](crate::packed) operations that it reads; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub packed: u32,
+    /// Whether it takes a second channel, for what is large.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bulk: bool,
+    /// How many bytes it is willing to have on their way to it that it has not said to be [taken](Message::Taken).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u64>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Asks for operations.
@@ -167,6 +189,15 @@ impl Message {
             vector: Digest,
             registers: Digest,
         }
+        #[derive(Deserialize)]
+        struct Taken {
+            bytes: u64,
+        }
+        #[derive(Deserialize)]
+        struct Bye {
+            #[serde(default)]
+            bulk: bool,
+        }
         // Two passes, so that large messages are not buffered as a tree first (serde's tagged enums do).
         let kind = serde_json::from_str::<Tag>(text).map_err(DecodeError::Malformed)?.r#type;
         fn fields<T: DeserializeOwned>(kind: &str, text: &str) -> Result<T, DecodeError> {
@@ -185,7 +216,8 @@ impl Message {
             }
             "ping" => Self::Ping(fields(&kind, text)?),
             "pong" => Self::Pong(fields(&kind, text)?),
-            "bye" => Self::Bye,
+            "taken" => Self::Taken { bytes: fields::<Taken>(&kind, text)?.bytes },
+            "bye" => Self::Bye { bulk: fields::<Bye>(&kind, text)?.bulk },
             _ => return Err(DecodeError::UnknownType(kind)),
         })
     }
@@ -209,6 +241,9 @@ mod tests {
             r#"{"type":"ping","wall":1700000000000}"#.into(),
             r#"{"type":"pong"}"#.into(),
             r#"{"type":"pong","wall":1700000000000,"pinged":"yesterday"}"#.into(),
+            r#"{"type":"taken","bytes":9}"#.into(),
+            r#"{"type":"bye"}"#.into(),
+            r#"{"type":"bye","bulk":true}"#.into(),
             r#"{"type":"digest","vector":"00000000000000aa","registers":"fedcba9876543210"}"#.into(),
         ];
         for text in texts {

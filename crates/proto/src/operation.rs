@@ -4,14 +4,9 @@
 //! its transaction's dot (`hlc.nodeId`, `seq`) and its place in it. An operation that came without them, from such a peer or from a file, is
 //! **adopted** by who took it in: it keeps its clock value and travels in a transaction of the adopter.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use crate::{Hlc, ReplicaId, SqlValue, Tick};
-
-/// Values by column name.
-pub type Columns = BTreeMap<String, SqlValue>;
+use crate::{Columns, Hlc, ReplicaId, Tick};
 
 /// What an operation did to its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -125,7 +125,7 @@ impl History {
 #[must_use]
 pub fn op(operation: &Operation) -> Op {
     let columns = |columns: &rtc_battery_proto::Columns| {
-        columns.iter().map(|(name, given)| (name.clone(), value(given))).collect::<BTreeMap<_, _>>()
+        columns.iter().map(|(name, given)| (name.to_owned(), value(given))).collect::<BTreeMap<_, _>>()
     };
     let kind = match operation.kind {
         OperationKind::Insert => Kind::Insert,

@@ -2,9 +2,10 @@
 //!
 //! Written from `design.md` ("Merge rules") alone. It shares no type, no codec and no merge with the core: what both get wrong, both would
 //! have to get wrong independently. Last writer wins for each column; a row lives if the last operation on it was no DELETE, and shows each
-//! column's newest write, also one older than a DELETE that was beaten; a column that nobody wrote shows the table's DEFAULT.
+//! column's newest write, also one older than a DELETE that was beaten; a column that nobody wrote shows the table's DEFAULT. Of rows that want one
+//! UNIQUE value the one is shown whose columns of that kind were written last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// A value, by type and bits.
@@ -67,6 +68,8 @@ pub struct Table {
     pub key: usize,
     /// Whether texts of the key are compared by NOCASE.
     pub folds_case: bool,
+    /// The columns of each UNIQUE constraint beyond the key. They hold whole numbers or NULL.
+    pub unique: &'static [&'static [&'static str]],
 }
 
 /// A column's DEFAULT.
@@ -97,7 +100,7 @@ pub type Picture = BTreeMap<RowKey, Vec<Value>>;
 #[derive(Default)]
 struct Row {
     lives: bool,
-    columns: BTreeMap<String, Value>,
+    columns: BTreeMap<String, (Clock, Value)>,
 }
 
 /// What a database with these operations shows.
@@ -110,10 +113,41 @@ pub fn fold<'a>(tables: &'static [Table], ops: impl IntoIterator<Item = &'a Op>)
         let Some(table) = tables.iter().find(|table| table.name == op.table) else { continue };
         let row = rows.entry(table.row_key(&op.pk)).or_default();
         row.lives = op.kind != Kind::Delete;
-        row.columns.extend(op.values.iter().map(|(name, value)| (name.clone(), value.clone())));
+        row.columns.extend(op.values.iter().map(|(name, value)| (name.clone(), (op.clock.clone(), value.clone()))));
     }
     let living = rows.into_iter().filter(|(_, row)| row.lives);
-    living.map(|(key, row)| (key.clone(), shown(tables, &key, &row))).collect()
+    let mut living: Vec<_> =
+        living.map(|(key, row)| (age(tables, &key, &row), key.clone(), shown(tables, &key, &row))).collect();
+    // The newest first, and of those nobody ever wrote such a column of, by key.
+    living.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    let mut taken = BTreeSet::new();
+    let admitted = living.into_iter().filter_map(|(_, key, row)| {
+        let wanted = wanted(tables, &key, &row);
+        let is_free = wanted.iter().all(|value| !taken.contains(value));
+        is_free.then(|| {
+            taken.extend(wanted);
+            (key, row)
+        })
+    });
+    admitted.collect()
+}
+
+/// When a column that a UNIQUE constraint reads was written last.
+fn age(tables: &'static [Table], key: &RowKey, row: &Row) -> Option<Clock> {
+    let table = tables.iter().find(|table| table.name == key.0)?;
+    let columns = table.unique.iter().copied().flatten();
+    columns.filter_map(|column| row.columns.get(*column)).map(|(clock, _)| clock.clone()).max()
+}
+
+/// What a row wants for itself: values of the UNIQUE constraints, none of them NULL.
+fn wanted(tables: &'static [Table], key: &RowKey, row: &[Value]) -> Vec<(&'static str, usize, Vec<Value>)> {
+    let Some(table) = tables.iter().find(|table| table.name == key.0) else { return Vec::new() };
+    let value = |name: &&str| {
+        let column = table.columns.iter().position(|(column, _)| column == name)?;
+        Some(row[column].clone()).filter(|value| *value != Value::Null)
+    };
+    let of = |(n, columns): (usize, &&[&str])| Some((table.name, n, columns.iter().map(value).collect::<Option<_>>()?));
+    table.unique.iter().enumerate().filter_map(of).collect()
 }
 
 fn shown(tables: &'static [Table], key: &RowKey, row: &Row) -> Vec<Value> {
@@ -121,7 +155,7 @@ fn shown(tables: &'static [Table], key: &RowKey, row: &Row) -> Vec<Value> {
     let column = |(n, (name, default)): (usize, &(&str, Default))| {
         row.columns
             .get(*name)
-            .cloned()
+            .map(|(_, value)| value.clone())
             .unwrap_or_else(|| if n < table.key { key.1[n].clone() } else { (*default).into() })
     };
     table.columns.iter().enumerate().map(column).collect()

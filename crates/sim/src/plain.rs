@@ -144,6 +144,10 @@ impl PlainPeer {
             | Input::ChannelBinary { .. }
             | Input::ChannelDrained { .. }
             | Input::Saved { .. } => {}
+            Input::BulkOpened { .. }
+            | Input::BulkBinary { .. }
+            | Input::BulkDrained { .. }
+            | Input::BulkClosed { .. } => panic!("a second channel with a peer that speaks the specification"),
         }
     }
 

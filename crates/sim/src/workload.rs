@@ -9,44 +9,63 @@ use crate::oracle::{Default, Table};
 use crate::random::Random;
 
 /// The tables that everyone writes, `rtc_schema` among them: it is data like any other.
-pub static TABLES: [Table; 5] = [
+pub static TABLES: [Table; 6] = [
     Table {
         name: "rtc_schema",
         columns: &[("id", Default::Null), ("kind", Default::Null), ("name", Default::Null), ("sql", Default::Null)],
         key: 1,
         folds_case: false,
+        unique: &[],
     },
     Table {
         name: "t",
         columns: &[("id", Default::Null), ("v", Default::Null), ("w", Default::Integer(7)), ("u", Default::Text("x"))],
         key: 1,
         folds_case: false,
+        unique: &[],
     },
     Table {
         name: "n",
         columns: &[("id", Default::Null), ("v", Default::Null), ("r", Default::Null)],
         key: 1,
         folds_case: false,
+        unique: &[],
     },
     Table {
         name: "c",
         columns: &[("a", Default::Null), ("b", Default::Null), ("v", Default::Null)],
         key: 2,
         folds_case: true,
+        unique: &[],
+    },
+    Table {
+        name: "s",
+        columns: &[
+            ("id", Default::Null),
+            ("e", Default::Null),
+            ("g", Default::Null),
+            ("h", Default::Integer(0)),
+            ("v", Default::Null),
+        ],
+        key: 1,
+        folds_case: false,
+        unique: &[&["e"], &["g", "h"]],
     },
     Table {
         name: "f",
         columns: &[("id", Default::Null), ("n", Default::Null), ("v", Default::Null)],
         key: 1,
         folds_case: false,
+        unique: &[],
     },
 ];
 
 /// How the tables are made; the last one, whose foreign key can fail a COMMIT, only in some rooms.
-pub const CREATE: [&str; 4] = [
+pub const CREATE: [&str; 5] = [
     "CREATE TABLE IF NOT EXISTS t (id TEXT PRIMARY KEY, v, w INTEGER DEFAULT 7, u TEXT DEFAULT 'x')",
     "CREATE TABLE IF NOT EXISTS n (id INTEGER PRIMARY KEY, v, r REAL)",
     "CREATE TABLE IF NOT EXISTS c (a TEXT COLLATE NOCASE, b INTEGER, v, PRIMARY KEY (a, b)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS s (id TEXT PRIMARY KEY, e INTEGER UNIQUE, g INTEGER, h INTEGER DEFAULT 0, v, UNIQUE (g, h))",
     "CREATE TABLE IF NOT EXISTS f (id INTEGER PRIMARY KEY, n INTEGER REFERENCES n(id) DEFERRABLE INITIALLY DEFERRED, v)",
 ];
 
@@ -68,6 +87,8 @@ pub struct Habits {
     pub transactions: u64,
     /// In a thousand: that a value is larger than what a message carries.
     pub large: u64,
+    /// In a thousand: that a statement is about values that others want too.
+    pub contests: u64,
     /// Whether there is a table with a foreign key.
     pub foreign_keys: bool,
 }
@@ -79,6 +100,7 @@ impl Habits {
             keys: random.between((1, 6)),
             transactions: *random.pick(&[0, 150, 300, 600]),
             large: *random.pick(&[0, 0, 5, 60]),
+            contests: *random.pick(&[0, 100, 200, 700]),
             foreign_keys: random.happens(400),
         }
     }
@@ -116,6 +138,9 @@ impl Habits {
 
     /// One statement.
     pub fn statement(&self, random: &mut Random) -> String {
+        if random.happens(self.contests) {
+            return self.on_s(random);
+        }
         match random.below(if self.foreign_keys { 12 } else { 10 }) {
             0..=4 => self.on_t(random),
             5..=7 => self.on_n(random),
@@ -180,6 +205,26 @@ impl Habits {
         }
     }
 
+    /// Values that others want too.
+    fn on_s(&self, random: &mut Random) -> String {
+        let (key, v) = (self.text_key(random), self.value(random));
+        let wanted = |random: &mut Random| {
+            let value = random.between((0, self.keys.min(2)));
+            if value == 0 { "NULL".to_owned() } else { value.to_string() }
+        };
+        let (e, g, h) = (wanted(random), wanted(random), random.between((0, 1)));
+        match random.below(12) {
+            0..=3 => format!("INSERT INTO s VALUES ('{key}', {e}, {g}, {h}, {v})"),
+            4 => format!("INSERT OR REPLACE INTO s (id, e) VALUES ('{key}', {e})"),
+            5 => format!("UPDATE s SET e = {e} WHERE id = '{key}'"),
+            6 => format!("UPDATE OR REPLACE s SET g = {g}, h = {h} WHERE id = '{key}'"),
+            7 => format!("UPDATE OR IGNORE s SET h = 1 - h, v = {v} WHERE g = {g}"),
+            8 => format!("UPDATE s SET v = {v} WHERE id = '{key}'"),
+            9 => format!("UPDATE OR IGNORE s SET id = '{key}' WHERE e = {e}"),
+            _ => format!("DELETE FROM s WHERE id = '{key}'"),
+        }
+    }
+
     fn on_f(&self, random: &mut Random) -> String {
         let (key, parent) = (random.between((1, 3)), random.between((1, self.keys + 3)));
         match random.below(4) {
@@ -220,10 +265,11 @@ impl Habits {
             3 => json!("plain"),
             _ => json!(format!("{}", random.draw())),
         };
-        let (table, pk, values) = match random.below(3) {
+        let (table, pk, values) = match random.below(4) {
             0 => ("t", json!({"id": self.text_key(random)}), json!({"v": value})),
             1 => ("t", json!({"id": self.text_key(random)}), json!({"w": random.between((0, 4)), "u": "plain"})),
-            _ => ("n", json!({"id": random.between((1, self.keys))}), json!({"v": value, "r": 1.5})),
+            2 => ("n", json!({"id": random.between((1, self.keys))}), json!({"v": value, "r": 1.5})),
+            _ => ("s", json!({"id": self.text_key(random)}), json!({"e": random.between((1, self.keys)), "v": value})),
         };
         match random.below(5) {
             0 | 1 => ("INSERT", table, pk, Some(values)),

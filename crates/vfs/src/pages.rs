@@ -7,12 +7,15 @@
 //! - A commit captures its pages at once and without copying them: pages are shared, and a write to a shared one replaces it.
 //!   So what is taken later is what was committed, not what an open transaction has written since; and a commit costs what it
 //!   wrote, whatever the size of the database.
+//! - The digest of the file is a sum over its pages, so a commit brings it up to date from the pages that it wrote.
 //! - At most one batch is in flight. Commits meanwhile merge; a batch that failed merges below them.
 //!
 //! It knows neither SQLite nor the storage: writes, truncations and commits come in, batches go out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use xxhash_rust::xxh64::xxh64;
 
 /// The contents of one page: shared between the file and the batches that contain it, never changed while it is.
 pub type Page = Arc<[u8]>;
@@ -27,6 +30,8 @@ pub struct Batch {
     pub commit: u64,
     /// How many pages the file has; saved pages beyond it are to be deleted.
     pub page_count: u32,
+    /// Of the whole file, as [`PageStore::digest`](crate::PageStore::digest) is after these pages were loaded.
+    pub digest: u64,
     /// Page numbers, from 1 and ascending, with their contents.
     pub pages: Vec<(u32, Page)>,
 }
@@ -72,6 +77,7 @@ pub(crate) struct NotAPage;
 struct Changes {
     commit: u64,
     page_count: u32,
+    digest: u64,
     pages: BTreeMap<u32, Page>,
 }
 
@@ -90,12 +96,15 @@ impl Changes {
 pub(crate) struct Pages {
     page_size: usize,
     open: bool,
+    full: bool,
     file: Vec<Page>,
     zeros: Page,
     /// Since the last commit.
     written: BTreeSet<u32>,
-    /// The file's pages at the last commit.
-    committed_count: u32,
+    /// Of each of the file's pages at the last commit.
+    digests: Vec<u64>,
+    /// Their sum.
+    digest: u64,
     commits: u64,
     /// Since the last batch.
     committed: Option<Changes>,
@@ -109,10 +118,12 @@ impl Pages {
         Self {
             page_size,
             open: false,
+            full: false,
             file: Vec::new(),
             zeros: vec![0; page_size].into(),
             written: BTreeSet::new(),
-            committed_count: 0,
+            digests: Vec::new(),
+            digest: 0,
             commits: 0,
             committed: None,
             in_flight: None,
@@ -150,6 +161,15 @@ impl Pages {
         self.open = false;
     }
 
+    /// Whether nothing more may be written.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    pub(crate) fn set_full(&mut self, full: bool) {
+        self.full = full;
+    }
+
     /// Appends saved pages, in order from page 1, before the file is opened and written.
     pub(crate) fn load(&mut self, first_page: u32, bytes: &[u8]) -> Result<(), LoadError> {
         if self.open || self.commits > 0 {
@@ -168,8 +188,10 @@ impl Pages {
         {
             return Err(LoadError::PageSize { expected: self.page_size(), found });
         }
-        self.file.extend(bytes.chunks_exact(self.page_size).map(Page::from));
-        self.committed_count = self.page_count();
+        for page in bytes.chunks_exact(self.page_size) {
+            self.file.push(page.into());
+            self.keep_digest(self.page_count());
+        }
         Ok(())
     }
 
@@ -218,21 +240,43 @@ impl Pages {
     /// Closes a transaction: what was written since the last one is what it changed.
     pub(crate) fn commit(&mut self) {
         let page_count = self.page_count();
-        if self.written.is_empty() && page_count == self.committed_count {
+        if self.written.is_empty() && page_count as usize == self.digests.len() {
             return;
         }
         self.commits += 1;
-        self.committed_count = page_count;
         let written = std::mem::take(&mut self.written);
+        for cut in self.digests.drain(self.digests.len().min(page_count as usize)..) {
+            self.digest = self.digest.wrapping_sub(cut);
+        }
+        for number in &written {
+            self.keep_digest(*number);
+        }
         let changes = Changes {
             commit: self.commits,
             page_count,
+            digest: self.digest,
             pages: written.into_iter().map(|number| (number, Arc::clone(&self.file[number as usize - 1]))).collect(),
         };
         self.committed = Some(match self.committed.take() {
             Some(older) => older.then(changes),
             None => changes,
         });
+    }
+
+    /// Of the file at the last commit.
+    pub(crate) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Takes a page into the digest, in place of what it was. The one after the last that is there may come: there are no holes.
+    fn keep_digest(&mut self, number: u32) {
+        let index = number as usize - 1;
+        let digest = xxh64(&self.file[index], number.into());
+        self.digest = self.digest.wrapping_add(digest);
+        match self.digests.get_mut(index) {
+            Some(before) => self.digest = self.digest.wrapping_sub(std::mem::replace(before, digest)),
+            None => self.digests.push(digest),
+        }
     }
 
     /// Everything committed since the last batch, unless one is still being saved.
@@ -246,6 +290,7 @@ impl Pages {
             generation: self.generations,
             commit: changes.commit,
             page_count: changes.page_count,
+            digest: changes.digest,
             pages: changes.pages.iter().map(|(number, page)| (*number, Arc::clone(page))).collect(),
         };
         self.in_flight = Some((self.generations, changes));

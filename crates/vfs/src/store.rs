@@ -75,10 +75,23 @@ impl PageStore {
         self.file.pages().commits()
     }
 
+    /// What tells this file from others, as of the last commit: of what was loaded, if nothing was committed since. A [`Batch`] says what it will be.
+    /// It detects mistakes of a storage, not malice.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.file.pages().digest()
+    }
+
     /// Whether every commit has been saved.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.file.pages().is_clean()
+    }
+
+    /// Says whether the storage takes nothing more. While it does not, transactions that write fail with `SQLITE_FULL`, open ones at COMMIT, and
+    /// are undone; what is there can be read.
+    pub fn set_full(&self, full: bool) {
+        self.file.pages().set_full(full);
     }
 
     /// Every commit since the last batch, merged; `None` if there is none, or while a batch is being saved.

@@ -2,7 +2,8 @@
 //!
 //! `SQLITE_FCNTL_COMMIT_PHASETWO` is the moment of a commit: it never comes on a rollback, comes also with
 //! `synchronous = OFF`, and comes after the truncation of a VACUUM. Journals have no place here (`journal_mode = MEMORY` keeps
-//! them out of the VFS); temporary files are plain memory. Locks do nothing, because a file is open once.
+//! them out of the VFS); temporary files are plain memory. Locks keep nobody out, because a
+//! file is open once; they are where a transaction says that it will write, and is refused while the storage is full.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,8 +89,14 @@ impl VfsFile for OpenFile {
         }
     }
 
-    fn lock(&mut self, _level: LockLevel) -> VfsResult<()> {
-        Ok(())
+    /// A transaction reserves the file before it writes, and takes it for itself before it commits.
+    fn lock(&mut self, level: LockLevel) -> VfsResult<()> {
+        match self {
+            Self::Pages(file) if level > LockLevel::Shared && file.pages().is_full() => {
+                Err(error(VfsErrorCode::Full, "what was committed before cannot be saved"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn unlock(&mut self, _level: LockLevel) -> VfsResult<()> {

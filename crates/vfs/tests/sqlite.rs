@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use rtc_battery_vfs::{Batch, PageStore, VFS_NAME};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// Small pages and a small cache, so that transactions reach the file before they commit.
 const PAGE_SIZE: u32 = 512;
@@ -208,6 +208,33 @@ fn a_rollback_saves_nothing() {
     world.run(&Step::Rollback);
     assert!(world.store.is_clean());
     assert!(world.store.take_batch().is_none());
+}
+
+#[test]
+fn while_the_storage_is_full_writes_fail_and_are_undone_and_reads_go_on() {
+    let mut world = World::new();
+    world.run(&Step::Put { id: 1, length: 2_000 });
+    world.run(&Step::Begin);
+    world.run(&Step::Put { id: 2, length: 2_000 });
+    world.store.set_full(true);
+    let full = |db: &Connection, sql: &str| {
+        let code = db.execute_batch(sql).unwrap_err().sqlite_error_code();
+        assert_eq!(code, Some(ErrorCode::DiskFull), "{sql}");
+        assert!(db.is_autocommit(), "{sql} left its transaction open");
+        assert_eq!(rows(db).keys().collect::<Vec<_>>(), [&1]);
+    };
+    full(&world.db, "COMMIT");
+    full(&world.db, "INSERT INTO t VALUES (3, x'')");
+    full(&world.db, "DELETE FROM t");
+    full(&world.db, "CREATE TABLE u (x)");
+    world.db.execute_batch("CREATE TEMP TABLE scratch (x); INSERT INTO scratch VALUES (1)").unwrap();
+    world.store.set_full(false);
+    world.run(&Step::Put { id: 4, length: 2_000 });
+    for step in [Step::Take, Step::Saved] {
+        world.run(&step);
+    }
+    world.crash();
+    assert_eq!(rows(&world.db).keys().collect::<Vec<_>>(), [&1, &4]);
 }
 
 #[test]

@@ -140,7 +140,9 @@ pub(crate) fn read_config(config: &JsRoomConfig) -> Result<Config, JsValue> {
 /// A failure with the code `internal`: the shell's types are generated from ours.
 pub(crate) fn read_input(input: &JsInput) -> Result<Input, JsValue> {
     if let Some(bytes) = input.bytes().dyn_ref::<Uint8Array>() {
-        return Ok(Input::ChannelBinary { link: LinkId(input.link()), bytes: bytes.to_vec() });
+        let (link, bytes) = (LinkId(input.link()), bytes.to_vec());
+        let bulk = input.kind() == "bulkBinary";
+        return Ok(if bulk { Input::BulkBinary { link, bytes } } else { Input::ChannelBinary { link, bytes } });
     }
     if input.kind() == "channelText" {
         return Ok(Input::ChannelText { link: LinkId(input.link()), text: input.text() });
@@ -155,9 +157,10 @@ pub(crate) fn read_input(input: &JsInput) -> Result<Input, JsValue> {
 /// None that could be met: what serde writes, JavaScript reads.
 pub(crate) fn write_output(output: &Output) -> Result<JsOutput, JsValue> {
     let (output, fields) = match output {
-        Output::Effect(Effect::SendBinary { link, bytes }) => {
+        Output::Effect(effect @ (Effect::SendBinary { link, bytes } | Effect::SendBulk { link, bytes })) => {
+            let kind = if matches!(effect, Effect::SendBulk { .. }) { "sendBulk" } else { "sendBinary" };
             let bytes = Uint8Array::from(bytes.as_slice());
-            ("effect", vec![("kind", "sendBinary".into()), ("link", link.0.into()), ("bytes", bytes.into())])
+            ("effect", vec![("kind", kind.into()), ("link", link.0.into()), ("bytes", bytes.into())])
         }
         Output::Effect(Effect::SendText { link, text }) => {
             ("effect", vec![("kind", "sendText".into()), ("link", link.0.into()), ("text", text.into())])

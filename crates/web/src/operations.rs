@@ -39,7 +39,7 @@ pub(crate) fn to_js(operation: &Operation, is_real: impl Fn(&str, &str) -> bool)
 }
 
 fn columns_to_js(columns: &Columns, is_real: impl Fn(&str) -> bool) -> JsValue {
-    let entry = |(name, value): (&String, &SqlValue)| Array::of2(&name.into(), &value_to_js(value, || is_real(name)));
+    let entry = |(name, value): (&str, &SqlValue)| Array::of2(&name.into(), &value_to_js(value, || is_real(name)));
     let entries: Array = columns.iter().map(entry).collect();
     // It defines own properties, where an assignment to `__proto__` would not. It fails for what is no list of pairs.
     Object::from_entries(&entries).map_or(JsValue::NULL, JsValue::from)

@@ -20,6 +20,8 @@ export interface Batch {
     /** The last of `commits()` that it contains. */
     commit: number;
     pageCount: number;
+    /** What `digest()` is when these pages were loaded. */
+    digest: string;
     pages: [pageNo: number, bytes: Uint8Array][];
 }
 ";
@@ -52,9 +54,20 @@ impl Storage {
             .map_err(|error| failure("storage", &format!("the stored database is damaged: {error}")))
     }
 
+    /// What tells this file from others: compared with what was kept of it when it was saved.
+    pub fn digest(&self) -> String {
+        hex(self.store.digest())
+    }
+
     /// How many commits have changed the file since it was opened.
     pub fn commits(&self) -> f64 {
         self.store.commits() as f64
+    }
+
+    /// Says whether the storage takes nothing more: then writes fail with SQLite's code 13, and reads go on.
+    #[wasm_bindgen(js_name = setFull)]
+    pub fn set_full(&self, full: bool) {
+        self.store.set_full(full);
     }
 
     /// Everything committed since the last batch; undefined if there is nothing, or while a batch is being saved.
@@ -88,6 +101,11 @@ impl Storage {
     }
 }
 
+/// No 64-bit integer crosses the border.
+fn hex(digest: u64) -> String {
+    format!("{digest:016x}")
+}
+
 /// Copies the pages: a view of WebAssembly's memory would drag all of it into a structured clone.
 fn batch_to_js(batch: &Batch) -> JsValue {
     let pages: Array =
@@ -96,6 +114,7 @@ fn batch_to_js(batch: &Batch) -> JsValue {
         ("generation", (batch.generation as f64).into()),
         ("commit", (batch.commit as f64).into()),
         ("pageCount", batch.page_count.into()),
+        ("digest", hex(batch.digest).into()),
         ("pages", pages.into()),
     ])
 }

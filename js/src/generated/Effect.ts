@@ -66,6 +66,18 @@ link: LinkId,
 /**
  * The message.
  */
+bytes: Uint8Array, } | { "kind": "openBulk", 
+/**
+ * Which link.
+ */
+link: LinkId, } | { "kind": "sendBulk", 
+/**
+ * Which link.
+ */
+link: LinkId, 
+/**
+ * The message.
+ */
 bytes: Uint8Array, } | { "kind": "closeLink", 
 /**
  * Which link.

@@ -34,7 +34,23 @@ aheadMs: number, } | { "kind": "automaticKeys",
 /**
  * Which.
  */
-table: string, } | { "kind": "operation", 
+table: string, } | { "kind": "conflict", 
+/**
+ * Its table.
+ */
+table: string, 
+/**
+ * Its primary key: a JSON array of the key's values.
+ */
+pk: string, 
+/**
+ * Why, as SQLite says it.
+ */
+reason: string, 
+/**
+ * The primary key of the row that has its value, where that is the reason.
+ */
+withPk: string | null, } | { "kind": "operation", 
 /**
  * Who told it.
  */

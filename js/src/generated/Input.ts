@@ -82,6 +82,30 @@ sentBytes: number, } | { "kind": "channelClosed",
 /**
  * Which link.
  */
+link: LinkId, } | { "kind": "bulkOpened", 
+/**
+ * Which link.
+ */
+link: LinkId, } | { "kind": "bulkBinary", 
+/**
+ * Which link.
+ */
+link: LinkId, 
+/**
+ * The message.
+ */
+bytes: Uint8Array, } | { "kind": "bulkDrained", 
+/**
+ * Which link.
+ */
+link: LinkId, 
+/**
+ * Cumulative count, in bytes.
+ */
+sentBytes: number, } | { "kind": "bulkClosed", 
+/**
+ * Which link.
+ */
 link: LinkId, } | { "kind": "saved", 
 /**
  * The replica's version when what is now saved was copied out.

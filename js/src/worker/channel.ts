@@ -6,6 +6,7 @@
 import type { Durability } from '../durability.js';
 import type { Failure } from '../errors.js';
 import type { Call, FromWorker } from '../messages.js';
+import { channelOf, type Deleting } from '../tabs.js';
 import type { Done } from './host.js';
 
 /** What a leader says to everybody of its own accord. */
@@ -46,9 +47,9 @@ export type FromLeader =
 export class TabChannel {
   private readonly channel: BroadcastChannel;
 
-  constructor(dbName: string, hear: (message: ToLeader | FromLeader) => void) {
-    this.channel = new BroadcastChannel(`rtc-battery:${dbName}`);
-    this.channel.onmessage = ({ data }: MessageEvent<ToLeader | FromLeader>) => hear(data);
+  constructor(dbName: string, hear: (message: ToLeader | FromLeader | Deleting) => void) {
+    this.channel = new BroadcastChannel(channelOf(dbName));
+    this.channel.onmessage = ({ data }: MessageEvent<ToLeader | FromLeader | Deleting>) => hear(data);
   }
 
   say(message: ToLeader | FromLeader): void {

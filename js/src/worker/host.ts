@@ -3,7 +3,7 @@
 import { BatteryNode, Storage, type TabCall } from '../../pkg/rtc_battery.js';
 import { assertNever } from '../assert-never.js';
 import { now } from '../core/clock.js';
-import { Refusal, toFailure } from '../core/failure.js';
+import { toFailure } from '../core/failure.js';
 import { Pump } from '../core/pump.js';
 import { random, REPLICA_ID_BYTES, SEED_BYTES } from '../core/random.js';
 import type { Durability } from '../durability.js';
@@ -13,7 +13,7 @@ import type { Input } from '../generated/Input.js';
 import type { Calls, LinkEffect, UserEvent } from '../messages.js';
 import type { FileBytes } from '../values.js';
 import type { SharedCall } from './channel.js';
-import { PageDatabase } from './pages.js';
+import { Damaged, openPages, type PageStorage } from './pages.js';
 import { Saver } from './saver.js';
 import { Turns } from './turns.js';
 
@@ -31,12 +31,25 @@ export interface Room {
 /** How a call ended. `open`: whether a transaction of its tab's is open now; `wrote`: how many operations it made for everybody. */
 export type Done = { readonly open: boolean; readonly wrote: number } & ({ readonly result: Calls[keyof Calls]['result'] } | { readonly failure: Failure });
 
+/** A call that waits for open transactions of other tabs. */
+type TurnCall = Exclude<SharedCall, { name: 'flush' | 'storage' }>;
+
+/** SQLite's result code. */
+const SQLITE_FULL = 13;
+
+const NOTHING_STORED: Failure = {
+  message: 'the browser stores nothing for this page (a private window, or a setting): the database is in memory, and gone with this page',
+  code: 'not-saved',
+};
+
 /** The page, as the host sees it. */
 export interface Page {
   perform(effects: LinkEffect[]): void;
   tell(event: UserEvent): void;
   status(version: number, peers: string[]): void;
   trouble(failure: Failure): void;
+  /** The database is being opened: pages of it that are here, and all. */
+  progress(loaded: number, total: number): void;
   failed(failure: Failure): void;
 }
 
@@ -52,7 +65,8 @@ export class Host {
     private readonly page: Page,
     private readonly node: BatteryNode,
     private readonly storage: Storage,
-    private readonly pages: PageDatabase,
+    private readonly pages: PageStorage,
+    private readonly dbName: string,
   ) {
     this.pump = new Pump(node, {
       perform: (effects) => page.perform(effects),
@@ -63,19 +77,19 @@ export class Host {
     this.turns = new Turns((caller) => node.mayCall(caller));
     this.saver = new Saver(storage, pages, () => node.version(), {
       saved: (version) => this.deliver({ kind: 'saved', version }),
-      failed: (error) => this.saveFailed(error),
+      failed: (failure) => this.saveFailed(failure),
     });
   }
 
   /** Opens the database and joins the room. The core is loaded. */
   static async open({ signalingUrl, token, sealed, room, dbName, durability }: Room, page: Page): Promise<Host> {
     let host: Host | undefined;
-    const pages = await PageDatabase.open(dbName, (reason) => host?.pump.fail(new Refusal('storage', reason)));
-    const storage = new Storage();
-    await pages.load((firstPage, bytes) => storage.load(firstPage, bytes));
+    const pages = await openPages(dbName, (reason) => host?.pump.fail(reason));
+    const storage = await load(pages, page);
     const [seed, replicaId] = [random(SEED_BYTES), random(REPLICA_ID_BYTES)];
     const node = new BatteryNode(storage, { signalingUrl, token, sealed, room, seed, replicaId }, now());
-    host = new Host(page, node, storage, pages);
+    host = new Host(page, node, storage, pages, dbName);
+    if (!pages.persistent) page.trouble(NOTHING_STORED);
     host.require(durability);
     node.connect(now());
     host.pump.run();
@@ -83,16 +97,36 @@ export class Host {
   }
 
   /** Does what a tab asks for, when it is its turn. Ends when what it committed is saved. */
-  call(by: TabCall, call: SharedCall): Promise<Done> {
-    if (call.name === 'flush') return this.flushed();
+  async call(by: TabCall, call: SharedCall): Promise<Done> {
+    switch (call.name) {
+      case 'flush':
+        return this.flushed();
+      case 'storage':
+        return { open: false, wrote: 0, result: { dbName: this.dbName, persistent: this.pages.persistent } };
+      default: {
+        const { refused, done } = await this.attempt(by, call);
+        // There may be room by now; the saver looks less often than a user asks.
+        return refused && (await this.recovers()) ? (await this.attempt(by, call)).done : done;
+      }
+    }
+  }
+
+  /** Tells also whether a write was refused as a whole because earlier ones cannot be saved. */
+  private attempt(by: TabCall, call: TurnCall): Promise<{ refused: boolean; done: Done }> {
     return this.turns.take(by.caller, async () => {
-      const [committed, written] = [this.storage.commits(), this.node.written()];
+      const [committed, written, inTransaction] = [this.storage.commits(), this.node.written(), this.node.inTransaction()];
+      const { trouble } = this.saver;
       let outcome: { result: Calls[keyof Calls]['result'] } | { failure: Failure };
+      this.storage.setFull(trouble !== undefined);
       try {
         outcome = { result: this.act(by, call) };
       } catch (error) {
         outcome = { failure: toFailure(error) };
       }
+      this.storage.setFull(false);
+      // An import that fails now may have failed for this.
+      const isFull = trouble !== undefined && 'failure' in outcome && (outcome.failure.code === SQLITE_FULL || call.name === 'import');
+      if (isFull) outcome = { failure: { message: `nothing can be written now: ${trouble.message}`, code: SQLITE_FULL } };
       const [open, wrote] = [this.node.inTransaction(), this.node.written() - written];
       // Also after a failure: statements before the one that failed may have committed.
       this.pump.run();
@@ -103,8 +137,15 @@ export class Host {
           outcome = { failure: toFailure(error) };
         }
       }
-      return { open, wrote, ...outcome };
+      return { refused: isFull && !inTransaction && !open, done: { open, wrote, ...outcome } };
     });
+  }
+
+  private recovers(): Promise<boolean> {
+    return this.saver.saved().then(
+      () => true,
+      () => false,
+    );
   }
 
   /** A tab wants its writes to be this durable: all are from now on, if that is more. */
@@ -133,7 +174,7 @@ export class Host {
     this.pump.run();
   }
 
-  private act(by: TabCall, call: Exclude<SharedCall, { name: 'flush' }>): Calls[keyof Calls]['result'] {
+  private act(by: TabCall, call: TurnCall): Calls[keyof Calls]['result'] {
     switch (call.name) {
       case 'exec': {
         const { sql, params, local } = call.argument;
@@ -198,10 +239,23 @@ export class Host {
     this.page.status(version, peers);
   }
 
-  private saveFailed(error: unknown): void {
-    const failure = toFailure(error);
-    // A full disk may have room again. Shut out by the fence, what is in memory here is not what is stored any more.
-    if (failure.code === 'storage') this.page.trouble(failure);
-    else this.pump.fail(error);
+  private saveFailed(failure: Failure): void {
+    if (failure.code === 'not-saved') this.page.trouble(failure);
+    else this.pump.fail(failure);
+  }
+}
+
+/** Reads what is stored. What is damaged is set aside: a new replica begins with nothing, and its peers tell it what they have. */
+async function load(pages: PageStorage, page: Page): Promise<Storage> {
+  const storage = new Storage();
+  try {
+    await pages.load(storage, (loaded, total) => page.progress(loaded, total));
+    return storage;
+  } catch (error) {
+    if (!(error instanceof Damaged)) throw error;
+    const name = await pages.setAside();
+    const message = `${error.message}; it was set aside as the IndexedDB database ${name}, and what peers have of it is fetched from them again`;
+    page.trouble({ message, code: 'damaged' });
+    return new Storage();
   }
 }

@@ -3,9 +3,9 @@
 
 import type { TabCall } from '../../pkg/rtc_battery.js';
 import { ANOTHER_TAB } from '../events.js';
+import { lockOfTab } from '../tabs.js';
 import type { FromLeader, Notice, SharedCall, Standing, TabChannel, ToLeader } from './channel.js';
 import { type Done, Host, type Page, type Room } from './host.js';
-import { lockOfTab } from './lock.js';
 
 /** The leader's side of the channel. */
 export class Leader {

@@ -2,24 +2,14 @@
 // The fence in `pages.ts` keeps the data safe where there are no locks.
 
 import { Refusal } from '../core/failure.js';
+import { lockOf } from '../tabs.js';
 
 /** How long the worker of a page that is being reloaded may take to let go. */
 const PATIENCE_MS = 5000;
 
-/** The lock of a database. */
-export function lockOf(dbName: string): string {
-  return `rtc-battery:${dbName}`;
-}
-
-/** The lock of a tab that has the database open, or would. */
-export function lockOfTab(dbName: string, tab: string): string {
-  return `rtc-battery:${dbName}:${tab}`;
-}
-
-/** Takes a lock and keeps it until this worker ends; waits for it until `signal` aborts. */
-export function hold(name: string, signal?: AbortSignal): Promise<void> {
+/** Takes a lock and keeps it until this worker ends; waits for it, as the options say. */
+export function hold(name: string, options: LockOptions = {}): Promise<void> {
   return new Promise<void>((resolve, reject) => {
-    const options = signal === undefined ? {} : { signal };
     const held = navigator.locks.request(name, options, () => {
       resolve();
       return new Promise<never>(() => undefined);
@@ -28,16 +18,17 @@ export function hold(name: string, signal?: AbortSignal): Promise<void> {
   });
 }
 
-/** Takes a database for this tab alone, as far as the browser can tell. */
-export async function holdAlone(dbName: string): Promise<void> {
+/** Takes a database for this tab alone, as far as the browser can tell; `takeOver`: also from another tab, which the fence shuts out. */
+export async function holdAlone(dbName: string, takeOver: boolean): Promise<void> {
   // Safari below 15.4, Firefox below 96, and pages that are not served securely.
   if (navigator.locks === undefined) return;
+  if (takeOver) return hold(lockOf(dbName), { steal: true });
   const patience = new AbortController();
   const timer = setTimeout(() => patience.abort(), PATIENCE_MS);
   try {
-    await hold(lockOf(dbName), patience.signal);
+    await hold(lockOf(dbName), { signal: patience.signal });
   } catch (error) {
-    if (patience.signal.aborted) throw new Refusal('database-busy', 'this database is open in another tab or window; close it there, or give this one a dbName of its own');
+    if (patience.signal.aborted) throw new Refusal('database-busy', 'this database is open in another tab or window; close it there, call takeOver(), or give this one a dbName of its own');
     throw error;
   } finally {
     clearTimeout(timer);

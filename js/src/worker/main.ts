@@ -16,11 +16,12 @@ const page: Page = {
   perform: (effects) =>
     scope.postMessage(
       { kind: 'effects', effects },
-      effects.flatMap((effect) => (effect.kind === 'sendBinary' ? [effect.bytes.buffer as ArrayBuffer] : [])),
+      effects.flatMap((effect) => (effect.kind === 'sendBinary' || effect.kind === 'sendBulk' ? [effect.bytes.buffer as ArrayBuffer] : [])),
     ),
   tell: (event) => scope.postMessage({ kind: 'event', event }),
   status: (version, peers) => scope.postMessage({ kind: 'status', version, peers }),
   trouble: (failure) => scope.postMessage({ kind: 'trouble', failure }),
+  progress: (loaded, total) => scope.postMessage({ kind: 'progress', loaded, total }),
   failed: (failure) => scope.postMessage({ kind: 'failed', failure }),
 };
 

@@ -1,90 +1,160 @@
 // The database's pages in IndexedDB: store `pages`, one record a page from 1 on, and store `meta` with the fence.
 //
 // Invariant: `pages` is always what one commit left. A batch of pages is one transaction, and its first request adds the key
-// [epoch, generation] to `meta`. Opening takes the key that the previous writer's next batch would need (whoever it is and wherever it
-// hangs), so that batch fails as a whole, and goes on in an epoch of its own.
+// [epoch, generation] to `meta` (`connection.ts`). A connection that is lost is replaced, unless somebody else has written meanwhile.
 
 import type { Durability } from '../durability.js';
-import { Refusal } from '../core/failure.js';
-
-/** Version of this layout. */
-const FORMAT = 1;
+import { Refusal, toFailure } from '../core/failure.js';
+import { type Claim, claim, completion, connect, type Fence, NothingStored, result, ShutOut } from './connection.js';
+import { copyPages } from './set-aside.js';
 
 /** How much is read at a time. */
 const RANGE_BYTES = 4 * 1024 * 1024;
 
-/** How many epochs' fences are kept. Each stops a writer that hangs since then. */
-const KEPT_EPOCHS = 100;
+/** When to look again for a database that was closed by the browser and could not be opened. */
+const RECONNECT_MS = 500;
 
-/** What is written at once. */
+/** What is written at once. `digest`: of all pages, after that. */
 export interface Pages {
   readonly pageCount: number;
+  readonly digest: string;
   readonly pages: readonly (readonly [pageNo: number, bytes: Uint8Array])[];
 }
 
-/** A record of the fence. */
-interface Fence {
-  pageCount: number;
+/** What pages are loaded into. */
+export interface Receiver {
+  load(firstPage: number, bytes: Uint8Array): void;
+  digest(): string;
 }
 
-/** An open database of pages. */
-export class PageDatabase {
-  private generation = 0;
+/** What is stored is not what was saved. */
+export class Damaged extends Refusal {
+  constructor(what: string) {
+    super('damaged', `the stored database is damaged: ${what}`);
+  }
+}
 
-  private constructor(
-    private readonly database: IDBDatabase,
-    private readonly epoch: number,
-    private pageCount: number,
-  ) {}
+/** Where pages are kept. */
+export interface PageStorage {
+  /** Whether they are there after a reload. */
+  readonly persistent: boolean;
+  /** Reads all pages in order, several at a time. @throws Damaged */
+  load(into: Receiver, progress: (loaded: number, total: number) => void): Promise<void>;
+  /** Moves what is stored, as it is, into an IndexedDB database of another name, and begins with nothing. Gives the name. */
+  setAside(): Promise<string>;
+  /** Writes pages and cuts what is beyond `pageCount` off: all of it or nothing. */
+  save(pages: Pages, durability: Durability): Promise<void>;
+  /** Has what was written before on the disk. */
+  sync(): Promise<void>;
+  close(): void;
+}
 
-  /** Opens or makes a database, and shuts its previous writer out. `lost` is called if the browser takes it away again. */
-  static async open(dbName: string, lost: (reason: string) => void): Promise<PageDatabase> {
+/** Opens or makes a database, and shuts its previous writer out. `lost` is called if it is gone for good, or somebody else's. */
+export async function openPages(dbName: string, lost: (reason: Refusal) => void): Promise<PageStorage> {
+  try {
     const database = await connect(dbName);
-    database.onclose = () => lost('the browser closed the database');
-    database.onversionchange = () => {
-      database.close();
-      lost('the database was deleted, or is being upgraded, in another tab');
-    };
-    const transaction = database.transaction('meta', 'readwrite');
-    const meta = transaction.objectStore('meta');
-    const last = await result(meta.openCursor(null, 'prev'));
-    const [epoch, generation] = (last?.key ?? [0, 0]) as [number, number];
-    const fence: Fence = (last?.value as Fence | undefined) ?? { pageCount: 0 };
-    meta.add(fence, [epoch, generation + 1]);
-    meta.add(fence, [epoch + 1, 0]);
-    meta.delete(IDBKeyRange.bound([0], [Math.max(0, epoch - KEPT_EPOCHS)]));
-    await completion(transaction);
-    return new PageDatabase(database, epoch + 1, fence.pageCount);
+    return new PageDatabase(dbName, lost, database, await claim(database));
+  } catch (error) {
+    if (error instanceof NothingStored) return NOWHERE;
+    throw error;
+  }
+}
+
+/** Pages; none and no digest where the fence alone is written, over a database that has none yet. */
+type Saving = Omit<Pages, 'digest'> & { readonly digest?: string | undefined };
+
+/** Of no pages. */
+const DIGEST_OF_NOTHING = '0'.repeat(16);
+
+/** Where the browser stores nothing the database is what is in memory. */
+const NOWHERE: PageStorage = {
+  persistent: false,
+  load: () => Promise.resolve(),
+  setAside: () => Promise.reject(new Refusal('internal', 'nothing is stored')),
+  save: () => Promise.resolve(),
+  sync: () => Promise.resolve(),
+  close: () => undefined,
+};
+
+class PageDatabase implements PageStorage {
+  readonly persistent = true;
+  /** None while the connection is lost. */
+  private database: IDBDatabase | undefined;
+  private connecting: Promise<IDBDatabase> | undefined;
+
+  constructor(
+    private readonly dbName: string,
+    private readonly lost: (reason: Refusal) => void,
+    database: IDBDatabase,
+    private claim: Claim,
+  ) {
+    this.adopt(database);
   }
 
-  /** Reads all pages in order, several at a time. */
-  async load(receive: (firstPage: number, bytes: Uint8Array) => void): Promise<void> {
-    const store = this.database.transaction('pages').objectStore('pages');
+  async load(into: Receiver, progress: (loaded: number, total: number) => void): Promise<void> {
+    const { pageCount, digest } = this.claim.fence;
+    const store = (await this.connected()).transaction('pages').objectStore('pages');
     let atOnce = 1;
-    for (let first = 1; first <= this.pageCount; ) {
-      const last = Math.min(first + atOnce - 1, this.pageCount);
+    for (let first = 1; first <= pageCount; ) {
+      const last = Math.min(first + atOnce - 1, pageCount);
       const pages = (await result(store.getAll(IDBKeyRange.bound(first, last)))) as Uint8Array[];
-      if (pages.length !== last - first + 1) throw new Refusal('storage', `the stored database lacks pages between ${first} and ${last}`);
-      receive(first, joined(pages));
+      if (pages.length !== last - first + 1) throw new Damaged(`of the pages ${first} to ${last} there are ${pages.length}`);
+      const bytes = joined(pages);
+      try {
+        into.load(first, bytes);
+      } catch (error) {
+        throw new Damaged(toFailure(error).message);
+      }
+      progress(last, pageCount);
       first = last + 1;
-      atOnce = Math.max(1, Math.floor(RANGE_BYTES / (pages[0]?.length ?? RANGE_BYTES)));
+      atOnce = Math.max(1, Math.floor(RANGE_BYTES / Math.max(1, bytes.length / pages.length)));
+    }
+    if (digest !== undefined && digest !== into.digest()) throw new Damaged('its pages are not those that were saved last');
+  }
+
+  async setAside(): Promise<string> {
+    const { epoch } = this.claim;
+    const name = `${this.dbName}-damaged-${epoch}`;
+    await copyPages(await this.connected(), name);
+    await this.save({ pageCount: 0, digest: DIGEST_OF_NOTHING, pages: [] }, 'strict');
+    return name;
+  }
+
+  async save(pages: Saving, durability: Durability): Promise<void> {
+    const database = this.database ?? (await this.connected());
+    try {
+      await this.write(database, pages, durability);
+    } catch (error) {
+      // Not every browser says so when a connection is beyond use.
+      database.close();
+      if (this.database === database) this.database = undefined;
+      throw error;
     }
   }
 
-  /** Writes pages and cuts what is beyond `pageCount` off: all of it or nothing. */
-  async save({ pageCount, pages }: Pages, durability: Durability): Promise<void> {
-    const generation = this.generation + 1;
+  /** A strict transaction that writes the fence alone: one log takes all of them in order, so what was written before is on the disk with it. */
+  sync(): Promise<void> {
+    return this.save({ ...this.claim.fence, pages: [] }, 'strict');
+  }
+
+  close(): void {
+    this.database?.close();
+  }
+
+  private async write(database: IDBDatabase, { pageCount, digest, pages }: Saving, durability: Durability): Promise<void> {
+    const { epoch, generation: last, fence: stored } = this.claim;
+    const generation = last + 1;
+    const fence: Fence = digest === undefined ? { pageCount } : { pageCount, digest };
     // A power cut may take the newest relaxed transactions; a crash of the browser does not. Browsers that do not know the option ignore it.
-    const transaction = this.database.transaction(['meta', 'pages'], 'readwrite', { durability });
+    const transaction = database.transaction(['meta', 'pages'], 'readwrite', { durability });
     const completed = completion(transaction);
     try {
       const meta = transaction.objectStore('meta');
-      const fence: Fence = { pageCount };
-      meta.add(fence, [this.epoch, generation]);
-      meta.delete([this.epoch, generation - 1]);
+      meta.add(fence, [epoch, generation]);
+      meta.delete([epoch, last]);
       const store = transaction.objectStore('pages');
       for (const [pageNo, bytes] of pages) store.put(bytes, pageNo);
-      if (pageCount < this.pageCount) store.delete(IDBKeyRange.lowerBound(pageCount, true));
+      if (pageCount < stored.pageCount) store.delete(IDBKeyRange.lowerBound(pageCount, true));
       // Without waiting for this thread again: what is issued is saved even if the worker is ended now. Safari 14 does not have it.
       transaction.commit?.();
     } catch (error) {
@@ -94,53 +164,48 @@ export class PageDatabase {
       throw error;
     }
     await completed;
-    this.generation = generation;
-    this.pageCount = pageCount;
+    this.claim = { epoch, generation, fence };
   }
 
-  /** Has what was written before on the disk: a strict transaction that writes the fence alone, since one log takes all of them in order. */
-  sync(): Promise<void> {
-    return this.save({ pageCount: this.pageCount, pages: [] }, 'strict');
-  }
-
-  close(): void {
-    this.database.close();
-  }
-}
-
-function connect(dbName: string): Promise<IDBDatabase> {
-  return new Promise((resolve, reject) => {
-    const request = indexedDB.open(dbName, FORMAT);
-    request.onupgradeneeded = () => {
-      request.result.createObjectStore('pages');
-      request.result.createObjectStore('meta');
+  private adopt(database: IDBDatabase): void {
+    this.database = database;
+    database.onclose = () => {
+      this.database = undefined;
+      this.comeBack();
     };
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => {
-      const newer = request.error?.name === 'VersionError';
-      reject(newer ? new Refusal('newer-format', 'this database was written by a newer version of RTC Battery; reload to get it') : failed(request.error));
+    database.onversionchange = () => {
+      database.close();
+      this.lost(new Refusal('storage', 'the database was deleted, or is being upgraded, in another tab'));
     };
-  });
-}
+  }
 
-function result<T>(request: IDBRequest<T>): Promise<T> {
-  return new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(failed(request.error));
-  });
-}
+  /** Also where nothing is to be saved: what was stored may be gone. */
+  private comeBack(): void {
+    this.connected().catch((error: unknown) => {
+      if (!(error instanceof ShutOut)) setTimeout(() => this.comeBack(), RECONNECT_MS);
+    });
+  }
 
-function completion(transaction: IDBTransaction): Promise<void> {
-  return new Promise((resolve, reject) => {
-    transaction.oncomplete = () => resolve();
-    transaction.onabort = () => reject(failed(transaction.error));
-  });
-}
+  private connected(): Promise<IDBDatabase> {
+    if (this.database !== undefined) return Promise.resolve(this.database);
+    this.connecting ??= this.connectAgain().finally(() => {
+      this.connecting = undefined;
+    });
+    return this.connecting;
+  }
 
-function failed(error: DOMException | null): Refusal {
-  // Only the fence can collide.
-  if (error?.name === 'ConstraintError') return new Refusal('database-busy', 'another tab or window has taken this database over; reload this one to go on here');
-  return new Refusal('storage', `the browser's storage failed: ${error?.name ?? 'aborted'} ${error?.message ?? ''}`.trim());
+  private async connectAgain(): Promise<IDBDatabase> {
+    const database = await connect(this.dbName);
+    try {
+      this.claim = await claim(database, this.claim);
+    } catch (error) {
+      database.close();
+      if (error instanceof ShutOut) this.lost(error);
+      throw error;
+    }
+    this.adopt(database);
+    return database;
+  }
 }
 
 function joined(pages: readonly Uint8Array[]): Uint8Array {

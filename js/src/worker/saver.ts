@@ -2,7 +2,9 @@
 // (Two in flight leave a hole when the first fails and the second does not.)
 
 import type { Storage } from '../../pkg/rtc_battery.js';
-import type { PageDatabase } from './pages.js';
+import { toFailure } from '../core/failure.js';
+import type { Failure } from '../errors.js';
+import type { PageStorage } from './pages.js';
 
 /** When to try again after saving failed. */
 const RETRY_MS = 2000;
@@ -10,15 +12,15 @@ const RETRY_MS = 2000;
 interface Waiter {
   readonly onDisk: boolean;
   resolve(): void;
-  reject(error: unknown): void;
+  reject(failure: Failure): void;
 }
 
 /** What the saver tells. */
 export interface SaverEvents {
   /** Everything up to this version of the replica is saved. */
   saved(version: number): void;
-  /** Saving failed; told once until it succeeds again. */
-  failed(error: unknown): void;
+  /** Saving failed; told once until it succeeds again. With the code `not-saved` it is tried again. */
+  failed(failure: Failure): void;
 }
 
 /** Saves what the storage has to save. */
@@ -27,14 +29,15 @@ export class Saver {
   private waiting: Waiter[] = [];
   /** Whether every transaction is to wait for the disk. */
   strict = false;
+  /** Why saving fails, while it does. */
+  trouble: Failure | undefined;
   private inFlight = false;
-  private failing = false;
   private retry: ReturnType<typeof setTimeout> | undefined;
 
   /** `version` tells the replica's version now. */
   constructor(
     private readonly storage: Storage,
-    private readonly pages: PageDatabase,
+    private readonly pages: PageStorage,
     private readonly version: () => number,
     private readonly events: SaverEvents,
   ) {}
@@ -56,7 +59,8 @@ export class Saver {
     const waiters = this.waiting;
     this.waiting = [];
     const sync = waiters.some(({ onDisk }) => onDisk);
-    if (batch === undefined && (!sync || this.strict)) {
+    // While saving fails nothing but a transaction tells that it works again.
+    if (batch === undefined && this.trouble === undefined && (!sync || this.strict)) {
       for (const { resolve } of waiters) resolve();
       return;
     }
@@ -69,7 +73,7 @@ export class Saver {
         () => this.succeed(batch?.generation, waiters, version),
         (error: unknown) => this.fail(batch?.generation, waiters, error),
       )
-      .catch((error: unknown) => this.events.failed(error));
+      .catch((error: unknown) => this.events.failed(toFailure(error)));
   }
 
   private wait(onDisk: boolean): Promise<void> {
@@ -80,7 +84,8 @@ export class Saver {
 
   /** Without a generation where there was no batch. */
   private succeed(generation: number | undefined, waiters: readonly Waiter[], version: number): void {
-    this.inFlight = this.failing = false;
+    this.inFlight = false;
+    this.trouble = undefined;
     if (generation !== undefined) this.storage.batchSaved(generation);
     for (const { resolve } of waiters) resolve();
     this.events.saved(version);
@@ -90,9 +95,19 @@ export class Saver {
   private fail(generation: number | undefined, waiters: readonly Waiter[], error: unknown): void {
     this.inFlight = false;
     if (generation !== undefined) this.storage.batchFailed(generation);
-    for (const { reject } of waiters) reject(error);
+    const failure = notSaved(error);
+    for (const { reject } of waiters) reject(failure);
     this.retry = setTimeout(() => this.flush(), RETRY_MS);
-    if (!this.failing) this.events.failed(error);
-    this.failing = true;
+    const known = this.trouble !== undefined;
+    this.trouble = failure;
+    if (!known) this.events.failed(failure);
   }
+}
+
+/** Shut out by the fence, what is in memory here is not what is stored any more. Anything else may pass: a full disk may have room again. */
+function notSaved(error: unknown): Failure {
+  const failure = toFailure(error);
+  if (failure.code !== 'storage') return failure;
+  const message = `${failure.message}; what was written is kept in memory and saved as soon as that works, until then no more can be written`;
+  return { message, code: 'not-saved' };
 }

@@ -4,6 +4,7 @@ import { roomOf } from '../../pkg/rtc_battery.js';
 import { loadCore } from '../core/load.js';
 import type { Input } from '../generated/Input.js';
 import type { Calls } from '../messages.js';
+import { tabsMeet } from '../tabs.js';
 import type { SharedCall } from './channel.js';
 import { Host, type Page, type Room } from './host.js';
 import { holdAlone } from './lock.js';
@@ -20,13 +21,12 @@ export interface Seat {
 }
 
 /** Loads the core and opens the database. */
-export async function openSeat({ wasmUrl, signalingUrl, token, sealed, dbName, durability }: Calls['open']['argument'], page: Page): Promise<Seat> {
+export async function openSeat({ wasmUrl, signalingUrl, token, sealed, dbName, durability, takeOver }: Calls['open']['argument'], page: Page): Promise<Seat> {
   await loadCore(wasmUrl);
   const id = roomOf(token);
   const room: Room = { signalingUrl, token, sealed, room: id, dbName: dbName ?? `rtc-battery-${id}`, durability };
-  // Safari below 15.4 has neither, Firefox below 96 has no locks, nor have pages that are not served securely.
-  if (navigator.locks !== undefined && typeof BroadcastChannel === 'function') return Tab.open(room, page);
-  await holdAlone(room.dbName);
+  if (tabsMeet()) return Tab.open(room, page);
+  await holdAlone(room.dbName, takeOver);
   return new Alone(await Host.open(room, page));
 }
 

@@ -5,14 +5,15 @@
 // the calls that were on their way in it are stranded.
 
 import { random } from '../core/random.js';
-import { toFailure } from '../core/failure.js';
+import { Refusal, toFailure } from '../core/failure.js';
 import { ANOTHER_TAB } from '../events.js';
 import type { Input } from '../generated/Input.js';
 import type { Calls } from '../messages.js';
+import { type Deleting, lockOf, lockOfTab } from '../tabs.js';
 import { type FromLeader, type Notice, type SharedCall, TabChannel, type ToLeader } from './channel.js';
 import type { Done, Page, Room } from './host.js';
 import { Leader } from './leader.js';
-import { hold, lockOf, lockOfTab } from './lock.js';
+import { hold } from './lock.js';
 
 type Result = Calls[keyof Calls]['result'];
 
@@ -98,8 +99,11 @@ export class Tab {
     this.channel.close();
   }
 
-  private hear(message: ToLeader | FromLeader): void {
+  private hear(message: ToLeader | FromLeader | Deleting): void {
     switch (message.kind) {
+      case 'deleting':
+        this.fail(new Refusal('storage', 'the database was deleted, in this tab or another'));
+        break;
       case 'leader':
         this.follow(message);
         break;
@@ -197,8 +201,8 @@ export class Tab {
     const pending = this.pending.get(id);
     if (pending === undefined) return;
     this.pending.delete(id);
-    // A flush takes no turn, and says nothing of transactions.
-    if (pending.call.name !== 'flush' && id > this.lastAnswered) {
+    // These take no turn, and say nothing of transactions.
+    if (pending.call.name !== 'flush' && pending.call.name !== 'storage' && id > this.lastAnswered) {
       this.lastAnswered = id;
       this.inTransaction = done.open;
     }

@@ -2,25 +2,31 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use rtc_battery_proto::packed::{self, Extent, Packed};
 use rtc_battery_proto::{
     DecodeError, Dot, Hello, Message, Operation, PROTOCOL, PeerId, SyncRequest, SyncResponse, VersionVector,
 };
 
 use super::digests::Digests;
-use super::inbox::Work;
-use super::io::{ErrorCode, LinkId};
+use super::inbox::{Part, Work};
+use super::io::{Effect, ErrorCode, LinkId};
 use super::node::Node;
-use super::room::Heard;
+use super::room::{Heard, Said};
 
 /// Longest message that only tells what somebody has, in bytes: the largest vector there may be, and something.
 const MAX_VECTOR_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
 impl Node {
     pub(super) fn handle_heard(&mut self, heard: Heard, now_ms: u64) {
-        let Heard { link: id, peer, message, size_bytes } = heard;
-        let message = match message {
-            Ok(message) => message,
-            Err(error) => return self.handle_unread(id, &peer, &error),
+        let Heard { link: id, peer, said, size_bytes } = heard;
+        let message = match said {
+            Said::Message(Ok(message)) => message,
+            Said::Message(Err(DecodeError::Fields { kind, .. })) if kind == "sync-response" => {
+                return self.handle_unread(id, &peer);
+            }
+            Said::Message(Err(_)) => return,
+            Said::Packed(Ok(packed)) => return self.handle_packed(id, &peer, packed, size_bytes, now_ms),
+            Said::Packed(Err(_)) => return self.handle_unread(id, &peer),
         };
         let tells_vector = matches!(message, Message::Hello(_) | Message::Vector { .. } | Message::SyncRequest(_));
         if tells_vector && size_bytes > MAX_VECTOR_MESSAGE_BYTES {
@@ -37,10 +43,8 @@ impl Node {
     }
 
     /// Part of a series may have been among what cannot be read, even its end.
-    fn handle_unread(&mut self, id: LinkId, peer: &PeerId, error: &DecodeError) {
-        let part = matches!(error, DecodeError::Fields { kind, .. } if kind == "sync-response");
-        let session = self.sessions.get_mut(&id).filter(|_| part);
-        if session.is_some_and(|session| std::mem::take(&mut session.is_staging)) {
+    fn handle_unread(&mut self, id: LinkId, peer: &PeerId) {
+        if self.sessions.get_mut(&id).is_some_and(|session| std::mem::take(&mut session.is_staging)) {
             self.inbox.drop_staged(id, peer);
         }
     }
@@ -50,8 +54,15 @@ impl Node {
         self.look_for_clones_writes(&hello.vector);
         let Some(channel) = self.room.channel(id) else { return };
         channel.courtesy.take_for_ours();
-        self.sessions.entry(id).or_default().handle_hello(&channel.courtesy, hello.vector, &self.saved);
+        let session = self.sessions.entry(id).or_default();
+        session.reads_packed = hello.packed >= packed::VERSION;
+        session.handle_hello(&channel.courtesy, hello.vector, &self.saved);
         if hello.protocol <= PROTOCOL {
+            channel.flow.agree(hello.window);
+            let opens = hello.bulk && channel.bulk.agree(now_ms);
+            if opens {
+                self.room.outputs.effect(Effect::OpenBulk { link: id });
+            }
             self.ask_due = true;
             return self.room.welcome(id, peer);
         }
@@ -120,14 +131,14 @@ impl Node {
         let work = match (part.covers, part.more) {
             (None, true) => {
                 session.is_staging = true;
-                Work::Stage(part.operations)
+                Work::Stage(Part::Loose(part.operations))
             }
             (Some(covers), false) => {
                 let staged = std::mem::take(&mut session.is_staging);
                 if session.comparison.ends(&covers) {
-                    Work::Reconcile { operations: part.operations, covers, staged }
+                    Work::Reconcile(Part::Loose(part.operations), covers)
                 } else if staged {
-                    Work::ApplyStaged(part.operations, covers)
+                    Work::ApplyStaged(Part::Loose(part.operations), covers)
                 } else {
                     Work::Apply(part.operations, covers)
                 }
@@ -137,6 +148,31 @@ impl Node {
             (Some(_), true) | (None, false) => {
                 return self.room.complain(peer, "it sent a sync-response that neither ends nor goes on", now_ms);
             }
+        };
+        self.take_in(id, peer, work, size_bytes, now_ms);
+    }
+
+    /// The same, packed; it says itself what it is a part of.
+    fn handle_packed(&mut self, id: LinkId, peer: &PeerId, packed: Packed, size_bytes: usize, now_ms: u64) {
+        self.note_progress(id, now_ms);
+        let session = self.sessions.entry(id).or_default();
+        let work = match packed.extent().clone() {
+            Extent::Part => {
+                session.is_staging = true;
+                Work::Stage(Part::Packed(packed))
+            }
+            Extent::End(covers) => {
+                session.is_staging = false;
+                if session.comparison.ends(&covers) {
+                    Work::Reconcile(Part::Packed(packed), covers)
+                } else {
+                    Work::ApplyStaged(Part::Packed(packed), covers)
+                }
+            }
+            Extent::Whole(covers) => match packed.operations() {
+                Ok(operations) => Work::Apply(operations, covers),
+                Err(error) => return self.room.complain(peer, &format!("it sent {error}"), now_ms),
+            },
         };
         self.take_in(id, peer, work, size_bytes, now_ms);
     }

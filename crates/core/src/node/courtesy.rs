@@ -111,6 +111,11 @@ impl Courtesy {
         self.bye != Bye::No
     }
 
+    /// Whether our `bye` is out: nothing follows it.
+    pub(super) fn has_parted(&self) -> bool {
+        self.bye == Bye::Said
+    }
+
     /// The peer has spoken: the channel carries what we say.
     pub(super) fn heard(&mut self) {
         if matches!(self.first_word, FirstWord::Held { .. }) {
@@ -191,13 +196,13 @@ impl Courtesy {
         Turn::Open { leaving: self.is_leaving() }
     }
 
-    /// `bye`, if it is due; asked for when nobody has anything left that must not be lost.
-    pub(super) fn last_word(&mut self) -> Option<String> {
+    /// Whether `bye` is to be said now; asked when nobody has anything left that must not be lost.
+    pub(super) fn last_word(&mut self) -> bool {
         let due = self.bye == Bye::Due;
         if due {
             self.bye = Bye::Said;
         }
-        due.then(|| Message::Bye.encode())
+        due
     }
 }
 
@@ -247,9 +252,9 @@ mod tests {
             assert_eq!(courtesy.turn(7), Turn::Say(message.encode()));
         }
         assert_eq!(courtesy.turn(0), Turn::Open { leaving: true });
-        assert_eq!((courtesy.last_word(), courtesy.last_word()), (Some(Message::Bye.encode()), None));
+        assert_eq!((courtesy.last_word(), courtesy.last_word()), (true, false));
         courtesy.say_bye();
         courtesy.handle_ping(Ping { wall: Some(5) });
-        assert_eq!((courtesy.turn(0), courtesy.last_word()), (Turn::Silence, None));
+        assert_eq!((courtesy.turn(0), courtesy.last_word()), (Turn::Silence, false));
     }
 }

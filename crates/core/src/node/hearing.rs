@@ -3,14 +3,16 @@
 //! Whatever comes, the session goes on: what is no message is dropped and told, seldom, with the peer's name. Only broken framing and
 //! more than fits close a link. Unknown types are ignored: they are what later versions add.
 
-use rtc_battery_proto::frame::MAX_MESSAGE_BYTES;
+use rtc_battery_proto::frame::{Body, FrameError, MAX_MESSAGE_BYTES};
+use rtc_battery_proto::packed::Packed;
 use rtc_battery_proto::{DecodeError, Message, PeerId};
 
+use super::courtesy::Language;
 use super::io::{ErrorCode, Event, LinkId};
-use super::link::Link;
+use super::link::{Channel, Link};
 use super::outputs::excerpt;
 use super::rendezvous::Ending;
-use super::room::{Heard, Room};
+use super::room::{Heard, Room, Said};
 use super::skew::Pong;
 use crate::planted::{Bug, planted};
 
@@ -25,7 +27,9 @@ impl Room {
         }
         // A message is as good as word that the channel is open.
         link.open_channel(None, now_ms);
-        link.channel.as_mut()?.keepalive.heard(now_ms);
+        let channel = link.channel.as_mut()?;
+        channel.keepalive.heard(now_ms);
+        channel.flow.received(text.len());
         if text.len() > MAX_MESSAGE_BYTES {
             self.cut_off(id, "it sent more than fits", now_ms);
             return None;
@@ -38,8 +42,38 @@ impl Room {
         link.open_channel(None, now_ms);
         let channel = link.channel.as_mut()?;
         channel.keepalive.heard(now_ms);
-        match channel.reassembly.push(bytes) {
-            Ok(Some(whole)) => self.handle_message(id, &whole, now_ms),
+        channel.flow.received(bytes.len());
+        let whole = channel.reassembly.push(bytes);
+        self.handle_frame(id, whole, now_ms)
+    }
+
+    /// A frame of the bulk channel.
+    pub(super) fn handle_bulk(&mut self, id: LinkId, bytes: &[u8], now_ms: u64) -> Option<Heard> {
+        let channel = self.channel(id)?;
+        channel.keepalive.heard(now_ms);
+        channel.flow.received(bytes.len());
+        channel.bulk.heard();
+        let whole = channel.bulk.reassembly.push(bytes);
+        let is_bye = |text: &str| matches!(Message::decode(text), Ok(Message::Bye { .. }));
+        if matches!(&whole, Ok(Some(Body::Text(text))) if is_bye(text)) {
+            let peer = self.links.get(&id)?.peer.clone();
+            self.handle_bye(id, &peer, (true, false), now_ms);
+            return None;
+        }
+        self.handle_frame(id, whole, now_ms)
+    }
+
+    /// The bulk channel does not close before the link does, so what it was about to bring is lost.
+    pub(super) fn handle_bulk_closed(&mut self, id: LinkId, now_ms: u64) {
+        if self.channel(id).is_some_and(|channel| !channel.courtesy.is_leaving()) {
+            self.lose(id, "the bulk channel was closed", now_ms);
+        }
+    }
+
+    fn handle_frame(&mut self, id: LinkId, whole: Result<Option<Body>, FrameError>, now_ms: u64) -> Option<Heard> {
+        match whole {
+            Ok(Some(Body::Text(text))) => self.handle_message(id, &text, now_ms),
+            Ok(Some(Body::Packed(bytes))) => self.handle_packed(id, bytes, now_ms),
             Ok(None) => {
                 self.bound_unfinished(now_ms);
                 None
@@ -53,7 +87,7 @@ impl Room {
 
     /// Who holds most of what has not come whole loses its link where all of it is too much.
     fn bound_unfinished(&mut self, now_ms: u64) {
-        let held = |link: &Link| link.channel.as_ref().map_or(0, |channel| channel.reassembly.held_bytes());
+        let held = |link: &Link| link.channel.as_ref().map_or(0, Channel::unfinished_bytes);
         if self.links.values().map(held).sum::<usize>() > MAX_UNFINISHED_BYTES
             && let Some((&id, _)) = self.links.iter().max_by_key(|(_, link)| held(link))
         {
@@ -76,11 +110,30 @@ impl Room {
                 self.links.get_mut(&id)?.stand();
                 self.compare_clocks(id, *pong);
             }
-            Ok(Message::Bye) => self.handle_bye(id, &peer, now_ms),
+            Ok(Message::Bye { bulk }) => self.handle_bye(id, &peer, (false, *bulk), now_ms),
+            Ok(Message::Taken { bytes }) => self.channel(id)?.flow.handle_taken(*bytes),
             Ok(_) | Err(DecodeError::UnknownType(_)) => {}
             Err(error) => self.complain(&peer, &format!("it sent {error}"), now_ms),
         }
-        Some(Heard { link: id, peer, message, size_bytes: text.len() })
+        Some(Heard { link: id, peer, said: Said::Message(message), size_bytes: text.len() })
+    }
+
+    /// Only ours say such a thing, and only to who said that it reads it.
+    fn handle_packed(&mut self, id: LinkId, bytes: Vec<u8>, now_ms: u64) -> Option<Heard> {
+        let link = self.links.get_mut(&id)?;
+        let (peer, channel) = (link.peer.clone(), link.channel.as_mut()?);
+        channel.courtesy.heard();
+        if channel.courtesy.language() != Language::Ours {
+            self.take_for_plain(id, &peer);
+            self.complain(&peer, "it sent packed operations and no hello before", now_ms);
+            return None;
+        }
+        let packed = Packed::read(bytes);
+        let size_bytes = packed.as_ref().map_or(0, Packed::size_bytes);
+        if let Err(error) = &packed {
+            self.complain(&peer, &format!("it sent {error}"), now_ms);
+        }
+        Some(Heard { link: id, peer, said: Said::Packed(packed), size_bytes })
     }
 
     /// The peer has spoken, and does not speak our language unless it said so before.
@@ -118,7 +171,11 @@ impl Room {
         }
     }
 
-    fn handle_bye(&mut self, id: LinkId, peer: &PeerId, now_ms: u64) {
+    /// `on_bulk`: whether it came over the bulk channel, and whether one there is announced.
+    fn handle_bye(&mut self, id: LinkId, peer: &PeerId, on_bulk: (bool, bool), now_ms: u64) {
+        if !self.channel(id).is_some_and(|channel| channel.bulk.handle_bye(on_bulk.0, on_bulk.1)) {
+            return;
+        }
         let left = self.channel(id).is_some_and(|channel| channel.courtesy.is_leaving());
         self.leave(id, now_ms);
         if left {

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use rtc_battery_proto::packed::Packed;
 use rtc_battery_proto::{Operation, PeerId, VersionVector};
 
 use super::digests::Digests;
@@ -19,24 +20,26 @@ const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
 /// Most bytes of messages that wait or are staged, one message larger than this excepted. Staged operations lie in SQLite's memory.
 const MAX_HELD_BYTES: usize = 256 * 1024 * 1024;
 
+/// Operations of a series, as they came.
+#[derive(Debug)]
+pub(super) enum Part {
+    /// In JSON.
+    Loose(Vec<Operation>),
+    /// Packed; they stay so until the end of the series.
+    Packed(Packed),
+}
+
 /// Something to be done to the replica.
 #[derive(Debug)]
 pub(super) enum Work {
     /// A part of a series; kept, not applied.
-    Stage(Vec<Operation>),
+    Stage(Part),
     /// A whole delta.
     Apply(Vec<Operation>, VersionVector),
     /// The end of a series: applied with the parts before it.
-    ApplyStaged(Vec<Operation>, VersionVector),
-    /// All that a peer has which diverged from us, the end of it; `staged`: with the parts before it.
-    Reconcile {
-        /// The last operations.
-        operations: Vec<Operation>,
-        /// What all of them cover.
-        covers: VersionVector,
-        /// Whether there are parts before.
-        staged: bool,
-    },
+    ApplyStaged(Part, VersionVector),
+    /// All that a peer has which diverged from us, the end of it: merged with the parts before it.
+    Reconcile(Part, VersionVector),
     /// Operations of a peer that speaks only the specification.
     Adopt(Vec<Operation>),
     /// A whole SQLite file of such a peer.
@@ -50,7 +53,7 @@ pub(super) enum Work {
 impl Work {
     /// Whether it is the end of what was staged.
     fn takes_staged(&self) -> bool {
-        matches!(self, Self::ApplyStaged(..) | Self::Reconcile { staged: true, .. })
+        matches!(self, Self::ApplyStaged(..) | Self::Reconcile(..))
     }
 }
 
@@ -85,6 +88,11 @@ impl Inbox {
         let staged = self.staged.iter().filter(|_| waits).map(|(link, (_, staged_bytes))| (*link, *staged_bytes));
         waiting.chain(staged).for_each(|(link, bytes)| *held.entry(link).or_default() += bytes);
         held.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(link, _)| link)
+    }
+
+    /// How many bytes of a link's messages wait.
+    pub(super) fn waiting_bytes(&self, link: LinkId) -> usize {
+        self.items.iter().filter(|item| item.link == link).map(|item| item.size_bytes).sum()
     }
 
     /// Takes work that came as a message of `size_bytes`.
@@ -152,7 +160,7 @@ mod tests {
             Work::ApplyStaged(..) => "end",
             Work::Adopt(_) => "adopt",
             Work::Import(_) => "import",
-            Work::Reconcile { .. } => "reconcile",
+            Work::Reconcile(..) => "reconcile",
             Work::Compare(_) => "compare",
             Work::DropStaged => "drop",
         };
@@ -180,13 +188,13 @@ mod tests {
     fn what_is_staged_counts_until_its_end_and_the_largest_holder_goes() {
         let (mut inbox, half) = (Inbox::default(), MAX_HELD_BYTES / 2);
         for link in [1, 2] {
-            inbox.push(LinkId(link), &peer(), Work::Stage(vec![]), half - 100 * (link as usize));
+            inbox.push(LinkId(link), &peer(), Work::Stage(Part::Loose(vec![])), half - 100 * (link as usize));
             inbox.pop();
         }
         assert_eq!((inbox.in_the_way(LinkId(2), 300), inbox.size_bytes), (None, 0));
         assert_eq!(inbox.in_the_way(LinkId(2), 301), Some(LinkId(2)));
         assert_eq!(inbox.in_the_way(LinkId(3), 301), Some(LinkId(1)));
-        inbox.push(LinkId(2), &peer(), Work::ApplyStaged(vec![], VersionVector::default()), 9);
+        inbox.push(LinkId(2), &peer(), Work::ApplyStaged(Part::Loose(vec![]), VersionVector::default()), 9);
         inbox.pop();
         assert_eq!(inbox.in_the_way(LinkId(3), 301), None);
         inbox.forget(LinkId(1));
@@ -197,13 +205,13 @@ mod tests {
     #[test]
     fn a_lost_link_takes_only_its_unfinished_series_with_it() {
         let mut inbox = Inbox::default();
-        let end = || Work::ApplyStaged(vec![], VersionVector::default());
+        let end = || Work::ApplyStaged(Part::Loose(vec![]), VersionVector::default());
         let pushed = [
-            (1, Work::Stage(vec![])),
-            (2, Work::Stage(vec![])),
+            (1, Work::Stage(Part::Loose(vec![]))),
+            (2, Work::Stage(Part::Loose(vec![]))),
             (1, end()),
             (1, Work::Apply(vec![], VersionVector::default())),
-            (1, Work::Stage(vec![])),
+            (1, Work::Stage(Part::Loose(vec![]))),
             (2, end()),
         ];
         for (link, work) in pushed {

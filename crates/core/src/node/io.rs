@@ -137,6 +137,33 @@ pub enum Input {
         /// Which link.
         link: LinkId,
     },
+    /// The link's bulk channel is open.
+    BulkOpened {
+        /// Which link.
+        link: LinkId,
+    },
+    /// A message came over the bulk channel.
+    BulkBinary {
+        /// Which link.
+        link: LinkId,
+        /// The message.
+        #[serde(with = "serde_bytes")]
+        #[cfg_attr(feature = "ts", ts(type = "Uint8Array"))]
+        bytes: Vec<u8>,
+    },
+    /// As [`ChannelDrained`](Input::ChannelDrained), of the bulk channel.
+    BulkDrained {
+        /// Which link.
+        link: LinkId,
+        /// Cumulative count, in bytes.
+        #[cfg_attr(feature = "ts", ts(type = "number"))]
+        sent_bytes: u64,
+    },
+    /// The link's bulk channel is closed.
+    BulkClosed {
+        /// Which link.
+        link: LinkId,
+    },
     /// Storage holds everything up to this [`version`](crate::Replica::version).
     Saved {
         /// The replica's version when what is now saved was copied out.
@@ -210,7 +237,22 @@ pub enum Effect {
         #[cfg_attr(feature = "ts", ts(type = "Uint8Array"))]
         bytes: Vec<u8>,
     },
-    /// Close channel and connection. What was sent before is let out first as far as the browser does so. Not answered.
+    /// Open the bulk channel, `rtc-battery-bulk` (ordered, reliable), on a connection whose first channel is open. The other side takes the first
+    /// channel of this label that comes after its first one.
+    OpenBulk {
+        /// Which link.
+        link: LinkId,
+    },
+    /// Send one binary message on the link's bulk channel.
+    SendBulk {
+        /// Which link.
+        link: LinkId,
+        /// The message.
+        #[serde(with = "serde_bytes")]
+        #[cfg_attr(feature = "ts", ts(type = "Uint8Array"))]
+        bytes: Vec<u8>,
+    },
+    /// Close channels and connection. What was sent before is let out first as far as the browser does so. Not answered.
     CloseLink {
         /// Which link.
         link: LinkId,
@@ -259,6 +301,18 @@ pub enum Event {
     AutomaticKeys {
         /// Which.
         table: String,
+    },
+    /// A row is kept and cannot be shown: another has its value of a UNIQUE index, or SQLite refuses it. It is in `rtc_conflicts` for as long
+    /// as that is so.
+    Conflict {
+        /// Its table.
+        table: String,
+        /// Its primary key: a JSON array of the key's values.
+        pk: String,
+        /// Why, as SQLite says it.
+        reason: String,
+        /// The primary key of the row that has its value, where that is the reason.
+        with_pk: Option<String>,
     },
     /// A peer told an operation that nobody asked for. From a [`Messenger`](super::Messenger) only.
     Operation {

@@ -3,11 +3,13 @@
 //! Three phases: being made (given up after 39.5 s, not before: RFC 8863), open, and leaving (`bye` was said, the answer or the closing of
 //! the channel is awaited). A link never returns to an earlier phase; what follows it has a new id.
 
-use rtc_battery_proto::PeerId;
-use rtc_battery_proto::frame::Reassembly;
+use rtc_battery_proto::frame::{Body, Reassembly};
 use rtc_battery_proto::sealing::ConnectionId;
+use rtc_battery_proto::{Message, PeerId};
 
+use super::bulk::{Bulk, Lane};
 use super::courtesy::{Courtesy, Language, Turn};
+use super::flow::Flow;
 use super::io::LinkState;
 use super::keepalive::{Keepalive, Pulse};
 use super::negotiation::Negotiation;
@@ -23,6 +25,9 @@ const RESTART_AFTER_MS: u64 = 3_000;
 /// A link that stands has so long to show that it does, when the signaling server passes on the offer of another connection in its place. In
 /// milliseconds.
 const CHALLENGE_MS: u64 = 3_000;
+
+/// Where more than this waits to be applied, the peer is not told that what it sent was taken. In bytes.
+const MAX_UNTAKEN_BYTES: usize = 1024 * 1024;
 
 /// The answer to a `bye` is awaited so long, in milliseconds.
 pub(super) const LEAVE_MS: u64 = 2_000;
@@ -60,6 +65,8 @@ pub(super) struct Channel {
     pub(super) outbox: Outbox,
     pub(super) reassembly: Reassembly,
     pub(super) keepalive: Keepalive,
+    pub(super) bulk: Bulk,
+    pub(super) flow: Flow,
     pub(super) opened_at_ms: u64,
 }
 
@@ -71,14 +78,44 @@ impl Channel {
         }
         let turn = self.courtesy.turn(wall_ms);
         let Turn::Say(message) = turn else { return turn };
-        self.say(message);
+        self.say(message.into());
         Turn::Silence
     }
 
     /// Takes the next message, asked for by [`turn`](Self::turn).
-    pub(super) fn say(&mut self, message: String) {
+    pub(super) fn say(&mut self, message: Body) {
         let framed = !self.courtesy.is_plain();
         self.outbox.push(message, framed);
+    }
+
+    /// Says `bye`, if that is due: on both channels where there are two.
+    pub(super) fn say_bye(&mut self) {
+        if self.courtesy.last_word() {
+            let bulk = self.bulk.say_bye();
+            self.say(Body::Text(Message::Bye { bulk }.encode()));
+        }
+    }
+
+    /// Whether the next message for the bulk channel can go out now.
+    pub(super) fn wants_bulk(&self) -> bool {
+        let may = self.courtesy.has_greeted() && !self.courtesy.has_parted() && !self.courtesy.is_plain();
+        may && self.bulk.lane() == Lane::Own && self.bulk.outbox.wants_message() && self.flow.has_room()
+    }
+
+    /// Says how much was taken in, if it is time to, and not so much of it still waits here.
+    pub(super) fn report_taken(&mut self, waiting_bytes: usize) {
+        if self.courtesy.is_ready()
+            && self.outbox.wants_message()
+            && waiting_bytes <= MAX_UNTAKEN_BYTES
+            && let Some(bytes) = self.flow.report()
+        {
+            self.say(Body::Text(Message::Taken { bytes }.encode()));
+        }
+    }
+
+    /// How much is held of messages that have not come whole, in bytes.
+    pub(super) fn unfinished_bytes(&self) -> usize {
+        self.reassembly.held_bytes() + self.bulk.reassembly.held_bytes()
     }
 }
 
@@ -148,6 +185,8 @@ impl Link {
             outbox: Outbox::new(max_message_bytes),
             reassembly: Reassembly::default(),
             keepalive: Keepalive::new(now_ms),
+            bulk: Bulk::new(opened_by_us),
+            flow: Flow::default(),
             opened_at_ms: now_ms,
         });
     }
@@ -231,6 +270,7 @@ impl Link {
             return Some(Due::Replace);
         }
         channel.courtesy.handle_timeout(now_ms);
+        channel.bulk.handle_timeout(now_ms);
         match channel.keepalive.check(now_ms) {
             Pulse::Gone => return Some(Due::Gone),
             Pulse::PingDue => channel.courtesy.ping(),
@@ -245,7 +285,9 @@ impl Link {
         let Some(channel) = &self.channel else { return self.give_up_at_ms };
         let restart = self.restart_at_ms().filter(|_| can_signal);
         let rival = self.rival.as_ref().map(|rival| rival.wins_at_ms);
-        let others = [channel.courtesy.wake_at_ms(), self.leave_at_ms, restart, rival].into_iter().flatten();
+        let others = [channel.courtesy.wake_at_ms(), channel.bulk.wake_at_ms(), self.leave_at_ms, restart, rival]
+            .into_iter()
+            .flatten();
         others.fold(channel.keepalive.wake_at_ms(), u64::min)
     }
 

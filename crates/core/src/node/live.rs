@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use rtc_battery_proto::frame::Body;
+use rtc_battery_proto::packed::{Extent, pack};
 use rtc_battery_proto::{Columns, Message, Operation, SyncResponse, VersionVector};
 
 use super::{PART_BYTES, plain};
@@ -14,11 +16,17 @@ use crate::replica::Committed;
 /// Most bytes that wait for one peer, a single transaction larger than this excepted.
 const MAX_QUEUED_BYTES: usize = 256 * 1024;
 
+/// Longest message that goes among live ones, in bytes.
+const MAX_SMALL_BYTES: usize = 2 * PART_BYTES;
+
 /// A committed delta as messages.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) covers: VersionVector,
-    messages: Vec<String>,
+    /// For peers that read packed operations.
+    packed: Vec<Body>,
+    /// The same for those of ours that do not; empty where there is none.
+    json: Vec<Body>,
     /// The same for peers that speak only the specification; empty where there is none.
     pub(super) plain: Vec<Arc<str>>,
     size_bytes: usize,
@@ -26,16 +34,31 @@ pub(super) struct Live {
 
 impl Live {
     /// `None` where the operations are not at hand: peers are told our vector instead.
-    pub(super) fn of(committed: Committed, for_plain: bool) -> Option<Self> {
-        let operations = committed.operations?;
+    pub(super) fn of(committed: Committed, for_json: bool, for_plain: bool) -> Option<Self> {
+        let Committed { covers, operations, .. } = committed;
+        let operations = operations?;
         let plain = if for_plain { plain::messages(&operations) } else { Vec::new() };
-        let messages = match <[Operation; 1]>::try_from(operations) {
-            Ok([payload]) if is_whole(&payload, &committed.covers) => vec![Message::Op { payload }.encode()],
-            Ok(operations) => series(operations.into(), &committed.covers),
-            Err(operations) => series(operations, &committed.covers),
+        let parts = parts(&operations);
+        let packed = parts_of(&parts, &covers, encode_packed);
+        let json = match operations.as_slice() {
+            _ if !for_json => Vec::new(),
+            [payload] if is_whole(payload, &covers) => {
+                vec![Message::Op { payload: payload.clone() }.encode().into()]
+            }
+            _ => parts_of(&parts, &covers, |operations, extent| encode_json(operations.to_vec(), extent)),
         };
-        let size_bytes = messages.iter().map(String::len).sum();
-        Some(Self { covers: committed.covers, messages, plain, size_bytes })
+        let size_bytes = packed.iter().chain(&json).map(Body::len_bytes).sum();
+        Some(Self { covers, packed, json, plain, size_bytes })
+    }
+
+    /// Whether it is more than live messages may have to wait behind.
+    pub(super) fn is_large(&self, reads_packed: bool) -> bool {
+        let messages = self.messages(reads_packed);
+        messages.len() > 1 || messages.first().is_some_and(|message| message.len_bytes() > MAX_SMALL_BYTES)
+    }
+
+    fn messages(&self, reads_packed: bool) -> &[Body] {
+        if reads_packed { &self.packed } else { &self.json }
     }
 }
 
@@ -48,29 +71,48 @@ fn is_whole(operation: &Operation, covers: &VersionVector) -> bool {
     })
 }
 
-/// Operations as a series of messages of about [`PART_BYTES`], the last with what they cover.
-fn series(operations: Vec<Operation>, covers: &VersionVector) -> Vec<String> {
-    let (mut messages, mut part, mut part_bytes) = (Vec::new(), Vec::new(), 0);
-    for operation in operations {
-        if part_bytes >= PART_BYTES {
-            messages.push(encode_part(std::mem::take(&mut part)));
-            part_bytes = 0;
-        }
-        part_bytes += json_bytes(&operation);
-        part.push(operation);
-    }
-    messages.push(encode_end(part, covers.clone()));
-    messages
+/// Operations in parts of about [`PART_BYTES`], one at least.
+fn parts(operations: &[Operation]) -> Vec<&[Operation]> {
+    let mut part_bytes = 0;
+    let parts = operations.chunk_by(|before, _| {
+        part_bytes += json_bytes(before);
+        let fits = part_bytes < PART_BYTES;
+        part_bytes = if fits { part_bytes } else { 0 };
+        fits
+    });
+    let parts: Vec<_> = parts.collect();
+    if parts.is_empty() { vec![&[]] } else { parts }
 }
 
-/// A part of a series; another follows.
-pub(super) fn encode_part(operations: Vec<Operation>) -> String {
-    Message::SyncResponse(SyncResponse { operations, covers: None, more: true }).encode()
+/// One message for each part: the only one, or a series.
+fn parts_of(
+    parts: &[&[Operation]],
+    covers: &VersionVector,
+    encode: impl Fn(&[Operation], Extent) -> Body,
+) -> Vec<Body> {
+    let extent = |n| match n + 1 {
+        last if last < parts.len() => Extent::Part,
+        1 => Extent::Whole(covers.clone()),
+        _ => Extent::End(covers.clone()),
+    };
+    parts.iter().enumerate().map(|(n, part)| encode(part, extent(n))).collect()
 }
 
-/// The end of a series, or all of it.
-pub(super) fn encode_end(operations: Vec<Operation>, covers: VersionVector) -> String {
-    Message::SyncResponse(SyncResponse { operations, covers: Some(covers), more: false }).encode()
+/// Operations for a peer of ours, in what it reads.
+pub(super) fn encode(operations: Vec<Operation>, extent: Extent, reads_packed: bool) -> Body {
+    if reads_packed { encode_packed(&operations, extent) } else { encode_json(operations, extent) }
+}
+
+fn encode_packed(operations: &[Operation], extent: Extent) -> Body {
+    pack(operations, &extent).map_or_else(|| encode_json(operations.to_vec(), extent), Body::Packed)
+}
+
+fn encode_json(operations: Vec<Operation>, extent: Extent) -> Body {
+    let (covers, more) = match extent {
+        Extent::Part => (None, true),
+        Extent::Whole(covers) | Extent::End(covers) => (Some(covers), false),
+    };
+    Message::SyncResponse(SyncResponse { operations, covers, more }).encode().into()
 }
 
 /// About how long an operation is as JSON.
@@ -105,22 +147,35 @@ impl LiveQueue {
         true
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Whether a series is half out: nothing else that is staged may come between.
     pub(super) fn in_series(&self) -> bool {
         self.told > 0
     }
 
     /// The next message, leaving out what the peer `has`; with the last message of one, what it then has too.
-    pub(super) fn pop(&mut self, has: impl Fn(&VersionVector) -> bool) -> Option<(String, Option<Arc<Live>>)> {
+    pub(super) fn pop(
+        &mut self,
+        reads_packed: bool,
+        has: impl Fn(&VersionVector) -> bool,
+    ) -> Option<(Body, Option<Arc<Live>>)> {
         loop {
             let live = Arc::clone(self.waiting.front()?);
             if self.told == 0 && has(&live.covers) {
                 self.drop_first();
                 continue;
             }
-            let message = live.messages.get(self.told).cloned().unwrap_or_default();
+            let messages = live.messages(reads_packed);
+            let Some(message) = messages.get(self.told).cloned() else {
+                self.drop_first();
+                continue;
+            };
             self.told += 1;
-            if self.told < live.messages.len() {
+            if self.told < messages.len() {
                 return Some((message, None));
             }
             self.drop_first();
@@ -137,6 +192,7 @@ impl LiveQueue {
 #[cfg(test)]
 mod tests {
     use rtc_battery_proto::SqlValue;
+    use rtc_battery_proto::packed::Packed;
 
     use super::*;
 
@@ -150,41 +206,66 @@ mod tests {
                 "values":{{}},"seq":1,"tx":{{"first":{{"ts":9,"counter":0}},"n":{n}}}}}"#
         );
         let mut operation: Operation = serde_json::from_str(&json).unwrap();
-        operation.values.get_or_insert_default().insert("v".into(), value);
+        operation.values.get_or_insert_default().insert("v", value);
         operation
     }
 
     fn live(covers: &str, operations: Vec<Operation>) -> Live {
-        Live::of(Committed { version: 1, covers: vector(covers), operations: Some(operations) }, false).unwrap()
+        Live::of(Committed { version: 1, covers: vector(covers), operations: Some(operations) }, true, false).unwrap()
+    }
+
+    /// Operations, what they cover, and whether others follow.
+    fn read(body: &Body) -> (Vec<Operation>, Option<VersionVector>, bool) {
+        match body {
+            Body::Text(text) => match Message::decode(text) {
+                Ok(Message::Op { payload }) => (vec![payload], None, false),
+                Ok(Message::SyncResponse(part)) => (part.operations, part.covers, part.more),
+                other => panic!("{other:?}"),
+            },
+            Body::Packed(bytes) => {
+                let packed = Packed::read(bytes.clone()).unwrap();
+                let covers = match packed.extent() {
+                    Extent::Part => None,
+                    Extent::Whole(covers) | Extent::End(covers) => Some(covers.clone()),
+                };
+                let more = covers.is_none();
+                (packed.operations().unwrap(), covers, more)
+            }
+        }
     }
 
     #[test]
     fn one_whole_transaction_of_one_operation_is_an_op() {
         let op = live(r#"{"a":[[1,1]]}"#, vec![operation(0, 1, SqlValue::Null)]);
-        assert!(matches!(Message::decode(&op.messages[0]), Ok(Message::Op { .. })));
+        let Body::Text(text) = &op.json[0] else { panic!("{op:?}") };
+        assert!(matches!(Message::decode(text), Ok(Message::Op { .. })));
         // The rest of a larger transaction, and an operation that stands for more than itself.
         for (covers, n) in [(r#"{"a":[[1,1]]}"#, 3), (r#"{"a":[[1,2]]}"#, 1)] {
-            let whole = live(covers, vec![operation(0, n, SqlValue::Null)]);
-            let Ok(Message::SyncResponse(response)) = Message::decode(&whole.messages[0]) else { panic!("{whole:?}") };
-            assert_eq!((response.covers, response.more), (Some(vector(covers)), false));
+            let operations = vec![operation(0, n, SqlValue::Null)];
+            let whole = live(covers, operations.clone());
+            for messages in [&whole.json, &whole.packed] {
+                let said: Vec<_> = messages.iter().map(read).collect();
+                assert_eq!(said, [(operations.clone(), Some(vector(covers)), false)]);
+            }
         }
     }
 
     #[test]
     fn a_large_transaction_is_a_series() {
-        let operations: Vec<_> =
-            (0..10).map(|counter| operation(counter, 10, SqlValue::Blob(vec![7; 20_000]))).collect();
+        let blob = |n: u8| SqlValue::Blob((0..20_000u32).map(|at| ((at * at) >> 3) as u8 ^ n).collect());
+        let operations: Vec<_> = (0..10).map(|counter| operation(counter.into(), 10, blob(counter))).collect();
         let live = live(r#"{"a":[[1,1]]}"#, operations.clone());
-        assert!(live.messages.len() > 3 && live.messages.iter().all(|message| message.len() < 2 * PART_BYTES));
-        let (mut all, mut ends) = (Vec::new(), Vec::new());
-        for message in &live.messages {
-            let Ok(Message::SyncResponse(part)) = Message::decode(message) else { panic!("{message}") };
-            all.extend(part.operations);
-            ends.push((part.more, part.covers.is_some()));
+        for messages in [&live.json, &live.packed] {
+            assert!(messages.len() > 3 && messages.iter().all(|message| message.len_bytes() < 2 * PART_BYTES));
+            let (mut all, mut ends) = (Vec::new(), Vec::new());
+            for (operations, covers, more) in messages.iter().map(read) {
+                all.extend(operations);
+                ends.push((more, covers.is_some()));
+            }
+            assert_eq!(all, operations);
+            assert_eq!(ends.pop(), Some((false, true)));
+            assert!(ends.iter().all(|end| *end == (true, false)));
         }
-        assert_eq!(all, operations);
-        assert_eq!(ends.pop(), Some((false, true)));
-        assert!(ends.iter().all(|end| *end == (true, false)));
     }
 
     #[test]
@@ -193,13 +274,13 @@ mod tests {
         let live = Arc::new(live(r#"{"a":[[1,1]]}"#, blobs(4)));
         let (mut queue, mut taken) = (LiveQueue::default(), 0);
         assert!(queue.push(&live));
-        assert!(matches!(queue.pop(|_| false), Some((_, None))));
+        assert!(matches!(queue.pop(true, |_| false), Some((_, None))));
         while queue.push(&live) {
             taken += 1;
             assert!(queue.size_bytes <= MAX_QUEUED_BYTES.max(live.size_bytes) && taken < 100);
         }
-        let rest = std::iter::from_fn(|| queue.pop(|_| false)).collect::<Vec<_>>();
-        assert_eq!(rest.len(), live.messages.len() - 1);
+        let rest = std::iter::from_fn(|| queue.pop(true, |_| false)).collect::<Vec<_>>();
+        assert_eq!(rest.len(), live.packed.len() - 1);
         assert!(matches!(rest.last(), Some((_, Some(_)))) && queue.size_bytes == 0 && !queue.in_series());
     }
 
@@ -209,8 +290,8 @@ mod tests {
         assert!(queue.push(&Arc::new(live(r#"{"a":[[1,1]]}"#, vec![operation(0, 1, SqlValue::Null)]))));
         assert!(queue.push(&Arc::new(live(r#"{"a":[[2,2]]}"#, vec![operation(0, 1, SqlValue::Null)]))));
         let first = vector(r#"{"a":[[1,1]]}"#);
-        let (_, told) = queue.pop(|covers| *covers == first).unwrap();
+        let (_, told) = queue.pop(true, |covers| *covers == first).unwrap();
         assert_eq!(told.unwrap().covers, vector(r#"{"a":[[2,2]]}"#));
-        assert!(queue.pop(|_| false).is_none());
+        assert!(queue.pop(true, |_| false).is_none());
     }
 }

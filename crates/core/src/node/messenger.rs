@@ -13,7 +13,7 @@ use rtc_battery_proto::{DecodeError, Message, Operation, PeerId, Ping};
 use super::courtesy::Turn;
 use super::exchange::{Exchange, Taken, size_in_memory};
 use super::io::{ErrorCode, Event, Input, LinkId, Output, RequestId};
-use super::room::{Config, Heard, Room};
+use super::room::{Config, Heard, Room, Said};
 use crate::Now;
 use crate::replica::operations_of_file;
 
@@ -132,7 +132,9 @@ impl Messenger {
     }
 
     fn handle_heard(&mut self, heard: Heard, now_ms: u64) {
-        let Heard { link, peer, message, size_bytes } = heard;
+        let Heard { link, peer, said, size_bytes } = heard;
+        // Nobody was told that we read anything else.
+        let Said::Message(message) = said else { return };
         match message {
             Ok(Message::Op { payload }) => self.tell(&peer, payload),
             Ok(Message::SyncRequest(_)) => self.exchanges.entry(link).or_default().handle_request(),
@@ -158,7 +160,8 @@ impl Messenger {
                 | Message::Digest { .. }
                 | Message::Ping(_)
                 | Message::Pong(_)
-                | Message::Bye,
+                | Message::Taken { .. }
+                | Message::Bye { .. },
             ) => {}
             Err(error) => {
                 if matches!(&error, DecodeError::Fields { kind, .. } if kind.starts_with("sync-")) {
@@ -258,7 +261,7 @@ impl Messenger {
                 Turn::Say(_) | Turn::Silence => None,
             };
             if let Some(message) = message {
-                channel.say(message);
+                channel.say(message.into());
             }
         }
         let any = self.room.flush(now_ms) || !parted.is_empty();

@@ -5,7 +5,7 @@
 //!
 //! What both are built on is the `room`: peers that one can talk to. It owns `signaling` (the socket session), `peers` (who is here, when to
 //! dial), `dialing` with `bucket` (how many at a time), `negotiation`, `description` and `early` (offers, answers, candidates of one connection), `link` (its timers), `courtesy` (first words, ping, bye),
-//! `keepalive`, `outbox` (credit and frames), `sealing` (of what goes through the server), `sleep` and `random`; what runs between them is in `rendezvous` (signaling to links) and
+//! `keepalive`, `outbox` (credit and frames), `bulk` (a second channel for what is large), `flow` (what a peer is willing to have on its way), `sealing` (of what goes through the server), `sleep` and `random`; what runs between them is in `rendezvous` (signaling to links) and
 //! `hearing` (channels to messages). It knows no operation.
 //!
 //! The `node` adds a `session` with each peer, in our language or `plain` (the specification's), `live` and `inbox` (what waits to be told
@@ -13,6 +13,7 @@
 //! an `exchange` with each peer. `callers`: several tabs on one node.
 
 mod bucket;
+mod bulk;
 mod callers;
 mod clones;
 mod conversation;
@@ -22,6 +23,7 @@ mod dialing;
 mod digests;
 mod early;
 mod exchange;
+mod flow;
 mod hearing;
 mod inbox;
 mod io;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rtc_battery_proto::PeerId;
+use rtc_battery_proto::frame::Body;
 
 use super::callers::Callers;
 use super::clones::Clones;
@@ -98,7 +99,9 @@ impl Node {
         match &input {
             Input::Saved { version } => self.handle_saved(*version),
             // A part of a message is progress too.
-            Input::ChannelBinary { link, .. } => self.note_progress(*link, now.mono_ms),
+            Input::ChannelBinary { link, .. } | Input::BulkBinary { link, .. } => {
+                self.note_progress(*link, now.mono_ms)
+            }
             _ => {}
         }
         if let Some(heard) = self.room.handle_input(input, now.mono_ms) {
@@ -202,22 +205,37 @@ impl Node {
             let Some(channel) = &mut link.channel else { continue };
             let session = self.sessions.entry(id).or_default();
             let max_message_bytes = channel.outbox.max_message_bytes();
+            channel.report_taken(self.inbox.waiting_bytes(id));
             let message = match channel.turn(wall_ms) {
-                Turn::FirstWord => Some(session.hello(&self.replica, &self.saved)),
+                Turn::FirstWord => Some(session.hello(&self.replica, &self.saved).into()),
                 Turn::Open { leaving } if channel.courtesy.is_plain() => {
                     let message = session.next_plain_message(&self.replica, &self.saved, max_message_bytes, leaving)?;
                     if leaving && message.is_none() {
                         parted.push(id);
                     }
-                    message
+                    message.map(Body::Text)
                 }
                 Turn::Open { leaving } => {
-                    session.next_message(&self.replica, &self.saved, leaving)?.or_else(|| channel.courtesy.last_word())
+                    if leaving {
+                        channel.bulk.give_up();
+                    }
+                    let lane = channel.bulk.lane();
+                    let may_speak = channel.flow.has_room();
+                    let message = session.next_message(&self.replica, &self.saved, lane, leaving, may_speak)?;
+                    if leaving && message.is_none() && !session.has_to_tell() && channel.bulk.outbox.is_empty() {
+                        channel.say_bye();
+                    }
+                    message
                 }
                 Turn::Say(_) | Turn::Silence => None,
             };
             if let Some(message) = message {
                 channel.say(message);
+            }
+            if channel.wants_bulk()
+                && let Some(message) = session.next_large(&self.replica, &self.saved, channel.courtesy.is_leaving())?
+            {
+                channel.bulk.outbox.push_framed(&message);
             }
             let skipped = session.take_skipped();
             if skipped > 0 {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use rtc_battery_proto::frame;
+use rtc_battery_proto::frame::{self, Body};
 
 /// Bytes in a channel from which on nothing more is handed to it.
 pub(super) const HIGH_WATER_BYTES: u64 = 256 * 1024;
@@ -22,7 +22,7 @@ pub(super) enum Frame {
 }
 
 impl Frame {
-    fn size_bytes(&self) -> u64 {
+    pub(super) fn size_bytes(&self) -> u64 {
         let size_bytes = match self {
             Self::Text(text) => text.len(),
             Self::Binary(bytes) => bytes.len(),
@@ -54,18 +54,29 @@ impl Outbox {
         self.frames.is_empty() && self.has_credit()
     }
 
+    /// Whether nothing waits here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
     /// What the peer takes in one message, in bytes.
     pub(super) fn max_message_bytes(&self) -> usize {
         self.max_message_bytes
     }
 
     /// Takes a message; `framed` says whether the peer puts frames together.
-    pub(super) fn push(&mut self, message: String, framed: bool) {
-        if !framed || message.len() <= self.max_text_bytes {
-            self.frames.push_back(Frame::Text(message));
-        } else {
-            self.frames.extend(frame::split(&message).map(Frame::Binary));
+    pub(super) fn push(&mut self, message: Body, framed: bool) {
+        match message {
+            Body::Text(text) if !framed || text.len() <= self.max_text_bytes => {
+                self.frames.push_back(Frame::Text(text));
+            }
+            message => self.push_framed(&message),
         }
+    }
+
+    /// Takes a message for a peer that puts frames together, whatever its length.
+    pub(super) fn push_framed(&mut self, message: &Body) {
+        self.frames.extend(frame::split(message).map(Frame::Binary));
     }
 
     /// The next frame, if the channel takes one.
@@ -95,7 +106,7 @@ mod tests {
     #[test]
     fn a_channel_never_holds_much_more_than_the_high_water() {
         let mut outbox = Outbox::new(Some(262_144));
-        outbox.push("x".repeat(3_000_000), true);
+        outbox.push("x".repeat(3_000_000).into(), true);
         let (mut frames, mut drains) = (0, 0);
         loop {
             while let Some(frame) = outbox.pop() {
@@ -117,7 +128,7 @@ mod tests {
     #[test]
     fn false_reports_do_not_open_the_gates() {
         let mut outbox = Outbox::new(None);
-        outbox.push("a".into(), true);
+        outbox.push(Body::Text("a".into()), true);
         assert_eq!(outbox.pop(), Some(Frame::Text("a".into())));
         outbox.handle_drained(u64::MAX);
         outbox.handle_drained(0);
@@ -127,8 +138,8 @@ mod tests {
     #[test]
     fn what_fits_goes_as_text() {
         let mut outbox = Outbox::new(Some(10));
-        outbox.push("0123456789".into(), true);
-        outbox.push("0123456789a".into(), true);
+        outbox.push(Body::Text("0123456789".into()), true);
+        outbox.push(Body::Text("0123456789a".into()), true);
         assert!(matches!(outbox.pop(), Some(Frame::Text(_))));
         assert!(matches!(outbox.pop(), Some(Frame::Binary(_))));
     }

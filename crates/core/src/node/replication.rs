@@ -8,14 +8,14 @@ use std::sync::Arc;
 use rtc_battery_proto::{PeerId, VersionVector};
 
 use super::courtesy::Language;
-use super::inbox::{Item, Work};
+use super::inbox::{Item, Part, Work};
 use super::io::{Event, LinkId};
 use super::link::Link;
 use super::live::Live;
 use super::node::Node;
 use super::room::Ended;
 use crate::Now;
-use crate::replica::{Applied, StorageError};
+use crate::replica::{Applied, Conflict, StorageError};
 
 /// An answer that makes no progress for so long is not waited for any longer, in milliseconds.
 const STALL_MS: u64 = 15_000;
@@ -39,7 +39,9 @@ impl Node {
                 continue;
             }
             let for_plain = self.room.links.values().any(|link| link.language() == Some(Language::Plain));
-            let live = Live::of(committed, for_plain).map(Arc::new);
+            let mut sessions = self.sessions.iter();
+            let for_json = sessions.any(|(id, session)| self.room.is_ours(*id) && !session.reads_packed);
+            let live = Live::of(committed, for_json, for_plain).map(Arc::new);
             for (id, session) in &mut self.sessions {
                 if let Some(channel) = self.room.channel(*id) {
                     session.tell(&channel.courtesy, &covers, live.as_ref());
@@ -60,18 +62,26 @@ impl Node {
             };
             self.work(item, now)?;
         }
+        self.tell_conflicts();
         Ok(())
+    }
+
+    /// Tells which rows cannot be shown since the last time.
+    fn tell_conflicts(&mut self) {
+        for Conflict { table, pk, reason, with_pk } in self.replica.take_conflicts() {
+            self.room.outputs.event(Event::Conflict { table, pk, reason, with_pk });
+        }
     }
 
     fn work(&mut self, item: Item, now: Now) -> Result<(), StorageError> {
         let Item { link, peer, work, .. } = item;
         self.note_progress(link, now.mono_ms);
-        if let Work::Apply(_, covers) | Work::ApplyStaged(_, covers) | Work::Reconcile { covers, .. } = &work {
+        if let Work::Apply(_, covers) | Work::ApplyStaged(_, covers) | Work::Reconcile(_, covers) = &work {
             self.look_for_clones_writes(covers);
             self.part_from_clones(now)?;
         }
         match work {
-            Work::Stage(operations) => self.replica.stage(link.0, &operations)?,
+            Work::Stage(part) => self.stage(link, &part)?,
             Work::DropStaged => self.replica.drop_staged(link.0)?,
             Work::Apply(operations, covers) => {
                 let applied = self.replica.apply(operations, &covers, now)?;
@@ -85,23 +95,26 @@ impl Node {
                 Ok((applied, covers)) => self.note_applied(link, &peer, &covers, applied, now.mono_ms),
                 Err(error) => self.room.complain(&peer, &error.to_string(), now.mono_ms),
             },
-            Work::Reconcile { operations, covers, staged } => {
-                let applied = if staged {
-                    self.replica.stage(link.0, &operations)?;
-                    self.replica.reconcile_staged(link.0, &covers, now)?
-                } else {
-                    self.replica.reconcile(operations, &covers, now)?
-                };
+            Work::Reconcile(part, covers) => {
+                self.stage(link, &part)?;
+                let applied = self.replica.reconcile_staged(link.0, &covers, now)?;
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
             }
             Work::Compare(theirs) => self.compare(link, &peer, theirs)?,
-            Work::ApplyStaged(operations, covers) => {
-                self.replica.stage(link.0, &operations)?;
+            Work::ApplyStaged(part, covers) => {
+                self.stage(link, &part)?;
                 let applied = self.replica.apply_staged(link.0, &covers, now)?;
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
             }
         }
         Ok(())
+    }
+
+    fn stage(&mut self, link: LinkId, part: &Part) -> Result<(), StorageError> {
+        match part {
+            Part::Loose(operations) => self.replica.stage(link.0, operations),
+            Part::Packed(packed) => self.replica.stage_packed(link.0, packed),
+        }
     }
 
     fn note_applied(&mut self, id: LinkId, peer: &PeerId, covers: &VersionVector, applied: Applied, now_ms: u64) {

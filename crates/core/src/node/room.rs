@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use rtc_battery_proto::packed::{Packed, PackedError};
 use rtc_battery_proto::{DecodeError, Message, PeerId};
 
+use super::courtesy::Language;
 use super::dialing::Dialing;
 use super::early::EarlyCandidates;
 use super::io::{Effect, Event, Input, LinkId, Output};
@@ -53,10 +55,18 @@ enum Phase {
 pub(super) struct Heard {
     pub(super) link: LinkId,
     pub(super) peer: PeerId,
-    /// What cannot be read was told to the user already.
-    pub(super) message: Result<Message, DecodeError>,
-    /// How long it was as text.
+    pub(super) said: Said,
+    /// How much memory it takes, about.
     pub(super) size_bytes: usize,
+}
+
+/// One message. What cannot be read was told to the user already.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// In JSON.
+    Message(Result<Message, DecodeError>),
+    /// Operations between two of ours.
+    Packed(Result<Packed, PackedError>),
 }
 
 /// A link that is gone.
@@ -161,6 +171,18 @@ impl Room {
                 }
             }
             Input::ChannelClosed { link } => self.lose(link, "the channel was closed", now_ms),
+            Input::BulkOpened { link } => {
+                if let Some(channel) = self.channel(link) {
+                    channel.bulk.handle_opened();
+                }
+            }
+            Input::BulkBinary { link, bytes } => return self.handle_bulk(link, &bytes, now_ms),
+            Input::BulkDrained { link, sent_bytes } => {
+                if let Some(channel) = self.channel(link) {
+                    channel.bulk.outbox.handle_drained(sent_bytes);
+                }
+            }
+            Input::BulkClosed { link } => self.handle_bulk_closed(link, now_ms),
             Input::Saved { .. } => {}
         }
         None
@@ -206,9 +228,21 @@ impl Room {
             while let Some(frame) = channel.outbox.pop() {
                 any = true;
                 channel.keepalive.spoke(now_ms);
+                channel.flow.handed(frame.size_bytes());
                 self.outputs.effect(match frame {
                     Frame::Text(text) => Effect::SendText { link, text },
                     Frame::Binary(bytes) => Effect::SendBinary { link, bytes },
+                });
+            }
+            while channel.flow.has_room()
+                && let Some(frame) = channel.bulk.outbox.pop()
+            {
+                any = true;
+                channel.keepalive.spoke(now_ms);
+                channel.flow.handed(frame.size_bytes());
+                self.outputs.effect(match frame {
+                    Frame::Text(text) => Effect::SendBulk { link, bytes: text.into_bytes() },
+                    Frame::Binary(bytes) => Effect::SendBulk { link, bytes },
                 });
             }
         }
@@ -250,6 +284,11 @@ impl Room {
 
     pub(super) fn channel(&mut self, id: LinkId) -> Option<&mut Channel> {
         self.links.get_mut(&id)?.channel.as_mut()
+    }
+
+    /// Whether the peer at the other end said `hello`.
+    pub(super) fn is_ours(&self, id: LinkId) -> bool {
+        self.links.get(&id).and_then(Link::language) == Some(Language::Ours)
     }
 
     fn can_signal(&self, peer: &PeerId) -> bool {

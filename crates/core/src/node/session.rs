@@ -1,20 +1,25 @@
 //! Sync with one peer over one link: what it has, what it asked, what we asked, and what to say next.
 //!
-//! Messages are made one at a time, when the link takes one ([`Session::next_message`]): the rest are marks that something is due. So
-//! nothing piles up, and what matters most goes first. Between the first message of a series (an answer, a large transaction) and its end
-//! no other series goes to the same peer: the receiver stages by link.
+//! Messages are made one at a time, when a channel takes one ([`Session::next_message`], [`Session::next_large`]): the rest are marks that
+//! something is due. So nothing piles up, and what matters most goes first. What is large, an answer or a large transaction, is a series of messages
+//! and has a channel of its own where there is one; between its first message and its end no other series goes to the same peer: the receiver stages
+//! by link. A live message of a peer that reads packed operations says itself that it is whole, so it may come in between.
 //!
 //! Invariant: nothing that is not saved is told, except in parts that the receiver only stages: their end is held back. The session knows
 //! neither the link under it nor the other sessions; a new link begins with a new session, whatever the old one knew.
 
 use std::sync::Arc;
 
+use rtc_battery_proto::frame::Body;
+use rtc_battery_proto::packed::{self, Extent};
 use rtc_battery_proto::{Hello, Message, PROTOCOL, SyncRequest, VersionVector};
 
 use super::PART_BYTES;
+use super::bulk::Lane;
 use super::courtesy::Courtesy;
 use super::digests::{Comparison, Digests};
-use super::live::{Live, LiveQueue, encode_end, encode_part};
+use super::flow::WINDOW_BYTES;
+use super::live::{Live, LiveQueue, encode};
 use super::plain::Plain;
 use crate::Replica;
 use crate::planted::{Bug, planted};
@@ -32,7 +37,7 @@ pub(super) struct Saved {
 struct Answer {
     reader: DeltaReader,
     /// The last part, while what it stands for is not saved.
-    end: Option<(String, DeltaEnd)>,
+    end: Option<(Body, DeltaEnd)>,
 }
 
 #[derive(Debug, Default)]
@@ -51,8 +56,12 @@ pub(super) struct Session {
     requested: Option<VersionVector>,
     answer: Option<Answer>,
     live: LiveQueue,
+    /// Live transactions that are large.
+    large: LiveQueue,
     plain: Plain,
     pub(super) comparison: Comparison,
+    /// Whether the peer said that it reads packed operations.
+    pub(super) reads_packed: bool,
     /// Whether a series of the peer's is being staged.
     pub(super) is_staging: bool,
 }
@@ -89,7 +98,12 @@ impl Session {
         if !courtesy.is_ready() || !courtesy.has_greeted() || self.announce_due || self.has(covers) {
             return;
         }
-        if !live.is_some_and(|live| self.live.push(live)) {
+        let reads_packed = self.reads_packed;
+        let queued = live.is_some_and(|live| {
+            let queue = if live.is_large(reads_packed) { &mut self.large } else { &mut self.live };
+            queue.push(live)
+        });
+        if !queued {
             self.announce_due = true;
         }
     }
@@ -156,11 +170,13 @@ impl Session {
     /// The first word.
     pub(super) fn hello(&mut self, replica: &Replica, saved: &Saved) -> String {
         self.told = saved.vector.clone();
-        let (protocol, node_id) = (PROTOCOL, replica.id().clone());
-        Message::Hello(Hello { protocol, node_id, vector: self.told.clone() }).encode()
+        let (protocol, node_id, packed) = (PROTOCOL, replica.id().clone(), packed::VERSION);
+        let (vector, bulk, window) = (self.told.clone(), true, Some(WINDOW_BYTES));
+        Message::Hello(Hello { protocol, node_id, vector, packed, bulk, window }).encode()
     }
 
-    /// The next thing to say, now that the link takes one; when `leaving`, only what must not be lost.
+    /// The next thing to say over the first channel, now that it takes one; what is large only where that has no channel of its own. When `leaving`,
+    /// only what must not be lost. Operations only while the peer `takes` more of them.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -168,15 +184,23 @@ impl Session {
         &mut self,
         replica: &Replica,
         saved: &Saved,
+        lane: Lane,
         leaving: bool,
-    ) -> Result<Option<String>, StorageError> {
+        takes: bool,
+    ) -> Result<Option<Body>, StorageError> {
         if let Some(end) = self.plain.break_off() {
-            return Ok(Some(end));
+            return Ok(Some(end.into()));
         }
         if std::mem::take(&mut self.ask_due) {
-            return Ok(Some(Message::SyncRequest(self.comparison.request(replica.vector())).encode()));
+            return Ok(Some(Message::SyncRequest(self.comparison.request(replica.vector())).encode().into()));
         }
-        if let Some(message) = self.next_live() {
+        if takes && let Some(message) = self.next_live() {
+            return Ok(Some(message));
+        }
+        if takes
+            && lane == Lane::Shared
+            && let Some(message) = self.next_large_live()
+        {
             return Ok(Some(message));
         }
         if leaving {
@@ -184,12 +208,36 @@ impl Session {
         }
         if !self.is_answering() && std::mem::take(&mut self.announce_due) && !self.has(&saved.vector) {
             self.told = saved.vector.clone();
-            return Ok(Some(Message::Vector { vector: self.told.clone() }.encode()));
+            return Ok(Some(Message::Vector { vector: self.told.clone() }.encode().into()));
         }
-        if let Some(message) = self.next_of_answer(replica, saved)? {
+        if takes
+            && lane == Lane::Shared
+            && let Some(message) = self.next_of_answer(replica, saved)?
+        {
             return Ok(Some(message));
         }
-        Ok(self.comparison.next_message())
+        Ok(if self.is_answering() { None } else { self.comparison.next_message().map(Body::Text) })
+    }
+
+    /// The next thing to say over the channel for what is large, now that it takes one.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub(super) fn next_large(
+        &mut self,
+        replica: &Replica,
+        saved: &Saved,
+        leaving: bool,
+    ) -> Result<Option<Body>, StorageError> {
+        match self.next_large_live() {
+            None if !leaving => self.next_of_answer(replica, saved),
+            message => Ok(message),
+        }
+    }
+
+    /// Whether there is something to tell that must not be lost.
+    pub(super) fn has_to_tell(&self) -> bool {
+        !self.live.is_empty() || !self.large.is_empty() && !self.is_answering()
     }
 
     /// The same for a peer that speaks only the specification, in messages that it takes.
@@ -219,20 +267,24 @@ impl Session {
         self.answer.is_some() || self.requested.is_some()
     }
 
-    fn next_live(&mut self) -> Option<String> {
-        // An answer in progress will contain it; only what it did not is told after its end.
-        if self.is_answering() && !self.live.in_series() {
-            return None;
-        }
-        let (said, shared) = (&self.said, &self.shared);
-        let (message, told) = self.live.pop(|covers| covers.minus(said).minus(shared).is_empty())?;
-        if let Some(live) = told {
-            self.shared.merge(&live.covers);
-        }
-        Some(message)
+    fn next_live(&mut self) -> Option<Body> {
+        // In JSON it would be taken for the end of a series.
+        let may = self.reads_packed || !(self.is_answering() || self.large.in_series());
+        let queue = may.then_some(&mut self.live)?;
+        next_of(queue, self.reads_packed, &self.said, &mut self.shared)
     }
 
-    fn next_of_answer(&mut self, replica: &Replica, saved: &Saved) -> Result<Option<String>, StorageError> {
+    fn next_large_live(&mut self) -> Option<Body> {
+        // An answer in progress will contain it; only what it did not is told after its end.
+        let may = self.large.in_series() || !self.is_answering();
+        let queue = may.then_some(&mut self.large)?;
+        next_of(queue, self.reads_packed, &self.said, &mut self.shared)
+    }
+
+    fn next_of_answer(&mut self, replica: &Replica, saved: &Saved) -> Result<Option<Body>, StorageError> {
+        if self.large.in_series() {
+            return Ok(None);
+        }
         // Rows are read where the user's open transaction may have changed them.
         if replica.in_transaction() {
             return Ok(None);
@@ -244,12 +296,28 @@ impl Session {
         let Some(answer) = &mut self.answer else { return Ok(None) };
         if answer.end.is_none() {
             let part = replica.read_delta(&mut answer.reader, PART_BYTES)?;
-            let Some(end) = part.end else { return Ok(Some(encode_part(part.operations))) };
-            answer.end = Some((encode_end(part.operations, end.covers.clone()), end));
+            let extent = part.end.as_ref().map_or(Extent::Part, |end| Extent::End(end.covers.clone()));
+            let message = encode(part.operations, extent, self.reads_packed);
+            let Some(end) = part.end else { return Ok(Some(message)) };
+            answer.end = Some((message, end));
         }
         let Some((message, end)) = answer.end.take_if(|(_, end)| end.version <= saved.version) else { return Ok(None) };
         self.answer = None;
         self.shared.merge(&end.covers);
         Ok(Some(message))
     }
+}
+
+/// The next message of what waits; with the last one of something the peer has that.
+fn next_of(
+    queue: &mut LiveQueue,
+    reads_packed: bool,
+    said: &VersionVector,
+    shared: &mut VersionVector,
+) -> Option<Body> {
+    let (message, told) = queue.pop(reads_packed, |covers| covers.minus(said).minus(shared).is_empty())?;
+    if let Some(live) = told {
+        shared.merge(&live.covers);
+    }
+    Some(message)
 }

@@ -14,18 +14,21 @@ use rtc_battery_proto::{
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
+use super::admission;
 use super::alter;
 use super::bounds::within_bounds;
 use super::digest::Registers;
 use super::error::StorageError;
 use super::join::{self, Outcome};
 use super::objects;
+use super::parked::{self, Conflict};
 use super::quarantine::{self, Verdict};
 use super::replica::{Committed, State};
 use super::rows::{self, Tally};
 use super::schema::{self, SCHEMA, Tables};
 use super::sql::{is_internal, is_sqlites};
 use super::store::{self, Place, Progress, Tx};
+use super::temp_triggers;
 use crate::Now;
 use crate::planted::{Bug, planted};
 
@@ -40,7 +43,7 @@ pub struct Applied {
     pub until_ms: u64,
     /// Whether something came under a dot of this replica's own that it did not write: there is another writer of its id.
     pub from_clone: bool,
-    /// What was dropped because it is invalid, or cannot be shown here, with the reason, for a person. The others were applied.
+    /// What was dropped because it is invalid, with the reason, for a person. The others were applied.
     pub refused: Vec<String>,
 }
 
@@ -54,6 +57,11 @@ const MAX_OWN_AHEAD: u64 = 1_000_000;
 const MAX_REASONS: usize = 16;
 
 impl Applied {
+    /// Nothing was applied, for this reason.
+    pub(super) fn nothing(why: String) -> Self {
+        Self { refused: vec![why], ..Self::default() }
+    }
+
     fn refuse(&mut self, operation: &Operation, why: &str) {
         if self.refused.len() < MAX_REASONS {
             let Operation { hlc, kind, table, .. } = operation;
@@ -191,7 +199,7 @@ impl State {
             let Merge { applied, fresh, tally, .. } = merge;
             state.registers += tally.registers;
             state.save_news(connection, news)?;
-            Ok((stands(&applied), (applied, fresh)))
+            Ok((stands(&applied), ((applied, fresh), tally.conflicts)))
         })
     }
 
@@ -210,7 +218,7 @@ impl State {
             state.quarantine = quarantine;
             if operations.is_empty() {
                 // Only something that had not fitted.
-                return Ok((false, (false, Applied::default())));
+                return Ok((false, ((false, Applied::default()), Vec::new())));
             }
             let mut news = VersionVector::default();
             operations.iter().filter_map(Operation::place).for_each(|(dot, ..)| news.insert(dot));
@@ -221,7 +229,7 @@ impl State {
             // They are in the vector since they came; what is shown has changed all the same.
             state.version += 1;
             state.save_progress(connection, state.registers, state.own_last())?;
-            Ok((true, (true, applied)))
+            Ok((true, ((true, applied), tally.conflicts)))
         })?;
         self.quarantine.retried();
         if released {
@@ -235,7 +243,7 @@ impl State {
         &mut self,
         connection: &Connection,
         concerns_tables: bool,
-        merge: impl FnOnce(&mut Self) -> Result<(bool, T), StorageError>,
+        merge: impl FnOnce(&mut Self) -> Result<(bool, (T, Vec<Conflict>)), StorageError>,
     ) -> Result<T, StorageError> {
         let before = (self.clock, self.version, self.registers, self.quarantine);
         let lift = concerns_tables || self.enforces(connection)?;
@@ -255,7 +263,11 @@ impl State {
             // Dead rows that came back are dead again.
             self.tables.iter().for_each(|table| table.note_dead(true));
         }
-        outcome.map(|(_, merged)| merged)
+        let (stood, (merged, conflicts)) = outcome?;
+        if stood {
+            self.note_conflicts(conflicts);
+        }
+        Ok(merged)
     }
 
     /// SQLite has committed a merge.
@@ -272,24 +284,33 @@ impl State {
             let mut merge = Merge::new(connection, self);
             names.iter().try_for_each(|name| merge.release(name))?;
             let objects = objects::rows(connection)?;
-            objects::show(connection, &merge.state.tables, &objects)?;
+            objects::show(connection, (&merge.state.tables, &merge.state.origins), &objects, &mut merge.tally)?;
+            merge.retry_parked()?;
+            merge.settle()?;
             // Our newest transaction stays: the clock had seen what waited.
             merge.forget_empty()?;
             let mut registers = merge.state.registers;
             registers += merge.tally.registers;
+            let conflicts = std::mem::take(&mut merge.tally.conflicts);
             self.save_progress(connection, registers, self.own_last())?;
-            Ok((true, registers))
+            Ok((true, (registers, conflicts)))
         });
         self.schema_may_have_changed();
         match outcome {
-            Ok((_, registers)) => self.registers = registers,
-            Err(_) => self.reload_tables(connection)?,
+            Ok((_, (registers, conflicts))) => {
+                self.registers = registers;
+                self.note_conflicts(conflicts);
+                Ok(())
+            }
+            Err(error) => {
+                self.reload_tables(connection)?;
+                Err(error)
+            }
         }
-        outcome.map(|_| ())
     }
 
     /// Whether the schema has triggers, CHECKs or foreign keys. To lift them has a price: SQLite compiles every statement anew.
-    fn enforces(&mut self, connection: &Connection) -> Result<bool, StorageError> {
+    pub(super) fn enforces(&mut self, connection: &Connection) -> Result<bool, StorageError> {
         // The words may stand in a comment or a name; that costs time only.
         // LIKE would heed PRAGMA case_sensitive_like.
         let select = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE lower(substr(name, 1, 4)) <> 'rtc_'
@@ -373,28 +394,40 @@ fn in_merge_transaction<T>(
     lift: bool,
     merge: impl FnOnce() -> Result<(bool, T), StorageError>,
 ) -> Result<(bool, T), StorageError> {
-    let foreign_keys = connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY)?;
-    let enforce = |on: bool| -> Result<(), StorageError> {
-        if lift {
-            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, on && foreign_keys)?;
-            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, on)?;
-            connection.pragma_update(None, "ignore_check_constraints", !on)?;
-        }
-        Ok(())
-    };
     let run = |sql: &str| -> Result<(), StorageError> {
         connection.prepare_cached(sql)?.raw_execute()?;
         Ok(())
     };
-    let outcome = enforce(false).and_then(|()| run("BEGIN IMMEDIATE")).and_then(|()| merge()).and_then(|done| {
-        if done.0 {
-            run("COMMIT")?;
+    lifted(connection, lift, || {
+        let outcome = run("BEGIN IMMEDIATE").and_then(|()| merge()).and_then(|done| {
+            if done.0 {
+                run("COMMIT")?;
+            }
+            Ok(done)
+        });
+        if !connection.is_autocommit() {
+            run("ROLLBACK")?;
         }
-        Ok(done)
-    });
-    if !connection.is_autocommit() {
-        run("ROLLBACK")?;
+        outcome
+    })
+}
+
+/// Runs something, if `lift` says so with the user's enforcement (foreign keys, CHECKs, main-schema triggers) out of the way, and back afterwards.
+pub(super) fn lifted<T>(
+    connection: &Connection,
+    lift: bool,
+    run: impl FnOnce() -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    if !lift {
+        return run();
     }
+    let foreign_keys = connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY)?;
+    let enforce = |on: bool| -> Result<(), StorageError> {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, on && foreign_keys)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, on)?;
+        Ok(connection.pragma_update(None, "ignore_check_constraints", !on)?)
+    };
+    let outcome = enforce(false).and_then(|()| run());
     enforce(true)?;
     outcome
 }
@@ -433,9 +466,14 @@ impl<'a> Merge<'a> {
             self.release(SCHEMA)?;
             self.create_tables()?;
             self.add_columns(&in_order)?;
-            let parked = objects::show(self.connection, &self.state.tables, &objects_before)?;
+            let State { origins, tables, .. } = &*self.state;
+            let parked = objects::show(self.connection, (tables, origins), &objects_before, &mut self.tally)?;
             parked.into_iter().for_each(|why| self.tell(why));
+            self.retry_parked()?;
             self.state.watch_tables();
+            let State { tables, guard, .. } = &*self.state;
+            let dropped = temp_triggers::drop_unfit(self.connection, tables, guard)?;
+            dropped.into_iter().for_each(|why| self.tell(why));
         }
         let half = rows.len() / 2;
         for (n, operation) in rows.into_iter().enumerate() {
@@ -444,7 +482,27 @@ impl<'a> Merge<'a> {
             }
             self.take(operation, news)?;
         }
+        self.settle()?;
         self.forget_empty()
+    }
+
+    /// Decides which rows are shown, where two want one value.
+    fn settle(&mut self) -> Result<(), StorageError> {
+        let Self { connection, state, tally, .. } = self;
+        let unsettled = std::mem::take(&mut tally.unsettled);
+        let State { origins, tables, capture, .. } = &**state;
+        tally.conflicts.extend(admission::settle(connection, origins, tables, capture, unsettled)?);
+        Ok(())
+    }
+
+    /// After the schema has changed: tables may show other rows, and rows that SQLite refused may fit.
+    fn retry_parked(&mut self) -> Result<(), StorageError> {
+        for table in self.state.tables.reindexed(self.connection)? {
+            self.state.tables.describe_again(self.connection, &table.name)?;
+            self.tally.unsettled.retry(table.id);
+        }
+        parked::tables(self.connection)?.into_iter().for_each(|table| self.tally.unsettled.retry(table));
+        Ok(())
     }
 
     /// Transactions none of whose operations shows, the new ones among them.
@@ -484,7 +542,7 @@ impl<'a> Merge<'a> {
         match outcome {
             Outcome::Refused(why) => self.applied.refuse(&operation, &why),
             Outcome::Absorbed => {}
-            Outcome::Applied { .. } | Outcome::Waits => {
+            Outcome::Applied | Outcome::Waits => {
                 self.applied.operations += 1;
                 if operation.adopted.is_some() {
                     self.fresh.push(operation);
@@ -543,11 +601,7 @@ impl<'a> Merge<'a> {
             }
         }
         let Some(table) = self.state.tables.by_name(&operation.table).cloned() else { return Ok(Outcome::Waits) };
-        let joined = join::join(self.connection, &self.state.origins, &table, place, operation, &mut self.tally)?;
-        if let Outcome::Applied { hidden: Some(why) } = &joined {
-            self.applied.refuse(operation, &format!("kept, but this database cannot show the row: {why}"));
-        }
-        Ok(joined)
+        join::join(self.connection, &self.state.origins, &table, place, operation, &mut self.tally)
     }
 
     /// Makes tables of the rows of `rtc_schema` that have none yet, and applies what waited for them.

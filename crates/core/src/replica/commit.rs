@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use rtc_battery_proto::{Columns, Dot, Hlc, Operation, OperationKind, ReplicaId, SqlValue, Tick, TransactionExtent};
 use rusqlite::Connection;
 
+use super::admission::Unsettled;
 use super::capture::{New, Slot, Touched, TouchedRows};
 use super::clock::MAX_OPERATION_TS_MS;
 use super::digest::{Content, Registers};
@@ -193,7 +194,7 @@ pub(super) fn record_local(
     connection: &Connection,
     origins: &Origins,
     changes: &Changes<'_>,
-) -> Result<(), StorageError> {
+) -> Result<Unsettled, StorageError> {
     let mut recorder = Recorder::new(connection, origins, None);
     changes.read.iter().try_for_each(|change| recorder.cover(change))?;
     changes.unread().try_for_each(|(table, slot, _)| recorder.cover_unread(table, slot))?;
@@ -209,7 +210,7 @@ pub(super) fn seal(
     registers: Registers,
     changes: &Changes<'_>,
     at_hand_bytes: usize,
-) -> Result<Sealed, CommitError> {
+) -> Result<(Sealed, Unsettled), CommitError> {
     let too_many = || {
         let message = "the transaction has too many changes".to_owned();
         CommitError::Sql(SqlError { message, code: rusqlite::ffi::SQLITE_TOOBIG })
@@ -234,8 +235,8 @@ pub(super) fn seal(
     for ((table, slot, content), (place, hlc)) in changes.unread().zip(places) {
         recorder.record_unread(table, slot, content, (place, hlc.ok_or_else(too_many)?))?;
     }
-    let registers = recorder.finish(tx, registers)?;
-    Ok(Sealed { dot, last, registers, n, operations: at_hand.then_some(operations) })
+    let (registers, unsettled) = recorder.finish(tx, registers)?;
+    Ok((Sealed { dot, last, registers, n, operations: at_hand.then_some(operations) }, unsettled))
 }
 
 fn hlc(first: Tick, index: u32, node: &ReplicaId) -> Option<Hlc> {

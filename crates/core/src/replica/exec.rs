@@ -3,6 +3,8 @@
 //! A statement outside of a transaction runs inside a BEGIN of ours; COMMIT, and the RELEASE that ends a transaction, are preceded by the
 //! writing of the log. Everything else is SQLite's.
 
+use std::collections::BTreeSet;
+
 use rtc_battery_proto::SqlValue;
 use rusqlite::fallible_iterator::FallibleIterator as _;
 use rusqlite::{Batch, Connection, Statement, ffi};
@@ -14,11 +16,12 @@ use super::guard::{Control, Facts};
 use super::limits::{MAX_RESULT_BYTES, within_user_limit};
 use super::log_view;
 use super::objects;
+use super::parked::{self, Conflict};
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::replica::State;
-use super::schema;
 use super::sql::{Bind, text_of, value};
 use super::store;
+use super::temp_triggers::{self, Unfit};
 use crate::Now;
 
 /// The user's open transaction.
@@ -30,6 +33,10 @@ pub(super) struct OpenTransaction {
     by_savepoint: bool,
     /// What its writes are: all replicated, or all local.
     scope: Option<Scope>,
+    /// Tables whose parked rows may fit, since it changed the schema.
+    pub(super) retried: BTreeSet<i64>,
+    /// What is to be told once it is committed.
+    pub(super) conflicts: Vec<Conflict>,
 }
 
 impl OpenTransaction {
@@ -253,8 +260,7 @@ impl State {
         outcome
     }
 
-    /// A table that `exec` created becomes a synced one. An index on a synced table must not refuse what others wrote. Nothing new has a
-    /// name of ours.
+    /// A table that `exec` created becomes a synced one. Nothing new has a name of ours.
     fn check_schema_change(&mut self, connection: &Connection, facts: &Facts) -> Result<(), SqlError> {
         if facts.renames
             && let Some(name) = store::foreign_internal_name(connection)?
@@ -264,18 +270,35 @@ impl State {
         if let Some(name) = &facts.creates_table {
             self.make_synced(connection, name)?;
         }
-        let synced = facts.indexes_table.as_ref().and_then(|name| self.tables.by_name(name));
-        if let Some(table) = synced
-            && schema::has_unique_constraint(connection, &table.name)?
-        {
-            let name = &table.name;
-            let message = format!("a UNIQUE index on the synced table {name} cannot be merged yet; leave UNIQUE out");
-            return Err(refused(message));
+        if facts.indexes_table.is_some() {
+            self.reindex(connection)?;
+        }
+        if facts.changes_schema {
+            if let Some(Unfit { table, why }) = temp_triggers::find_unfit(connection, &self.tables, &self.guard)? {
+                return Err(refused(format!("a TEMP trigger on the synced table {table} runs on merges, and {why}")));
+            }
+            self.open.retried.extend(parked::tables(connection)?);
         }
         match &facts.object {
             Some(object) => objects::register(connection, object)?.map_err(refused),
             None => Ok(()),
         }
+    }
+
+    /// After an index came or went: rows that wanted one value may not do so any more, and the other way round.
+    fn reindex(&mut self, connection: &Connection) -> Result<(), SqlError> {
+        let reindexed = self.tables.reindexed(connection)?;
+        if let Some(table) = reindexed.first().filter(|_| self.open.is_local()) {
+            let name = &table.name;
+            return Err(refused(format!(
+                "a UNIQUE index on the synced table {name} is everybody's: use exec, not execLocal"
+            )));
+        }
+        for table in reindexed {
+            self.tables.describe_again(connection, &table.name)?;
+        }
+        self.watch_tables();
+        Ok(())
     }
 
     fn check_scope(&self, scope: Scope) -> Result<(), SqlError> {
@@ -343,8 +366,6 @@ impl State {
         let touched = self.capture.take();
         let sealed = self.seal(connection, &touched, now)?;
         run_ours(connection, "COMMIT")?;
-        self.open = OpenTransaction::default();
-        self.commits += 1;
         self.committed(sealed);
         Ok(())
     }
@@ -357,10 +378,9 @@ impl State {
         now: Now,
         commit: impl FnOnce(&Connection) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
-        if self.capture.is_clean() {
+        if self.capture.is_clean() && self.open.retried.is_empty() {
             commit(connection)?;
-            self.open = OpenTransaction::default();
-            self.commits += 1;
+            self.committed(None);
             return Ok(());
         }
         run_ours(connection, "SAVEPOINT rtc_seal")?;
@@ -368,8 +388,6 @@ impl State {
         let sealed = self.seal(connection, &touched, now).and_then(|sealed| commit(connection).map(|()| sealed));
         match sealed {
             Ok(sealed) => {
-                self.open = OpenTransaction::default();
-                self.commits += 1;
                 self.committed(sealed);
                 Ok(())
             }

@@ -39,8 +39,10 @@ pub(super) fn export(connection: &Connection) -> Result<Vec<u8>, StorageError> {
     // The schema was checked when it came into the replica; nothing of it runs here.
     plain.execute_batch("PRAGMA foreign_keys = OFF")?;
     plain.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
-    for name in names(&plain, "SELECT name FROM sqlite_schema WHERE type = 'table' AND lower(name) GLOB 'rtc_*'")? {
-        plain.execute_batch(&format!("DROP TABLE {}", quoted(&name)))?;
+    let ours = "SELECT type || ' \"' || name || '\"' FROM sqlite_schema
+                WHERE type IN ('table', 'view') AND lower(name) GLOB 'rtc_*' ORDER BY type DESC";
+    for name in names(&plain, ours)? {
+        plain.execute_batch(&format!("DROP {name}"))?;
     }
     plain.execute_batch("VACUUM")?;
     Ok(plain.serialize("main")?.to_vec())

@@ -26,7 +26,7 @@ pub(super) struct Facts {
     pub(super) creates_table: Option<String>,
     /// It makes or drops this object of the main schema, everywhere.
     pub(super) object: Option<Object>,
-    /// It makes an index on this table of the main schema.
+    /// It makes or drops an index on this table of the main schema.
     pub(super) indexes_table: Option<String>,
     /// It alters this synced table.
     pub(super) alters_table: Option<String>,
@@ -51,10 +51,21 @@ pub(super) enum Control {
     RollbackTo(String),
 }
 
+/// Whose statement is compiled.
+#[derive(Debug, Clone, Default)]
+enum Asks {
+    /// Ours: everything is allowed.
+    #[default]
+    Replica,
+    /// The user's.
+    User(Scope),
+    /// One by which a merge writes; `written` is a table that is not only this device's, and that a trigger in it writes.
+    Merge { written: Option<String> },
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// `None`: our own statement, everything is allowed.
-    scope: Option<Scope>,
+    asks: Asks,
     facts: Facts,
     /// Names of the synced tables, in lower case.
     synced: BTreeSet<String>,
@@ -70,11 +81,15 @@ impl Guard {
         let hook_state = Arc::clone(&state);
         connection.authorizer(Some(move |context: AuthContext<'_>| {
             let mut state = hook_state.lock().unwrap_or_else(PoisonError::into_inner);
-            match state.scope {
-                None => Authorization::Allow,
-                Some(scope) => {
-                    let State { facts, synced, .. } = &mut *state;
-                    facts.judge(scope, synced, &context)
+            let State { asks, facts, synced } = &mut *state;
+            match asks {
+                Asks::Replica => Authorization::Allow,
+                Asks::User(scope) => facts.judge(*scope, synced, &context),
+                Asks::Merge { written } => {
+                    if written.is_none() {
+                        *written = written_by_trigger(synced, &context);
+                    }
+                    Authorization::Allow
                 }
             }
         }))?;
@@ -89,15 +104,24 @@ impl Guard {
 
     /// Prepares something as the user's: every statement that `prepare` compiles is judged.
     pub(super) fn prepare<T>(&self, scope: Scope, prepare: impl FnOnce() -> T) -> (T, Facts) {
-        self.set(Some(scope));
+        self.set(Asks::User(scope));
         let prepared = prepare();
-        (prepared, self.set(None))
+        (prepared, self.set(Asks::Replica).1)
     }
 
-    fn set(&self, scope: Option<Scope>) -> Facts {
+    /// Compiles statements by which a merge writes. Gives a table that is not this device's alone, and that a trigger in them would write.
+    pub(super) fn compile_merge<T>(&self, compile: impl FnOnce() -> T) -> (T, Option<String>) {
+        self.set(Asks::Merge { written: None });
+        let compiled = compile();
+        match self.set(Asks::Replica).0 {
+            Asks::Merge { written } => (compiled, written),
+            Asks::Replica | Asks::User(_) => (compiled, None),
+        }
+    }
+
+    fn set(&self, asks: Asks) -> (Asks, Facts) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.scope = scope;
-        std::mem::take(&mut state.facts)
+        (std::mem::replace(&mut state.asks, asks), std::mem::take(&mut state.facts))
     }
 }
 
@@ -150,10 +174,6 @@ impl Facts {
             A::Detach { .. } => self.allow_unwrapped(),
             // SQLite's own, for AUTOINCREMENT and ANALYZE.
             A::CreateTable { table_name } if table_name.starts_with("sqlite_") => Authorization::Allow,
-            A::CreateTempTrigger { table_name, .. } if synced.contains(&table_name.to_ascii_lowercase()) => self
-                .refuse(format!(
-                    "a TEMP trigger on the synced table {table_name} would fire on merges, which is not supported yet"
-                )),
             A::CreateTable { table_name } => {
                 self.changes_schema = true;
                 if main && scope == Scope::Synced {
@@ -240,7 +260,7 @@ impl Facts {
                 Authorization::Allow
             }
             _ if can_be_local && (scope == Scope::Local || is_synced || is_of_no_table(action)) => {
-                if let A::CreateIndex { .. } = action {
+                if let A::CreateIndex { .. } | A::DropIndex { .. } = action {
                     self.indexes_table = Some(table.to_owned());
                 }
                 if scope == Scope::Synced {
@@ -255,6 +275,18 @@ impl Facts {
             _ => self.refuse(format!("{what} on the synced table {table} is not replicated yet")),
         }
     }
+}
+
+/// The table that a trigger writes, unless it is this device's alone.
+fn written_by_trigger(synced: &BTreeSet<String>, context: &AuthContext<'_>) -> Option<String> {
+    use AuthAction as A;
+    context.accessor?;
+    let (A::Insert { table_name } | A::Update { table_name, .. } | A::Delete { table_name }) = context.action else {
+        return None;
+    };
+    let in_main = context.database_name == Some("main");
+    let is_ours = is_internal(table_name) || in_main && synced.contains(&table_name.to_ascii_lowercase());
+    is_ours.then(|| table_name.to_owned())
 }
 
 /// Whether the action makes or drops what stands on no table, or SQLite does not say on which.

@@ -8,17 +8,15 @@ use rusqlite::Connection;
 use super::capture::Slot;
 use super::columns::ColumnSet;
 use super::error::StorageError;
+use super::parked::{self, Reason};
 use super::rows::{self, Entry, Tally};
-use super::show::{self, Shown};
+use super::show::{self, Refusal, Shown};
 use super::store::{Origins, Place};
 use super::table::{Addressing, Table};
 
 /// What became of an operation.
 pub(super) enum Outcome {
-    Applied {
-        /// Why the row cannot be shown here, if it cannot.
-        hidden: Option<String>,
-    },
+    Applied,
     /// An adopted operation that changes nothing: it is known, or beaten.
     Absorbed,
     /// Its table or one of its columns is not known yet.
@@ -51,7 +49,7 @@ pub(super) fn join(
     if may_be_new && insert(connection, table, place, operation, (&key, &written), tally)? {
         let content = table.names.content_of(written);
         tally.registers.insert(&table.names, &operation.hlc, content);
-        return Ok(Outcome::Applied { hidden: None });
+        return Ok(Outcome::Applied);
     }
     let found = rows::find(connection, table, &key)?;
     let by_key = by_key(table, &key)?;
@@ -105,6 +103,7 @@ fn merge(
 ) -> Result<Outcome, StorageError> {
     let mut state = rows::state(&entries, found.as_ref().map(|(_, image)| image.as_slice()))?;
     let was_there = state.exists();
+    let was_shown = found.is_some();
     let (kind, hlc) = (operation.kind, operation.hlc.clone());
     let adopted = operation.adopted.is_some();
     let before = adopted.then(|| state.clone());
@@ -117,14 +116,28 @@ fn merge(
     tally.registers.change(registers, table.names.row(&state, canonical));
     let columns = ColumnSet::default();
     let only = was_there.then_some(&operation.hlc);
-    entries.push(Entry { place, hlc, adopted, kind, columns, inline: None, stored_at: None });
+    entries.push(Entry { place, hlc: hlc.clone(), adopted, kind, columns, inline: None, stored_at: None });
     let shown = show::show(connection, table, &by_key, &state, found, only)?;
     let (slot, image) = match &shown {
         Ok(Some((slot, image))) => (slot, Some(image.as_slice())),
         Ok(None) | Err(_) => (&by_key, None),
     };
     rows::write(connection, table, slot, &entries, &state, image, tally)?;
-    Ok(Outcome::Applied { hidden: shown.err() })
+    if was_shown && (shown.is_err() || table.ranks(kind, |column| state.columns_won_by(&hlc).any(|won| won == column)))
+    {
+        tally.unsettled.changed(table, canonical);
+    }
+    match shown {
+        // Which of the two is shown is seen when all operations are in.
+        Err(Refusal::Taken(_)) => tally.unsettled.refused(table, canonical),
+        Err(Refusal::Other(why)) => {
+            let reason = Reason { why: &why, blocker: None };
+            tally.conflicts.extend(parked::note(connection, table, canonical, &reason)?);
+        }
+        Ok(_) if was_there && !was_shown => parked::forget(connection, table, canonical)?,
+        Ok(_) => {}
+    }
+    Ok(Outcome::Applied)
 }
 
 /// The written columns by position.
@@ -147,7 +160,7 @@ fn names_a_column_twice(table: &Table, columns: &Columns) -> bool {
     columns.keys().any(|name| match table.column(name) {
         Some(column) => !known.insert(column),
         None => {
-            let again = unknown.iter().any(|other: &&String| other.eq_ignore_ascii_case(name));
+            let again = unknown.iter().any(|other: &&str| other.eq_ignore_ascii_case(name));
             unknown.push(name);
             again
         }

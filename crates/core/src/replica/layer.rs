@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use super::error::{OpenError, StorageError};
 use super::file::ImportError;
 use super::limits::MAX_ROW_BYTES;
+use super::parked::Conflict;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::replica::Replica;
 use super::table::Affinity;
@@ -74,6 +75,7 @@ impl SqlLayer {
         let released = if self.replica.in_transaction() { Ok(None) } else { self.replica.release(now) };
         let outcome = released.map_err(SqlError::from).and_then(|_| self.replica.exec(sql, params, Scope::Synced, now));
         let operations = self.take_operations();
+        self.take_not_shown();
         match outcome {
             Ok(result) => Ok(Executed { result, operations }),
             Err(error) => Err(ExecuteError { error, operations }),
@@ -97,12 +99,10 @@ impl SqlLayer {
         }
         // The caller has it.
         self.take_operations();
+        let not_shown = self.take_not_shown();
         match applied.refused.pop() {
             Some(why) if applied.operations == 0 => Err(ApplyError::Refused(why)),
-            why => {
-                applied.refused.extend(why);
-                Ok(applied.refused)
-            }
+            why => Ok(applied.refused.into_iter().chain(why).chain(not_shown).collect()),
         }
     }
 
@@ -128,7 +128,8 @@ impl SqlLayer {
     pub fn import(&mut self, file: &[u8], now: Now) -> Result<Vec<String>, ImportError> {
         let imported = self.replica.import(file, now);
         self.take_operations();
-        imported.map(|(applied, _)| applied.refused)
+        let not_shown = self.take_not_shown();
+        imported.map(|(applied, _)| applied.refused.into_iter().chain(not_shown).collect())
     }
 
     /// Whether a column makes a REAL of a whole number that it is given, so that a REAL may be written without its fraction.
@@ -137,6 +138,11 @@ impl SqlLayer {
         let table = self.replica.table(table);
         let column = table.and_then(|table| Some(&table.columns[table.column(column)?]));
         column.is_some_and(|column| column.affinity == Affinity::Real)
+    }
+
+    /// Rows that cannot be shown since the last call, and why.
+    fn take_not_shown(&mut self) -> Vec<String> {
+        self.replica.take_conflicts().iter().map(Conflict::to_string).collect()
     }
 
     /// What was committed since the last call, as the specification has it.

@@ -181,8 +181,8 @@ fn value(context: &Context<'_>) -> rusqlite::Result<Returned> {
     let wrong = |error: serde_json::Error| Error::UserFunctionError(error.into());
     let value = match context.get_raw(1) {
         ValueRef::Text(name) => {
-            let mut columns: Columns = serde_json::from_str(json).map_err(wrong)?;
-            columns.remove(String::from_utf8_lossy(name).as_ref())
+            let columns: Columns = serde_json::from_str(json).map_err(wrong)?;
+            columns.get(&String::from_utf8_lossy(name)).cloned()
         }
         ValueRef::Integer(place) => {
             let mut values: Vec<SqlValue> = serde_json::from_str(json).map_err(wrong)?;

@@ -3,9 +3,10 @@
 //! The rooms: [`exec`](self::exec) runs the user's SQL under the eye of [`guard`](self::guard), [`capture`](self::capture) notes what it touched,
 //! [`commit`](self::commit) makes a transaction of it and [`record`](self::record) writes it into the log, [`prepared`](self::prepared) remembers statements, [`automatic`](self::automatic) notices keys that devices would choose alike, [`merge`](self::merge) decides (pure, knows no SQLite), [`rows`](self::rows) and
 //! [`store`](self::store) keep registers and log, [`apply`](self::apply) takes the deltas of others, [`join`](self::join) each operation into its row, [`digest`](self::digest) sums the registers up, and [`show`](self::show) makes them
-//! visible, [`file`](self::file) makes a plain file of the database and takes one in, [`quarantine`](self::quarantine) keeps what is from the future, [`identity`](self::identity) gives a copied database a name of its own, [`delta`](self::delta) reads the log for others, [`log_view`](self::log_view) for people, [`layer`](self::layer) is a replica by itself, in memory, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
+//! visible, [`admission`](self::admission) one of those that want one value ([`unique`](self::unique)) while the others are [`parked`](self::parked), [`temp_triggers`](self::temp_triggers) minds what a device does beside, [`file`](self::file) makes a plain file of the database and takes one in, [`quarantine`](self::quarantine) keeps what is from the future, [`identity`](self::identity) gives a copied database a name of its own, [`delta`](self::delta) reads the log for others, [`log_view`](self::log_view) for people, [`layer`](self::layer) is a replica by itself, in memory, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
 //! knows peers or links.
 
+mod admission;
 mod alter;
 mod answers;
 mod apart;
@@ -31,6 +32,7 @@ mod limits;
 mod log_view;
 mod merge;
 mod objects;
+mod parked;
 mod prepared;
 mod quarantine;
 mod query;
@@ -45,6 +47,8 @@ mod sql;
 mod staging;
 mod store;
 mod table;
+mod temp_triggers;
+mod unique;
 
 pub use answers::Answer;
 pub use apply::Applied;
@@ -55,6 +59,7 @@ pub use file::ImportError;
 pub(crate) use file::operations_of_file;
 pub use layer::{ApplyError, ExecuteError, Executed, SqlLayer};
 pub use limits::MAX_ROW_BYTES;
+pub use parked::Conflict;
 pub use query::{Params, QueryResult, Scope, SqlError};
 pub use replica::{Committed, Replica};
 pub(crate) use schema::SCHEMA;

@@ -11,12 +11,15 @@ use std::collections::BTreeMap;
 
 use rtc_battery_proto::{Operation, OperationKind, SqlValue};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::admission;
 use super::apart;
 use super::error::StorageError;
+use super::rows::Tally;
 use super::schema::{self, Tables};
 use super::sql::{quoted, run_or_undo, text_of};
+use super::store::Origins;
 
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,7 +130,12 @@ pub(super) fn rows(connection: &Connection) -> Result<Rows, StorageError> {
 }
 
 /// Makes the schema show what the rows say now, `before` being what they said. Gives what could not be made, and why.
-pub(super) fn show(connection: &Connection, tables: &Tables, before: &Rows) -> Result<Vec<String>, StorageError> {
+pub(super) fn show(
+    connection: &Connection,
+    known: (&Tables, &Origins),
+    before: &Rows,
+    tally: &mut Tally,
+) -> Result<Vec<String>, StorageError> {
     let now = rows(connection)?;
     for (id, (object, text)) in before {
         // What the user of this device has made of the name since is not ours to drop.
@@ -147,7 +155,7 @@ pub(super) fn show(connection: &Connection, tables: &Tables, before: &Rows) -> R
         }
         let made = match there {
             Some(_) => Err("something of this device has its name".to_owned()),
-            None => make(connection, tables, object, text)?,
+            None => make(connection, known, object, text, tally)?,
         };
         if let Err(why) = made {
             refused.push(format!("the {} {name} cannot be made here: {why}", kind.word()));
@@ -158,23 +166,33 @@ pub(super) fn show(connection: &Connection, tables: &Tables, before: &Rows) -> R
 
 fn make(
     connection: &Connection,
-    tables: &Tables,
+    (tables, origins): (&Tables, &Origins),
     object: &Object,
     text: &str,
+    tally: &mut Tally,
 ) -> Result<Result<(), String>, StorageError> {
-    if let Err(why) = check_apart(connection, tables, object, text)? {
-        return Ok(Err(why));
+    let indexed = match check_apart(connection, tables, object, text)? {
+        Ok(indexed) => indexed,
+        Err(why) => return Ok(Err(why)),
+    };
+    let run = run_or_undo(connection, text)?;
+    match indexed.and_then(|table| tables.by_name(&table)) {
+        Some(table) if run.is_err() => {
+            // Rows do not fit it, each by itself or two together: it stands, and they are parked, as if they had come after it.
+            admission::make_room(connection, origins, table, tally)?;
+            Ok(run_or_undo(connection, text)?)
+        }
+        _ => Ok(run),
     }
-    Ok(run_or_undo(connection, text)?)
 }
 
-/// Lets SQLite say whether a text makes this object and nothing else.
+/// Lets SQLite say whether a text makes this object and nothing else. Gives the table that an index is on.
 fn check_apart(
     connection: &Connection,
     tables: &Tables,
     object: &Object,
     text: &str,
-) -> Result<Result<(), String>, StorageError> {
+) -> Result<Result<Option<String>, String>, StorageError> {
     if names_internals(text) {
         return Ok(Err("it names something of RTC Battery's".to_owned()));
     }
@@ -193,23 +211,21 @@ fn check_apart(
     apart.authorizer(Some(only_create_object))?;
     let run = apart::run_one_statement(&apart, text);
     apart.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
-    if run.is_err() {
-        return Ok(run);
+    if let Err(why) = run {
+        return Ok(Err(why));
     }
     Ok(match object.text(&apart)? {
         None => Err("it makes something else".to_owned()),
-        Some(_) if object.kind == Kind::Index && is_unique(&apart, &object.name)? => {
-            Err("a UNIQUE index on a synced table cannot be merged yet".to_owned())
-        }
         Some(made) if made != text => Err("it is not as SQLite writes it".to_owned()),
-        Some(_) => Ok(()),
+        Some(_) if object.kind == Kind::Index => Ok(table_of_index(&apart, &object.name)?),
+        Some(_) => Ok(None),
     })
 }
 
-fn is_unique(connection: &Connection, index: &str) -> rusqlite::Result<bool> {
-    let select = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema s, pragma_index_list(s.tbl_name, 'main') l
-                  WHERE s.type = 'index' AND s.name = ?1 COLLATE NOCASE AND l.name = s.name AND l.\"unique\")";
-    connection.query_row(select, [index], |row| row.get(0))
+/// The table that an index is on.
+fn table_of_index(connection: &Connection, index: &str) -> rusqlite::Result<Option<String>> {
+    let select = "SELECT tbl_name FROM main.sqlite_schema WHERE type = 'index' AND name = ?1 COLLATE NOCASE";
+    connection.query_row(select, [index], |row| row.get(0)).optional()
 }
 
 fn only_create_object(context: AuthContext<'_>) -> Authorization {

@@ -9,11 +9,13 @@ use std::borrow::Cow;
 use rtc_battery_proto::{Hlc, OperationKind, SqlValue, TransactionExtent};
 use rusqlite::Connection;
 
+use super::admission::Unsettled;
 use super::capture::Slot;
 use super::columns::ColumnSet;
 use super::commit::Change;
 use super::digest::{Content, Registers};
 use super::error::StorageError;
+use super::parked;
 use super::rows::{self, Entry, Tally};
 use super::store::{self, Origins, Place, Tx};
 use super::table::{Addressing, Table};
@@ -43,6 +45,7 @@ impl<'a> Recorder<'a> {
 
     /// Records a change as an operation.
     pub(super) fn record(&mut self, change: &Change<'_>, place: Place, hlc: Hlc) -> Result<(), StorageError> {
+        self.unsettle(change);
         let Change { table, kind, slot, old, .. } = change;
         let new = change.new.as_deref().unwrap_or_default();
         match (kind, old) {
@@ -95,6 +98,7 @@ impl<'a> Recorder<'a> {
 
     /// `execLocal` wrote over a row: its operations keep the values that the table no longer shows, and nobody else hears of it.
     pub(super) fn cover(&mut self, change: &Change<'_>) -> Result<(), StorageError> {
+        self.unsettle(change);
         if change.kind == OperationKind::Insert && self.has_no_past(change.table)? {
             return Ok(());
         }
@@ -107,7 +111,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// The end of the transaction. Gives the digest of all registers after it, `before` being the one before.
-    pub(super) fn finish(mut self, tx: Tx, before: Registers) -> Result<Registers, StorageError> {
+    pub(super) fn finish(mut self, tx: Tx, before: Registers) -> Result<(Registers, Unsettled), StorageError> {
         let mut registers = before;
         registers += self.tally.registers;
         match self.unstored.take() {
@@ -121,12 +125,24 @@ impl<'a> Recorder<'a> {
             }
         }
         self.tally.forget_empty(self.connection)?;
-        Ok(registers)
+        Ok((registers, self.tally.unsettled))
     }
 
     /// The end of what nobody else hears of.
-    pub(super) fn finish_local(mut self) -> Result<(), StorageError> {
-        self.tally.forget_empty(self.connection)
+    pub(super) fn finish_local(mut self) -> Result<Unsettled, StorageError> {
+        self.tally.forget_empty(self.connection)?;
+        Ok(self.tally.unsettled)
+    }
+
+    /// Rows that this one kept out may come in.
+    fn unsettle(&mut self, change: &Change<'_>) {
+        let Change { table, kind, old, .. } = change;
+        if let Some(key) = old.filter(|_| table.unique.is_some()).and_then(|old| table.key_of_row(old)) {
+            let written = change.written();
+            if table.ranks(*kind, |column| written.contains(&column)) {
+                self.tally.unsettled.changed(table, &key);
+            }
+        }
     }
 
     /// Whether no row of the table died, so that one which is inserted has no operations yet.
@@ -157,6 +173,9 @@ impl<'a> Recorder<'a> {
             rows::load(self.connection, self.origins, table, slot, &mut entries)?;
         }
         let mut state = rows::state(&entries, *old)?;
+        if state.exists() && old.is_none() && new.is_some() {
+            parked::forget(self.connection, table, &key)?;
+        }
         if let Some((place, hlc)) = operation {
             let before = table.names.row(&state, &key);
             state.apply(&hlc, *kind, written(*old, new));

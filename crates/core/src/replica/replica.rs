@@ -3,15 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use rtc_battery_proto::packed::Packed;
 use rtc_battery_proto::{Digest, Dot, Operation, ReplicaId, VersionVector};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ffi};
 
+use super::admission::{self, Unsettled};
 use super::alter;
 use super::answers::{self, Answer};
 use super::apart;
-use super::apply::Applied;
+use super::apply::{self, Applied};
 use super::automatic::Automatic;
 use super::capture::{Capture, TouchedRows};
 use super::clock::Clock;
@@ -25,6 +27,7 @@ use super::functions::{self, WallClock};
 use super::guard::Guard;
 use super::limits;
 use super::log_view;
+use super::parked::{self, Conflict};
 use super::prepared::Prepared;
 use super::quarantine::Quarantine;
 use super::query::{Params, QueryResult, Scope, SqlError};
@@ -70,12 +73,17 @@ pub(super) struct State {
     /// Whether the user created a table or column that operations may be waiting for.
     pub(super) table_created: bool,
     pub(super) committed: VecDeque<Committed>,
+    /// Rows that cannot be shown since the host asked last.
+    conflicts: Vec<Conflict>,
     /// Operations of a transaction that are kept at hand weigh at most this.
     pub(super) at_hand_bytes: usize,
 }
 
 /// What is kept at hand of a transaction that peers are to hear of; larger ones are read from the log again.
 const AT_HAND_BYTES: usize = 256 * 1024;
+
+/// Conflicts that are kept to be told; a hostile delta could have millions.
+const MAX_CONFLICTS: usize = 64;
 
 /// A transaction, or a delta of several, that the replica committed; to be told to peers once it is saved.
 #[derive(Debug, Clone)]
@@ -106,6 +114,9 @@ impl Replica {
             vector.replace_origin(identity.node.clone(), own);
         }
         let tables = Tables::load(&connection)?;
+        if planted(Bug::ParkedForgotten) {
+            parked::forget_all(&connection)?;
+        }
         staging::create(&connection)?;
         Affinity::create_oracle(&connection).map_err(StorageError::from)?;
         let capture = Capture::install(&mut connection).map_err(StorageError::from)?;
@@ -135,6 +146,7 @@ impl Replica {
             open: OpenTransaction::default(),
             table_created: false,
             committed: VecDeque::new(),
+            conflicts: Vec::new(),
             at_hand_bytes: AT_HAND_BYTES,
         };
         Ok(Self { connection, state })
@@ -275,6 +287,11 @@ impl Replica {
         committed.drain(..up_to).collect()
     }
 
+    /// Rows that this database cannot show any more, or could not when they came, since this was asked last: some of `rtc_conflicts`.
+    pub fn take_conflicts(&mut self) -> Vec<Conflict> {
+        std::mem::take(&mut self.state.conflicts)
+    }
+
     /// Applies a delta in one SQLite transaction. What the replica has already is skipped; a delta with nothing new writes nothing.
     ///
     /// # Errors
@@ -381,8 +398,10 @@ impl Replica {
     /// # Errors
     /// As [`apply`](Self::apply).
     pub fn reconcile_staged(&mut self, key: u32, covers: &VersionVector, now: Now) -> Result<Applied, StorageError> {
-        let operations = staging::take(&self.connection, key)?;
-        self.reconcile(operations, covers, now)
+        match staging::take(&self.connection, key)? {
+            Ok(operations) => self.reconcile(operations, covers, now),
+            Err(error) => Ok(Applied::nothing(error.to_string())),
+        }
     }
 
     /// Keeps operations of a delta that comes in parts, under a key of the caller's choice, without applying them.
@@ -393,13 +412,23 @@ impl Replica {
         staging::stage(&self.connection, key, operations)
     }
 
-    /// Applies what was staged under `key`, as [`apply`](Self::apply) does.
+    /// The same of operations that are packed. They are unpacked at the end.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn stage_packed(&mut self, key: u32, packed: &Packed) -> Result<(), StorageError> {
+        staging::stage_packed(&self.connection, key, packed)
+    }
+
+    /// Applies what was staged under `key`, as [`apply`](Self::apply) does. Where some of it cannot be unpacked, nothing is applied.
     ///
     /// # Errors
     /// [`StorageError`].
     pub fn apply_staged(&mut self, key: u32, covers: &VersionVector, now: Now) -> Result<Applied, StorageError> {
-        let operations = staging::take(&self.connection, key)?;
-        self.state.apply(&self.connection, operations, covers, now)
+        match staging::take(&self.connection, key)? {
+            Ok(operations) => self.state.apply(&self.connection, operations, covers, now),
+            Err(error) => Ok(Applied::nothing(error.to_string())),
+        }
     }
 
     /// Forgets what was staged under `key`.
@@ -464,10 +493,12 @@ impl State {
     ) -> Result<Option<Sealed>, CommitError> {
         let changes = commit::changes(connection, &self.tables, touched)?;
         if changes.is_empty() {
+            self.settle_own(connection, Unsettled::default())?;
             return Ok(None);
         }
         if self.open.is_local() {
-            commit::record_local(connection, &self.origins, &changes)?;
+            let unsettled = commit::record_local(connection, &self.origins, &changes)?;
+            self.settle_own(connection, unsettled)?;
             return Ok(None);
         }
         let first = self.clock.next(now.wall_ms).ok_or_else(|| {
@@ -479,8 +510,28 @@ impl State {
         }
         let dot = self.next_dot();
         let at = (dot, first);
-        let sealed = commit::seal(connection, &mut self.origins, at, self.registers, &changes, self.at_hand_bytes)?;
+        let (sealed, unsettled) =
+            commit::seal(connection, &mut self.origins, at, self.registers, &changes, self.at_hand_bytes)?;
+        self.settle_own(connection, unsettled)?;
         Ok(Some(sealed))
+    }
+
+    /// Shows the rows that the user's transaction made way for.
+    fn settle_own(&mut self, connection: &Connection, mut unsettled: Unsettled) -> Result<(), StorageError> {
+        self.open.retried.iter().for_each(|table| unsettled.retry(*table));
+        if unsettled.concerns_anybody(connection)? {
+            let lift = self.enforces(connection)?;
+            let Self { origins, tables, capture, .. } = &*self;
+            let settle = || admission::settle(connection, origins, tables, capture, unsettled);
+            self.open.conflicts = apply::lifted(connection, lift, settle)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what is to be told until the host asks; what is beyond it is in `rtc_conflicts`.
+    pub(super) fn note_conflicts(&mut self, conflicts: Vec<Conflict>) {
+        let left = MAX_CONFLICTS.saturating_sub(self.conflicts.len());
+        self.conflicts.extend(conflicts.into_iter().take(left));
     }
 
     /// Stores that these transactions of an origin are here too. The vector in memory follows after the COMMIT.
@@ -501,9 +552,12 @@ impl State {
         Dot { origin: self.node.clone(), seq }
     }
 
-    /// SQLite has committed.
+    /// SQLite has committed the user's transaction.
     pub(super) fn committed(&mut self, sealed: Option<Sealed>) {
         self.capture.clear();
+        self.commits += 1;
+        let open = std::mem::take(&mut self.open);
+        self.note_conflicts(open.conflicts);
         let Some(Sealed { dot, last, registers, n, operations }) = sealed else { return };
         self.written += u64::from(n);
         self.clock.advance(last);

@@ -12,11 +12,13 @@ use rtc_battery_proto::{Hlc, OperationKind, ReplicaId, SqlValue, Tick};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, Null, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params};
 
+use super::admission::Unsettled;
 use super::capture::Slot;
 use super::columns::ColumnSet;
 use super::digest::Registers;
 use super::error::StorageError;
 use super::merge::RowState;
+use super::parked::Conflict;
 use super::runs::Runs;
 use super::store::{self, Origins, Place, Tx};
 use super::table::Table;
@@ -153,6 +155,10 @@ pub(super) struct Tally {
     pub(super) registers: Registers,
     /// Where new operations stand.
     pub(super) runs: Runs,
+    /// Rows whose place in the table is open.
+    pub(super) unsettled: Unsettled,
+    /// What the user is to be told.
+    pub(super) conflicts: Vec<Conflict>,
 }
 
 impl Tally {
@@ -345,13 +351,28 @@ pub(super) fn find(
         select.raw_bind_parameter(n + 1, super::sql::Bind(value))?;
     }
     let mut rows = select.raw_query();
-    let Some(row) = rows.next()? else { return Ok(None) };
+    rows.next()?.map(|row| placed(table, row)).transpose()
+}
+
+/// All rows of the user's table.
+pub(super) fn all(connection: &Connection, table: &Table) -> Result<Vec<(Slot, Vec<SqlValue>)>, StorageError> {
+    let mut select = connection.prepare(&table.statements.all)?;
+    let (mut rows, mut found) = (select.query([])?, Vec::new());
+    while let Some(row) = rows.next()? {
+        found.push(placed(table, row)?);
+    }
+    Ok(found)
+}
+
+/// A row, and where it stands.
+fn placed(table: &Table, row: &rusqlite::Row<'_>) -> Result<(Slot, Vec<SqlValue>), StorageError> {
+    let values = (1..=table.columns.len()).map(|column| Ok(super::sql::value(row.get_ref(column)?)));
+    let values = values.collect::<rusqlite::Result<Vec<_>>>()?;
     let slot = match row.get(0)? {
         Some(rowid) => Slot::Rowid(rowid),
-        None => Slot::Key(table.canonical_key(key).ok_or(StorageError::Corrupt("a row without a key"))?),
+        None => Slot::Key(table.key_of_row(&values).ok_or(StorageError::Corrupt("a row without a key"))?),
     };
-    let values = (1..=table.columns.len()).map(|column| Ok(super::sql::value(row.get_ref(column)?)));
-    Ok(Some((slot, values.collect::<rusqlite::Result<_>>()?)))
+    Ok((slot, values))
 }
 
 /// Binds the parameters that `Statements::r#where` names; gives their number.

@@ -16,6 +16,7 @@ use super::error::StorageError;
 use super::sql::{is_internal, quoted};
 use super::store::{SCHEMA_TABLE, table_id};
 use super::table::Table;
+use super::unique;
 
 /// The synced tables that exist here.
 #[derive(Debug, Default)]
@@ -85,6 +86,17 @@ impl Tables {
         Ok(same)
     }
 
+    /// The tables that have other UNIQUE indexes now than they had when they were described.
+    pub(super) fn reindexed(&self, connection: &Connection) -> Result<Vec<Arc<Table>>, StorageError> {
+        let mut reindexed = Vec::new();
+        for table in self.by_id.values().filter(|table| table.id != SCHEMA_TABLE) {
+            if unique::columns_read(connection, &table.name, &table.columns)? != table.unique {
+                reindexed.push(Arc::clone(table));
+            }
+        }
+        Ok(reindexed)
+    }
+
     /// A table has other columns now.
     pub(super) fn describe_again(&mut self, connection: &Connection, name: &str) -> Result<(), StorageError> {
         if let Some(known) = self.by_name(name)
@@ -130,11 +142,6 @@ pub(super) fn register_created(connection: &Connection, tables: &mut Tables, nam
         let message = format!("the primary key of table {name} has more than {MAX_KEY_COLUMNS} columns");
         return Err(NotSynced::Refused(message));
     }
-    if has_unique_constraint(connection, name).map_err(StorageError::from)? {
-        return Err(NotSynced::Refused(format!(
-            "table {name} has a UNIQUE constraint beside its primary key, which cannot be replicated yet; leave it out"
-        )));
-    }
     // CREATE TABLE IF NOT EXISTS of a table that execLocal made.
     let has_rows = format!("SELECT EXISTS (SELECT 1 FROM main.{})", quoted(name));
     if connection.query_row(&has_rows, [], |row| row.get(0)).map_err(StorageError::from)? {
@@ -171,12 +178,6 @@ fn no_key(name: &str) -> String {
         "table {name} has no primary key, so its rows cannot be told apart between devices; \
          add one, for example: id TEXT PRIMARY KEY"
     )
-}
-
-/// Whether something beside the primary key is UNIQUE.
-pub(super) fn has_unique_constraint(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
-    let exists = "SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1, 'main') WHERE \"unique\" AND origin <> 'pk')";
-    connection.query_row(exists, [name], |row| row.get(0))
 }
 
 /// A table that a peer created: makes it here, if its text is what it must be. Gives the reason if it is not.
@@ -217,9 +218,6 @@ fn validate(identity: &str, name: &str, sql: &str) -> Result<(), String> {
             Err("its name or key is not what its id says".to_owned())
         }
         Some(table) if table.key.len() > MAX_KEY_COLUMNS => Err("its key has too many columns".to_owned()),
-        Some(_) if has_unique_constraint(&apart, name).map_err(|error| error.to_string())? => {
-            Err("it has a UNIQUE constraint".to_owned())
-        }
         Some(_) => Ok(()),
     }
 }

@@ -4,7 +4,7 @@
 //! row that SQLite refuses is parked: its operations stay, it is tried again when the row changes.
 
 use rtc_battery_proto::{Hlc, SqlValue};
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 
 use super::capture::Slot;
 use super::error::StorageError;
@@ -17,6 +17,15 @@ use super::table::{Addressing, Table};
 /// A row in the table: where it stands, and its stored columns.
 pub(super) type Shown = (Slot, Vec<SqlValue>);
 
+/// Why SQLite does not take a row, in its words.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// Another row has its value of a UNIQUE index.
+    Taken(String),
+    /// Something about the row itself.
+    Other(String),
+}
+
 /// Writes the row. `found` is what the table shows of it now; `only` names the operation whose columns are written to a row that was
 /// there already (what it did not win may be covered by `execLocal` and stays). The inner error is SQLite's refusal.
 pub(super) fn show(
@@ -26,7 +35,7 @@ pub(super) fn show(
     state: &RowState,
     found: Option<Shown>,
     only: Option<&Hlc>,
-) -> Result<Result<Option<Shown>, String>, StorageError> {
+) -> Result<Result<Option<Shown>, Refusal>, StorageError> {
     match (state.exists(), found) {
         (false, None) => Ok(Ok(None)),
         (false, Some((slot, _))) => {
@@ -63,12 +72,14 @@ pub(super) fn show(
 }
 
 /// Whether SQLite refuses the row, which is the row's problem, or failed, which is ours.
-fn refusal(error: StorageError) -> Result<String, StorageError> {
+fn refusal(error: StorageError) -> Result<Refusal, StorageError> {
     use rusqlite::ErrorCode as Code;
     let StorageError::Sqlite(rusqlite::Error::SqliteFailure(failure, message)) = &error else { return Err(error) };
     match failure.code {
         Code::ConstraintViolation | Code::TypeMismatch | Code::TooBig | Code::Unknown => {
-            Ok(message.clone().unwrap_or_else(|| failure.to_string()))
+            let why = message.clone().unwrap_or_else(|| failure.to_string());
+            let is_taken = failure.extended_code == ffi::SQLITE_CONSTRAINT_UNIQUE;
+            Ok(if is_taken { Refusal::Taken(why) } else { Refusal::Other(why) })
         }
         _ => Err(error),
     }
@@ -125,6 +136,20 @@ pub(super) fn insert_if_new(
     }
 }
 
+/// Inserts a row that is not there, and deletes what is in its way. Gives why SQLite refuses it even so, if it does.
+pub(super) fn replace(
+    connection: &Connection,
+    table: &Table,
+    key: &str,
+    state: &RowState,
+) -> Result<Result<(), String>, StorageError> {
+    let row = target_of(connection, table, &Slot::Key(key.to_owned()), state)?;
+    match within_user_limit(connection, || bind_and_insert(connection, &table.statements.replace, &row)) {
+        Ok(_) => Ok(Ok(())),
+        Err(error) => refusal(error).map(|(Refusal::Taken(why) | Refusal::Other(why))| Err(why)),
+    }
+}
+
 fn insert(connection: &Connection, table: &Table, key: &Slot, row: &[SqlValue]) -> Result<Slot, StorageError> {
     bind_and_insert(connection, &table.statements.insert, row)?;
     inserted_at(connection, table, || Ok(key.clone()))
@@ -165,7 +190,7 @@ fn update(
     };
     let set = |(n, column): (usize, &usize)| format!("{} = ?{}", quoted(&table.columns[*column].name), first + n);
     let set = columns.iter().enumerate().map(set).collect::<Vec<_>>().join(", ");
-    let sql = format!("UPDATE main.{} SET {set} WHERE {}", quoted(&table.name), table.statements.r#where);
+    let sql = format!("UPDATE OR ABORT main.{} SET {set} WHERE {}", quoted(&table.name), table.statements.r#where);
     let mut update = connection.prepare_cached(&sql)?;
     rows::bind_slot(&mut update, table, slot)?;
     for (n, column) in columns.iter().enumerate() {
@@ -175,7 +200,7 @@ fn update(
     Ok(())
 }
 
-fn delete(connection: &Connection, table: &Table, slot: &Slot) -> Result<(), StorageError> {
+pub(super) fn delete(connection: &Connection, table: &Table, slot: &Slot) -> Result<(), StorageError> {
     let mut delete = connection.prepare_cached(&table.statements.delete)?;
     rows::bind_slot(&mut delete, table, slot)?;
     delete.raw_execute()?;

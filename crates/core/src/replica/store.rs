@@ -69,6 +69,16 @@ CREATE TABLE rtc_waiting (
   PRIMARY KEY (origin, seq, idx)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX rtc_waiting_for_table ON rtc_waiting (tbl, hlc);
+CREATE TABLE rtc_parked (
+  tbl INTEGER NOT NULL,
+  row TEXT NOT NULL,
+  why TEXT NOT NULL,
+  blocker TEXT,
+  PRIMARY KEY (tbl, row)
+) WITHOUT ROWID;
+CREATE INDEX rtc_parked_by_blocker ON rtc_parked (tbl, blocker);
+CREATE VIEW rtc_conflicts (\"table\", pk, reason, with_pk) AS
+  SELECT t.name, p.row, p.why, p.blocker FROM rtc_parked p JOIN rtc_tables t ON t.id = p.tbl;
 CREATE TABLE rtc_answers (
   n INTEGER PRIMARY KEY,
   caller TEXT NOT NULL,
@@ -296,7 +306,7 @@ pub(super) fn foreign_internal_name(connection: &Connection) -> Result<Option<St
     let select = "SELECT name FROM (SELECT 0 AS temp, * FROM main.sqlite_schema UNION ALL SELECT 1, * FROM temp.sqlite_schema)
                   WHERE type IN ('table', 'view') AND lower(substr(name, 1, 4)) = 'rtc_' AND (temp, lower(name)) NOT IN
                   (VALUES (0, 'rtc_replica'), (0, 'rtc_origins'), (0, 'rtc_tables'), (0, 'rtc_transactions'), (0, 'rtc_operations'),
-                   (0, 'rtc_waiting'), (0, 'rtc_quarantine'), (0, 'rtc_answers'), (0, 'rtc_schema'), (1, 'rtc_staged'), (1, 'rtc_affinity'), (1, 'rtc_log'))";
+                   (0, 'rtc_waiting'), (0, 'rtc_quarantine'), (0, 'rtc_answers'), (0, 'rtc_schema'), (0, 'rtc_parked'), (0, 'rtc_conflicts'), (1, 'rtc_staged'), (1, 'rtc_affinity'), (1, 'rtc_log'))";
     Ok(connection.query_row(select, [], |row| row.get(0)).optional()?)
 }
 

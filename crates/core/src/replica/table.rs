@@ -4,13 +4,15 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rtc_battery_proto::SqlValue;
+use rtc_battery_proto::{OperationKind, SqlValue};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::columns::ColumnSet;
 use super::digest::Names;
 use super::key::Collation;
 use super::sql::quoted;
+use super::unique;
 
 /// A synced table.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(super) struct Table {
     pub(super) key: Vec<usize>,
     pub(super) addressing: Addressing,
     pub(super) statements: Statements,
+    /// The columns that UNIQUE indexes beyond the key read, where there are some: two devices can give two rows one value.
+    pub(super) unique: Option<ColumnSet>,
     /// For the digest.
     pub(super) names: Names,
     /// See [`may_have_dead`](Self::may_have_dead).
@@ -77,9 +81,13 @@ pub(super) struct Statements {
     pub(super) select: String,
     /// Parameters: the key's values. Columns: rowid (NULL where there is none), then all stored ones.
     pub(super) find: String,
+    /// Columns as of `find`, of all rows.
+    pub(super) all: String,
     /// Parameters: all stored columns.
     pub(super) insert: String,
-    /// The same; does nothing where a row of this key is there.
+    /// The same; what is in its way goes.
+    pub(super) replace: String,
+    /// The same; does nothing where a row of this key, or another that is in its way, is there.
     pub(super) insert_if_new: String,
     /// Parameters: the rowid, or the key's values.
     pub(super) delete: String,
@@ -200,9 +208,10 @@ impl Table {
         let addressing = if without_rowid { Addressing::Key } else { addressing(&names) };
         let statements = Statements::new(name, &columns, &key, &addressing);
         let digested = Names::new(name, columns.iter().map(|column| column.name.as_str()));
+        let unique = unique::columns_read(connection, name, &columns)?;
         let dead = AtomicBool::new(true);
         let name = name.to_owned();
-        Ok(Some(Self { id, name, columns, key, addressing, statements, names: digested, dead }))
+        Ok(Some(Self { id, name, columns, key, addressing, statements, unique, names: digested, dead }))
     }
 
     /// Whether rows of it may have died, or be parked, and left operations under their keys. Errs on this side; described anew (after a
@@ -213,6 +222,11 @@ impl Table {
 
     pub(super) fn note_dead(&self, may: bool) {
         self.dead.store(may, Ordering::Relaxed);
+    }
+
+    /// Whether a write to the row may change what its UNIQUE indexes say of it, `wrote` being whether it wrote a column.
+    pub(super) fn ranks(&self, kind: OperationKind, wrote: impl Fn(usize) -> bool) -> bool {
+        self.unique.as_ref().is_some_and(|read| kind != OperationKind::Update || read.iter().any(wrote))
     }
 
     /// A column by name, as SQLite compares names.
@@ -283,7 +297,10 @@ impl Statements {
         Self {
             select: format!("SELECT {list} FROM {table} WHERE {by_row}"),
             find: format!("SELECT {rowid}, {list} FROM {table} WHERE {by_key}"),
-            insert: format!("INSERT INTO {table} ({list}) VALUES ({parameters})"),
+            all: format!("SELECT {rowid}, {list} FROM {table}"),
+            // OR ABORT: an ON CONFLICT clause of the table's would replace or ignore rows behind our back.
+            insert: format!("INSERT OR ABORT INTO {table} ({list}) VALUES ({parameters})"),
+            replace: format!("REPLACE INTO {table} ({list}) VALUES ({parameters})"),
             insert_if_new: format!("INSERT INTO {table} ({list}) VALUES ({parameters}) ON CONFLICT DO NOTHING"),
             delete: format!("DELETE FROM {table} WHERE {by_row}"),
             r#where: by_row,

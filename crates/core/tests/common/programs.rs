@@ -17,6 +17,7 @@ CREATE TABLE reals (k REAL PRIMARY KEY, a BLOB, b AS (a || 'x'));
 CREATE TABLE strict (k BLOB PRIMARY KEY, a ANY, b INT) STRICT;
 CREATE TABLE mixed (k TEXT COLLATE NOCASE, a, b, PRIMARY KEY (k COLLATE BINARY));
 CREATE TABLE "quo""ted ""name" ("k" PRIMARY KEY, "a", "b");
+CREATE TABLE singles (k INTEGER PRIMARY KEY, a UNIQUE, b TEXT COLLATE NOCASE UNIQUE);
 CREATE TABLE parents (k INTEGER PRIMARY KEY, a, b);
 CREATE TABLE children (
   k INTEGER PRIMARY KEY,
@@ -36,7 +37,7 @@ CREATE TRIGGER undone AFTER UPDATE ON reals WHEN new.a = 2 BEGIN SELECT RAISE(RO
 CREATE TRIGGER moved AFTER UPDATE OF k ON parents BEGIN DELETE FROM parents WHERE k = 2; END;
 ";
 
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "ints",
     "texts",
     "nocase",
@@ -46,6 +47,7 @@ const TABLES: [&str; 11] = [
     "strict",
     "mixed",
     "\"quo\"\"ted \"\"name\"",
+    "singles",
     "parents",
     "children",
 ];

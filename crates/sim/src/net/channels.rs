@@ -4,7 +4,7 @@ use rtc_battery_core::node::{Input, LOW_WATER_BYTES, LinkState, SessionDescripti
 use rtc_battery_core::planted::{Bug, planted};
 use rtc_battery_proto::PeerId;
 
-use super::connection::Connection;
+use super::connection::{Connection, Lane};
 use super::network::{Happening, Net};
 use super::{Fault, Frame, Key};
 
@@ -88,7 +88,8 @@ impl Net {
             self.at(at_ms, Happening::LateReport { key: from, peer: closed.peer.clone() });
         }
         if let Some(to) = closed.partner {
-            let at_ms = closed.arrived_ms.max(self.now_ms) + self.between(self.delays.channel_ms);
+            let arrived_ms = closed.channels.iter().map(|channel| channel.arrived_ms).max();
+            let at_ms = arrived_ms.unwrap_or(0).max(self.now_ms) + self.between(self.delays.channel_ms);
             self.at(at_ms, Happening::Closes { from, to });
         }
     }
@@ -109,8 +110,17 @@ impl Net {
         }
     }
 
-    pub(super) fn send(&mut self, from: Key, frame: Frame) {
-        self.hosts[from.0].note_frame(from.1, &frame);
+    /// The channel for what is large opens at both ends.
+    pub(super) fn open_bulk(&mut self, key: Key) {
+        let partner = self.hosts[key.0].links.get(&key.1).and_then(|link| link.partner);
+        let Some(partner) = partner.filter(|_| self.has_second_channels) else { return };
+        for end in [key, partner] {
+            self.report(end, Input::BulkOpened { link: end.1 });
+        }
+    }
+
+    pub(super) fn send(&mut self, from: Key, lane: Lane, frame: Frame) {
+        self.hosts[from.0].note_frame(from.1, lane, &frame);
         let (now_ms, bytes) = (self.now_ms, frame.len_bytes());
         let mut delay_ms = self.between(self.delays.channel_ms);
         if self.random.happens(self.chances.held_up) {
@@ -123,32 +133,38 @@ impl Net {
         let bytes_per_ms = self.hosts[to.0].takes_bytes_per_ms.unwrap_or(self.delays.bytes_per_ms);
         let host = &mut self.hosts[from.0];
         let connection = host.links.get_mut(&from.1).expect("a link that is open");
-        connection.buffered += bytes;
-        connection.departed_ms = connection.departed_ms.max(now_ms) + bytes / bytes_per_ms;
-        connection.arrived_ms = connection.arrived_ms.max(connection.departed_ms + delay_ms);
-        host.most_buffered = host.most_buffered.max(connection.buffered);
-        let (departed_ms, arrived_ms) = (connection.departed_ms, connection.arrived_ms);
-        self.at(departed_ms, Happening::Departs { key: from, bytes });
+        let channel = &mut connection.channels[lane as usize];
+        channel.buffered += bytes;
+        channel.departed_ms = channel.departed_ms.max(now_ms) + bytes / bytes_per_ms;
+        channel.arrived_ms = channel.arrived_ms.max(channel.departed_ms + delay_ms);
+        host.most_buffered = host.most_buffered.max(channel.buffered);
+        let (departed_ms, arrived_ms) = (channel.departed_ms, channel.arrived_ms);
+        self.at(departed_ms, Happening::Departs { key: from, lane, bytes });
         if matches!(frame, Frame::Text(_)) && self.random.happens(self.chances.duplicated) {
             self.faults.count(Fault::Duplicate);
-            self.at(arrived_ms, Happening::Arrives { from, to, frame: frame.clone(), sent_ms: now_ms });
+            self.at(arrived_ms, Happening::Arrives { from, to, lane, frame: frame.clone(), sent_ms: now_ms });
         }
-        self.at(arrived_ms, Happening::Arrives { from, to, frame, sent_ms: now_ms });
+        self.at(arrived_ms, Happening::Arrives { from, to, lane, frame, sent_ms: now_ms });
     }
 
-    pub(super) fn departs(&mut self, key: Key, bytes: u64) {
+    pub(super) fn departs(&mut self, key: Key, lane: Lane, bytes: u64) {
         let Some(connection) = self.hosts[key.0].links.get_mut(&key.1) else { return };
-        connection.buffered -= bytes;
-        connection.sent += bytes;
-        if connection.buffered <= u64::from(LOW_WATER_BYTES) {
-            let sent_bytes = connection.sent;
-            self.feed(key.0, Input::ChannelDrained { link: key.1, sent_bytes });
+        let channel = &mut connection.channels[lane as usize];
+        channel.buffered -= bytes;
+        channel.sent += bytes;
+        if channel.buffered <= u64::from(LOW_WATER_BYTES) {
+            let (link, sent_bytes) = (key.1, channel.sent);
+            let drained = match lane {
+                Lane::First => Input::ChannelDrained { link, sent_bytes },
+                Lane::Bulk => Input::BulkDrained { link, sent_bytes },
+            };
+            self.feed(key.0, drained);
         }
     }
 
-    pub(super) fn arrives(&mut self, from: Key, to: Key, frame: Frame, sent_ms: u64) {
+    pub(super) fn arrives(&mut self, from: Key, to: Key, lane: Lane, frame: Frame, sent_ms: u64) {
         if self.is_cut(from.0, to.0) {
-            return self.stuck.push((from, to, frame, sent_ms));
+            return self.stuck.push((from, to, lane, frame, sent_ms));
         }
         let partner = self.hosts[to.0].links.get(&to.1).and_then(|link| link.partner);
         if partner != Some(from) || self.hosts[to.0].dead {
@@ -161,9 +177,11 @@ impl Net {
         host.heard_sent_ms = host.heard_sent_ms.max(sent_ms);
         self.trace.note(self.now_ms, || format!("{} hears {}: {}", to.0, from.0, describe(&frame)));
         let link = to.1;
-        let input = match frame {
-            Frame::Text(text) => Input::ChannelText { link, text },
-            Frame::Binary(bytes) => Input::ChannelBinary { link, bytes },
+        let input = match (lane, frame) {
+            (Lane::First, Frame::Text(text)) => Input::ChannelText { link, text },
+            (Lane::First, Frame::Binary(bytes)) => Input::ChannelBinary { link, bytes },
+            (Lane::Bulk, Frame::Text(text)) => panic!("a text on the channel for what is large: {text}"),
+            (Lane::Bulk, Frame::Binary(bytes)) => Input::BulkBinary { link, bytes },
         };
         self.feed(to.0, input);
     }

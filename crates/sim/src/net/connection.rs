@@ -30,7 +30,25 @@ pub struct Connection {
     pub partner: Option<Key>,
     /// `connectionState`.
     pub state: LinkState,
-    /// Bytes in the channel's buffer.
+    /// Its channel, and the one for what is large.
+    pub channels: [Channel; 2],
+    /// When the last report of this connection reaches the node.
+    pub reported_ms: u64,
+}
+
+/// Which channel of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// The first.
+    First = 0,
+    /// The one for what is large.
+    Bulk = 1,
+}
+
+/// One end of a channel: what was sent and has not arrived.
+#[derive(Debug, Default)]
+pub struct Channel {
+    /// Bytes in its buffer.
     pub buffered: u64,
     /// Bytes that left it.
     pub sent: u64,
@@ -38,8 +56,6 @@ pub struct Connection {
     pub departed_ms: u64,
     /// When the last frame arrives.
     pub arrived_ms: u64,
-    /// When the last report of this connection reaches the node.
-    pub reported_ms: u64,
 }
 
 /// A description, as the other end reads it.
@@ -67,10 +83,7 @@ impl Connection {
             has_candidate: false,
             partner: None,
             state: LinkState::New,
-            buffered: 0,
-            sent: 0,
-            departed_ms: 0,
-            arrived_ms: 0,
+            channels: Default::default(),
             reported_ms: 0,
         }
     }

@@ -162,10 +162,10 @@ impl Net {
     pub fn mend(&mut self, a: usize, b: usize) {
         self.cut.remove(&(a, b));
         self.cut.remove(&(b, a));
-        for (from, to, frame, sent_ms) in std::mem::take(&mut self.stuck) {
+        for (from, to, lane, frame, sent_ms) in std::mem::take(&mut self.stuck) {
             let alive = self.hosts[from.0].links.contains_key(&from.1);
             if alive || self.is_cut(from.0, to.0) {
-                self.arrives(from, to, frame, sent_ms);
+                self.arrives(from, to, lane, frame, sent_ms);
             }
         }
     }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use rtc_battery_core::Now;
-use rtc_battery_core::node::{ErrorCode, Event, LinkId};
-use rtc_battery_proto::frame::Reassembly;
+use rtc_battery_core::node::{ErrorCode, Event, Input, LinkId};
+use rtc_battery_proto::frame::{Body, Reassembly};
+use rtc_battery_proto::packed::{Extent, Packed};
 use rtc_battery_proto::{Message, PeerId};
 
-use super::connection::Connection;
+use super::connection::{Connection, Lane};
 use super::network::Happening;
 use super::{Disk, Member};
 
@@ -52,7 +53,7 @@ pub struct Host {
     pub sockets: usize,
     /// When what arrived last had been sent.
     pub(super) heard_sent_ms: u64,
-    reassembly: BTreeMap<LinkId, Reassembly>,
+    reassembly: BTreeMap<(LinkId, Lane), Reassembly>,
 }
 
 /// A device's own clocks: off by as much as people leave them.
@@ -83,6 +84,8 @@ pub struct Said {
     pub operations: usize,
     /// Whether it ends a series, or is none.
     pub ends: bool,
+    /// Whether it is packed, not JSON.
+    pub packed: bool,
 }
 
 impl Host {
@@ -126,6 +129,19 @@ impl Host {
         self.asleep.is_some()
     }
 
+    /// How many bytes came to it while it stood still.
+    #[must_use]
+    pub fn unheard_bytes(&self) -> u64 {
+        let bytes = |happening: &Happening| match happening {
+            Happening::Report { input: Input::ChannelText { text, .. }, .. } => text.len(),
+            Happening::Report {
+                input: Input::ChannelBinary { bytes, .. } | Input::BulkBinary { bytes, .. }, ..
+            } => bytes.len(),
+            _ => 0,
+        };
+        self.asleep.iter().flatten().map(bytes).sum::<usize>() as u64
+    }
+
     /// Whether the event was told.
     #[must_use]
     pub fn told(&self, event: &Event) -> bool {
@@ -133,16 +149,17 @@ impl Host {
     }
 
     /// Remembers a frame that went to a channel.
-    pub fn note_frame(&mut self, link: LinkId, frame: &Frame) {
+    pub fn note_frame(&mut self, link: LinkId, lane: Lane, frame: &Frame) {
         let Some(connection) = self.links.get(&link) else { return };
+        let to = connection.peer.clone();
         let text = match frame {
             Frame::Text(text) => text.clone(),
-            Frame::Binary(bytes) => match self.reassembly.entry(link).or_default().push(bytes).unwrap() {
-                Some(text) => text,
+            Frame::Binary(bytes) => match self.reassembly.entry((link, lane)).or_default().push(bytes).unwrap() {
+                Some(Body::Text(text)) => text,
+                Some(Body::Packed(bytes)) => return self.said.push(said_packed(to, bytes)),
                 None => return,
             },
         };
-        let to = connection.peer.clone();
         let (kind, operations, ends) = match Message::decode(&text).unwrap() {
             Message::Hello(_) => ("hello", 0, true),
             Message::Op { .. } => ("op", 1, true),
@@ -153,15 +170,18 @@ impl Host {
             Message::Digest { .. } => ("digest", 0, true),
             Message::Ping(_) => ("ping", 0, true),
             Message::Pong(_) => ("pong", 0, true),
-            Message::Bye => ("bye", 0, true),
+            Message::Taken { .. } => ("taken", 0, true),
+            // The one on the other channel is the same one.
+            Message::Bye { .. } if lane == Lane::Bulk => return,
+            Message::Bye { .. } => ("bye", 0, true),
         };
-        self.said.push(Said { to, kind, operations, ends });
+        self.said.push(Said { to, kind, operations, ends, packed: false });
     }
 
-    /// What it said, pings and pongs left out.
+    /// What it said, pings, pongs and counts of what was taken in left out.
     #[must_use]
     pub fn data(&self) -> Vec<&Said> {
-        self.said.iter().filter(|said| !matches!(said.kind, "ping" | "pong")).collect()
+        self.said.iter().filter(|said| !matches!(said.kind, "ping" | "pong" | "taken")).collect()
     }
 
     /// How many messages of a type it said.
@@ -196,6 +216,14 @@ impl Host {
         };
         self.events.iter().filter_map(coming).collect()
     }
+}
+
+/// The same as in JSON: packed, a single operation is no other message than a series.
+fn said_packed(to: PeerId, bytes: Vec<u8>) -> Said {
+    let packed = Packed::read(bytes).unwrap();
+    let operations = packed.operations().unwrap().len();
+    let kind = if operations == 1 && matches!(packed.extent(), Extent::Whole(_)) { "op" } else { "sync-response" };
+    Said { to, kind, operations, ends: *packed.extent() != Extent::Part, packed: true }
 }
 
 /// What a channel carries in one piece.

@@ -16,7 +16,7 @@ mod rooms;
 mod server;
 mod signaling;
 
-pub use self::connection::{Connection, Remote};
+pub use self::connection::{Channel, Connection, Lane, Remote};
 pub use self::disk::{Backup, Disk, Fate};
 pub use self::faults::{Chances, Fault, Faults};
 pub use self::host::{Frame, Host, HostClock, Said};

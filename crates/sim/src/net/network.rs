@@ -8,7 +8,7 @@ use rtc_battery_core::replica::{Params, QueryResult, Replica, Scope, SqlError};
 use rtc_battery_proto::{Operation, PeerId, ReplicaId};
 
 use super::server::Server;
-use super::{Chances, Faults, Frame, Host, Key, Member};
+use super::{Chances, Faults, Frame, Host, Key, Lane, Member};
 use crate::plain::PlainPeer;
 use crate::random::Random;
 use crate::trace::Trace;
@@ -55,11 +55,13 @@ pub(super) enum Happening {
     },
     Departs {
         key: Key,
+        lane: Lane,
         bytes: u64,
     },
     Arrives {
         from: Key,
         to: Key,
+        lane: Lane,
         frame: Frame,
         sent_ms: u64,
     },
@@ -131,7 +133,9 @@ pub struct Net {
     pub(super) socket_ms: BTreeMap<(u32, bool), u64>,
     /// From whom to whom nothing comes, and what was sent meanwhile.
     pub(super) cut: BTreeSet<(usize, usize)>,
-    pub(super) stuck: Vec<(Key, Key, Frame, u64)>,
+    pub(super) stuck: Vec<(Key, Key, Lane, Frame, u64)>,
+    /// Whether connections give a second channel to who asks for one.
+    pub has_second_channels: bool,
     /// Hosts that were polled and nobody looked at since.
     touched: BTreeSet<usize>,
 }
@@ -170,6 +174,7 @@ impl Net {
             socket_ms: BTreeMap::new(),
             cut: BTreeSet::new(),
             stuck: Vec::new(),
+            has_second_channels: true,
             touched: BTreeSet::new(),
         }
     }

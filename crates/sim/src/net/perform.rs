@@ -4,7 +4,7 @@ use rtc_battery_core::node::{Effect, Input, LinkState};
 use rtc_battery_core::planted::{Bug, planted};
 
 use super::Frame;
-use super::connection::Connection;
+use super::connection::{Connection, Lane};
 use super::network::{Happening, Net};
 
 /// How long a connection is `disconnected` before it is `failed`, in milliseconds.
@@ -55,8 +55,8 @@ impl Net {
                 }
             }
             Happening::Connect { one, other } => self.connects(one, other),
-            Happening::Departs { key, bytes } => self.departs(key, bytes),
-            Happening::Arrives { from, to, frame, sent_ms } => self.arrives(from, to, frame, sent_ms),
+            Happening::Departs { key, lane, bytes } => self.departs(key, lane, bytes),
+            Happening::Arrives { from, to, lane, frame, sent_ms } => self.arrives(from, to, lane, frame, sent_ms),
             Happening::Closes { from, to } => {
                 let partner = self.hosts[to.0].links.get(&to.1).and_then(|link| link.partner);
                 if partner == Some(from) && !self.is_cut(from.0, to.0) {
@@ -119,8 +119,10 @@ impl Net {
                 self.hosts[host].links.get_mut(&link).expect("a link that is open").add_candidate(&candidate);
                 self.try_connect((host, link));
             }
-            Effect::SendText { link, text } => self.send((host, link), Frame::Text(text)),
-            Effect::SendBinary { link, bytes } => self.send((host, link), Frame::Binary(bytes)),
+            Effect::SendText { link, text } => self.send((host, link), Lane::First, Frame::Text(text)),
+            Effect::SendBinary { link, bytes } => self.send((host, link), Lane::First, Frame::Binary(bytes)),
+            Effect::OpenBulk { link } => self.open_bulk((host, link)),
+            Effect::SendBulk { link, bytes } => self.send((host, link), Lane::Bulk, Frame::Binary(bytes)),
             Effect::CloseLink { link } => self.close_link((host, link)),
         }
     }

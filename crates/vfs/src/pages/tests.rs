@@ -40,6 +40,8 @@ struct Model {
     /// Since the last crash; the first is what was loaded.
     commits: Vec<Image>,
     storage: BTreeMap<u32, u8>,
+    /// That of the last batch that storage took.
+    digest: u64,
     /// The commit that storage is known to have.
     acknowledged: usize,
     in_flight: Option<Batch>,
@@ -52,6 +54,7 @@ impl Model {
             file: Image::new(),
             commits: vec![Image::new()],
             storage: BTreeMap::new(),
+            digest: 0,
             acknowledged: 0,
             in_flight: None,
         }
@@ -102,6 +105,7 @@ impl Model {
         assert_eq!(keys, (1..=batch.page_count).collect::<Vec<_>>(), "storage has holes");
         assert_eq!(self.stored(), self.commits[batch.commit as usize], "storage is no commit");
         assert!(batch.commit as usize >= self.acknowledged);
+        self.digest = batch.digest;
     }
 
     fn stored(&self) -> Image {
@@ -142,10 +146,11 @@ impl Model {
                 let image = self.stored();
                 assert!(self.commits[self.acknowledged..].contains(&image), "an acknowledged commit is lost");
                 let storage = std::mem::take(&mut self.storage);
-                *self = Self { file: image.clone(), commits: vec![image], storage, ..Self::new() };
+                *self = Self { file: image.clone(), commits: vec![image], storage, digest: self.digest, ..Self::new() };
                 for (number, byte) in &self.storage {
                     self.pages.load(*number, &[*byte; PAGE_SIZE as usize]).unwrap();
                 }
+                assert_eq!(self.pages.digest(), self.digest, "what is stored has another digest than its batch");
             }
         }
     }
@@ -174,6 +179,21 @@ proptest! {
         model.run(&Step::Saved);
         prop_assert!(model.pages.is_clean());
         prop_assert_eq!(model.stored(), model.commits.last().unwrap().clone());
+    }
+}
+
+#[test]
+fn the_digest_tells_pages_that_were_changed_exchanged_or_lost() {
+    let digest = |bytes: &[u8]| {
+        let mut pages = Pages::new(PAGE_SIZE);
+        pages.load(1, bytes).unwrap();
+        pages.digest()
+    };
+    let sound = [[1; 512], [2; 512]].concat();
+    let mut changed = sound.clone();
+    changed[700] ^= 1;
+    for other in [&changed, &[[2; 512], [1; 512]].concat(), &sound[..512].to_vec(), &Vec::new()] {
+        assert_ne!(digest(other), digest(&sound));
     }
 }
 

@@ -1,0 +1,98 @@
+//! How much may be on its way to a peer, beyond what channels hold: what it has not said that it took in.
+//!
+//! A browser gives whoever receives no way to say "enough": a page that stands still, or a database that is busy, is sent everything all the same,
+//! and keeps it. So each says in `hello` how much it is willing to keep (`window`) and afterwards, now and then, how much it has taken in
+//! (`taken`), and who sends stops there. A peer that says neither is sent what its channel takes.
+//!
+//! Counts are of bytes in channel messages, over both channels, since the link began. They are what the peer says and decide nothing but how
+//! much it is sent.
+
+/// What we are willing to have on its way to us from one peer, in bytes.
+pub(super) const WINDOW_BYTES: u64 = 2 * 1024 * 1024;
+
+/// How often we say what we took in, in bytes.
+const REPORT_BYTES: u64 = WINDOW_BYTES / 8;
+
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// What the peer is willing to have on its way; `None`: it does not say.
+    window_bytes: Option<u64>,
+    handed_bytes: u64,
+    /// What the peer said that it took in.
+    taken_bytes: u64,
+    received_bytes: u64,
+    reported_bytes: u64,
+}
+
+impl Flow {
+    /// The peer said `hello`.
+    pub(super) fn agree(&mut self, window_bytes: Option<u64>) {
+        self.window_bytes = window_bytes;
+    }
+
+    /// Bytes were handed to a channel.
+    pub(super) fn handed(&mut self, bytes: u64) {
+        self.handed_bytes += bytes;
+    }
+
+    /// The peer says that it took in so much in all.
+    pub(super) fn handle_taken(&mut self, bytes: u64) {
+        self.taken_bytes = self.taken_bytes.max(bytes.min(self.handed_bytes));
+    }
+
+    /// Whether more may go on its way.
+    pub(super) fn has_room(&self) -> bool {
+        self.window_bytes.is_none_or(|window_bytes| self.handed_bytes - self.taken_bytes < window_bytes)
+    }
+
+    /// Bytes came.
+    pub(super) fn received(&mut self, bytes: usize) {
+        self.received_bytes += bytes as u64;
+    }
+
+    /// What is to be said that we took in, if it is time to say so.
+    pub(super) fn report(&mut self) -> Option<u64> {
+        let due = self.received_bytes - self.reported_bytes >= REPORT_BYTES;
+        if due {
+            self.reported_bytes = self.received_bytes;
+        }
+        due.then_some(self.reported_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_on_its_way_than_the_peer_takes() {
+        let (mut flow, mut peer) = (Flow::default(), Flow::default());
+        flow.agree(Some(WINDOW_BYTES));
+        let mut handed_bytes = 0;
+        while flow.has_room() {
+            flow.handed(10_000);
+            handed_bytes += 10_000;
+        }
+        assert!((WINDOW_BYTES..WINDOW_BYTES + 10_000).contains(&handed_bytes));
+        peer.received(usize::try_from(REPORT_BYTES).unwrap() - 1);
+        assert_eq!(peer.report(), None);
+        peer.received(1);
+        flow.handle_taken(peer.report().unwrap());
+        assert!(flow.has_room() && peer.report().is_none());
+    }
+
+    #[test]
+    fn what_is_said_wrongly_does_no_harm() {
+        let mut flow = Flow::default();
+        flow.handed(WINDOW_BYTES * 9);
+        assert!(flow.has_room(), "it does not say what it is willing to keep");
+        flow.agree(Some(WINDOW_BYTES));
+        flow.handle_taken(u64::MAX);
+        assert!(flow.has_room());
+        flow.handed(WINDOW_BYTES);
+        flow.handle_taken(0);
+        assert!(!flow.has_room());
+        flow.agree(Some(0));
+        assert!(!flow.has_room());
+    }
+}
