@@ -1,7 +1,7 @@
 // The demo: one room, named by the URL's hash, and a SQL editor on its database. Uses nothing but the library's public API. It runs as it
 // stands here, in browsers as old as the library's: no `?.`, no `??`, no `replaceChildren`.
 
-import { ANOTHER_TAB, RTCBattery } from './rtc-battery.js';
+import { ANOTHER_TAB, RTCBattery, SET_ASIDE } from './rtc-battery.js';
 
 const SCHEMA = `CREATE TABLE IF NOT EXISTS notes (
   id TEXT PRIMARY KEY,
@@ -81,7 +81,7 @@ async function enter() {
     showPeers();
   });
   listen('sync', (peer, { operations }) => {
-    const source = peer === ANOTHER_TAB ? peer : `peer ${short(peer)}`;
+    const source = [ANOTHER_TAB, SET_ASIDE].includes(peer) ? peer : `peer ${short(peer)}`;
     log(`Synced ${counted(operations, 'operation')} from ${source}`);
     refresh();
   });

@@ -167,7 +167,7 @@ fn apply(told: &[(Vec<Operation>, VersionVector)], rows: u32) -> Result<Duration
     let told = told.to_vec();
     let (took, ()) = time(|| {
         for (operations, covers) in told {
-            reader.0.apply(operations, &covers)?;
+            reader.0.apply(operations, &covers, NOW)?;
             reader.0.take_committed(reader.0.version());
         }
         Ok(())

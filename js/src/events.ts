@@ -5,6 +5,9 @@ import type { RTCBatteryError } from './errors.js';
 /** Who a `sync` event names where it was no peer that wrote, but another tab of this browser on the same database. */
 export const ANOTHER_TAB = 'another tab';
 
+/** Who a `sync` event names where time has caught up with operations that were set aside because they were stamped ahead of this device's clock. */
+export const SET_ASIDE = 'set aside';
+
 /** A row that is kept and not shown: a row of `rtc_conflicts`. */
 export interface Conflict {
   /** Its table. */
@@ -19,7 +22,10 @@ export interface Conflict {
 
 /** What `on` takes, by event. */
 export interface RTCBatteryEvents {
-  /** Operations of a peer were applied, or another tab on this database wrote: `peerId` is {@link ANOTHER_TAB} then. */
+  /**
+   * Operations of a peer were applied; or another tab on this database wrote (`peerId` is {@link ANOTHER_TAB}); or what a peer told before its time is
+   * shown now ({@link SET_ASIDE}).
+   */
   sync: (peerId: string, change: { operations: number }) => void;
   /** A peer can be talked to. */
   'peer-join': (peerId: string) => void;
@@ -32,6 +38,16 @@ export interface RTCBatteryEvents {
   conflict: (conflict: Conflict) => void;
   /** The signaling server was reached, for the first time or again: new peers can be met. That it cannot be is an `error`. */
   online: () => void;
+  /**
+   * This device's clock is fast by more than five minutes, if most peers' are right, so that they do not show what it writes until their clocks get
+   * there: ask the user to set it. Told once, until it was right again.
+   */
+  'clock-skew': (skew: { aheadMs: number }) => void;
+  /**
+   * A synced table has given a row the next number as its key (an `INTEGER PRIMARY KEY` without a value), which a device that is offline gives too: both
+   * write one row then. `TEXT PRIMARY KEY DEFAULT (uuid7())` does not. Told once for each table.
+   */
+  'automatic-keys': (keys: { table: string }) => void;
   /** `connect` reads the stored database: how many of its pages are here. In the tab that reads it, several times for a large one. */
   progress: (progress: { loaded: number; total: number }) => void;
   /** Something went wrong; the session goes on unless the code is `storage`, `database-busy` or `internal`. */
@@ -46,6 +62,8 @@ export class Listeners {
     'peer-leave': new Set(),
     conflict: new Set(),
     online: new Set(),
+    'clock-skew': new Set(),
+    'automatic-keys': new Set(),
     progress: new Set(),
     error: new Set(),
   };

@@ -148,7 +148,10 @@ export class MessengerSession {
       case 'online':
       case 'conflict':
       case 'sync':
-        // That the server was reached is for those who show it; syncing and rows are what nodes have.
+      case 'released':
+      case 'clockSkew':
+      case 'automaticKeys':
+        // That the server was reached is for those who show it; the rest is what nodes do.
         break;
       default:
         assertNever(event);

@@ -3,7 +3,7 @@
 import { assertNever } from './assert-never.js';
 import type { Settings } from './config.js';
 import { RTCBatteryError, toError } from './errors.js';
-import type { Listeners } from './events.js';
+import { type Listeners, SET_ASIDE } from './events.js';
 import { IceSource } from './ice-servers.js';
 import { Links } from './links.js';
 import type { UserEvent } from './messages.js';
@@ -123,6 +123,15 @@ export class Session {
         break;
       case 'sync':
         this.listeners.emit('sync', event.peer, { operations: event.operations });
+        break;
+      case 'clockSkew':
+        this.listeners.emit('clock-skew', { aheadMs: event.aheadMs });
+        break;
+      case 'automaticKeys':
+        this.listeners.emit('automatic-keys', { table: event.table });
+        break;
+      case 'released':
+        this.listeners.emit('sync', SET_ASIDE, { operations: event.operations });
         break;
       case 'conflict': {
         const { table, pk, reason, withPk } = event;

@@ -53,12 +53,13 @@ export class SQLLayer {
 
   /**
    * Takes in an operation of another, in any order and any number of times: one that is known changes nothing, of two writes the later one
-   * stays, and what names a table or a column that is not here yet waits for it. Returns what was taken and cannot be shown here, and why.
+   * stays, what names a table or a column that is not here yet waits for it, and what is stamped more than five minutes ahead of this device's clock
+   * waits for its time: the first call then shows it. Returns what was taken and is not shown, and why.
    *
    * @throws RTCBatteryError of code `bad-operation` where it is none, or of code `in-transaction`; nothing is changed then.
    */
   applyOperation(op: Operation): string[] {
-    return this.call((layer) => layer.applyOperation(op));
+    return this.call((layer) => layer.applyOperation(op, now()));
   }
 
   /**

@@ -34,6 +34,10 @@ pub enum Bug {
     VersionGoesBack,
     /// What was written to a dropped table is taken into the next one of its name.
     OldTablesRows,
+    /// What was set aside until its time has come is forgotten by a restart.
+    QuarantineLost,
+    /// A copied database goes on under the id of its original.
+    CloneUnnoticed,
     /// Of two rows that want one value the one that came first is shown.
     ArrivalWins,
     /// Which rows are parked is not known any more after a restart.
@@ -42,7 +46,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::SelfPreferringTie,
         Self::ColumnsDroppedOnDelete,
         Self::NoLiveness,
@@ -57,6 +61,8 @@ impl Bug {
         Self::LostFirstMessage,
         Self::VersionGoesBack,
         Self::OldTablesRows,
+        Self::QuarantineLost,
+        Self::CloneUnnoticed,
         Self::ArrivalWins,
         Self::ParkedForgotten,
     ];

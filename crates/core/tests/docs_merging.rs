@@ -1,7 +1,7 @@
 //! docs/merging.md: every example there does what it says, in whatever order devices hear of each other.
 //!
 //! An example is a fenced block of SQL. Comments at the start of a line say who runs what follows, and when; `both` runs once and is synced, `both
-//! meet` syncs, and after `both see` (or `Ben sees`) come a query and its rows.
+//! meet` syncs, and after `both see` (or `Ben sees`) come a query and its rows. They meet when the later of them has written, or at the time that is said.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
@@ -10,8 +10,13 @@ use std::fs;
 use std::path::Path;
 
 use common::{Peer, assert_equal, peer, sync};
+use rtc_battery_core::Replica;
 use rtc_battery_core::replica::{Params, Scope};
-use rtc_battery_proto::SqlValue;
+use rtc_battery_proto::{ReplicaId, SqlValue};
+use rusqlite::Connection;
+
+/// Who begins with a copy of Anna's database.
+const COPY: &str = ", with a copy of Anna's database";
 
 /// A part of an example: its comment, and the lines until the next one that names somebody.
 struct Part<'a> {
@@ -30,7 +35,10 @@ fn parts(example: &str) -> Vec<Part<'_>> {
     let mut parts: Vec<Part<'_>> = Vec::new();
     for line in example.lines() {
         // What both see is the end: a row may begin with anything.
-        let at_end = parts.last().is_some_and(|part| part.head.ends_with(" see") || part.head.ends_with(" sees"));
+        let at_end = parts.last().is_some_and(|part| {
+            let (head, _) = part.head.split_once(", ").unwrap_or((part.head, ""));
+            head.ends_with(" see") || head.ends_with(" sees")
+        });
         match (is_head(&line) && !at_end, parts.last_mut()) {
             (true, _) => parts.push(Part { head: &line[3..], body: Vec::new() }),
             (false, Some(part)) => part.body.push(line),
@@ -65,24 +73,52 @@ fn rows(peer: &mut Peer, query: &str) -> Vec<String> {
     peer.exec(query).values.iter().map(row).collect()
 }
 
+/// A database of a file of this name, as its file has it.
+fn open(file: &Path) -> Peer {
+    let id = ReplicaId::new("anna").unwrap();
+    Peer { replica: Replica::open(Connection::open(file).unwrap(), "room", &id).unwrap(), wall_ms: 1000 }
+}
+
+/// Somebody opens a copy, and knows that it is one.
+fn open_copy(file: &Path, copy: &Path) -> Peer {
+    fs::copy(file, copy).unwrap();
+    let mut ben = open(copy);
+    ben.replica.take_new_id(&ReplicaId::new("ben").unwrap()).unwrap();
+    ben
+}
+
 fn play(example: &[Part<'_>], anna_first: bool) {
-    let (mut anna, mut ben) = (peer("anna"), peer("ben"));
-    let meet = |anna: &mut Peer, ben: &mut Peer| if anna_first { sync(ben, anna) } else { sync(anna, ben) };
+    let file = |name: &str| std::env::temp_dir().join(format!("rtc-battery-docs-{}-{name}.db", std::process::id()));
+    let files = [file("anna"), file("ben")];
+    let copies = example.iter().any(|part| part.head.ends_with(COPY));
+    let (mut anna, mut ben) = (if copies { open(&files[0]) } else { peer("anna") }, peer("ben"));
+    let meet = |anna: &mut Peer, ben: &mut Peer, at_ms: Option<u64>| {
+        let at_ms = at_ms.unwrap_or(anna.wall_ms.max(ben.wall_ms));
+        for who in [&mut *anna, &mut *ben] {
+            who.wall_ms = who.wall_ms.max(at_ms);
+            who.replica.release(who.now()).unwrap();
+        }
+        if anna_first { sync(ben, anna) } else { sync(anna, ben) }
+    };
     let mut seen = false;
     for Part { head, body } in example {
         let sql = body.join("\n");
-        match *head {
+        let (head, at_ms) = match head.split_once(", ") {
+            Some((both, time)) if both.starts_with("both") => (both, Some(wall_ms(time))),
+            _ => (*head, None),
+        };
+        match head {
             "both" => {
                 run(&mut anna, "09:00", &sql);
-                meet(&mut anna, &mut ben);
+                meet(&mut anna, &mut ben, None);
             }
-            "both meet" => meet(&mut anna, &mut ben),
+            "both meet" => meet(&mut anna, &mut ben, at_ms),
             "both see" | "Anna sees" | "Ben sees" => {
-                meet(&mut anna, &mut ben);
+                meet(&mut anna, &mut ben, at_ms);
                 let (query, expected): (Vec<&str>, Vec<&str>) = body.iter().partition(|line| !line.starts_with("-- "));
                 let expected: Vec<&str> = expected.iter().map(|line| &line[3..]).collect();
                 for (name, who) in [("Anna sees", &mut anna), ("Ben sees", &mut ben)] {
-                    if *head != "both see" && *head != name {
+                    if head != "both see" && head != name {
                         continue;
                     }
                     assert_eq!(rows(who, &query.join("\n")), expected, "{query:?}");
@@ -90,18 +126,25 @@ fn play(example: &[Part<'_>], anna_first: bool) {
                 let (left, right) = (anna.replica.digest().unwrap(), ben.replica.digest().unwrap());
                 assert_eq!((anna.log(), left), (ben.log(), right));
                 let (mut first, mut second) = (peer("first"), peer("second"));
+                (first.wall_ms, second.wall_ms) = (anna.wall_ms, ben.wall_ms);
                 first.pull(&anna);
                 second.pull(&ben);
                 assert_equal(&mut first, &mut second);
                 seen = true;
             }
             head => match head.split_once(", ").unwrap() {
+                (_, when) if when.ends_with(COPY) => {
+                    ben = open_copy(&files[0], &files[1]);
+                    run(&mut ben, when.strip_suffix(COPY).unwrap(), &sql);
+                }
                 ("Anna", when) => run(&mut anna, when, &sql),
                 (_, when) => run(&mut ben, when, &sql),
             },
         }
     }
     assert!(seen, "nothing is expected");
+    drop((anna, ben));
+    files.iter().filter(|_| copies).for_each(|file| fs::remove_file(file).unwrap());
 }
 
 #[test]

@@ -439,3 +439,13 @@ fn a_seed_replays() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_table_that_numbers_its_rows_is_told() {
+    let mut net = Net::new(1);
+    let host = net.add();
+    net.exec(host, "CREATE TABLE t (id INTEGER PRIMARY KEY, v)");
+    net.exec(host, "INSERT INTO t (v) VALUES (1)");
+    net.exec(host, "INSERT INTO t (v) VALUES (2)");
+    assert_eq!(net.hosts[host].events, [Event::AutomaticKeys { table: "t".into() }]);
+}

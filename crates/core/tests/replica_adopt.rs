@@ -23,7 +23,7 @@ fn with_table() -> Peer {
 fn an_adopted_operation_keeps_its_clock_and_travels_as_ours() {
     let (mut a, mut b, mut c) = (with_table(), peer("b"), peer("c"));
     let insert = plain(500, "stranger", "INSERT", 1, json!({"x": 1}));
-    let (applied, covers) = a.replica.adopt(vec![insert.clone()]).unwrap();
+    let (applied, covers) = a.replica.adopt(vec![insert.clone()], a.now()).unwrap();
     assert_eq!((applied.operations, covers), (1, serde_json::from_str(r#"{"a":[[2,2]]}"#).unwrap()));
     let live = a.replica.take_committed(9).pop().unwrap().operations.unwrap();
     assert_eq!(live[0].hlc, insert.hlc);
@@ -32,7 +32,7 @@ fn an_adopted_operation_keeps_its_clock_and_travels_as_ours() {
     assert_equal(&mut a, &mut c);
     // A later write of ours wins, an earlier one of the stranger's does not.
     b.exec("UPDATE t SET x = 2");
-    b.replica.adopt(vec![plain(400, "stranger", "UPDATE", 1, json!({"x": 3, "y": 3}))]).unwrap();
+    b.replica.adopt(vec![plain(400, "stranger", "UPDATE", 1, json!({"x": 3, "y": 3}))], b.now()).unwrap();
     a.pull(&b);
     assert_eq!(a.rows("SELECT * FROM t"), ["1|2|3"]);
     assert_equal(&mut a, &mut b);
@@ -47,10 +47,10 @@ fn what_is_known_or_beaten_is_not_adopted_again() {
         plain(3, "s", "DELETE", 2, json!(null)),
         serde_json::from_value(json!({"hlc": {"ts": 4, "counter": 0, "nodeId": "s"}, "type": "INSERT", "table": "later", "pk": {"k": 1}, "values": {}})).unwrap(),
     ];
-    a.replica.adopt(operations.clone()).unwrap();
+    a.replica.adopt(operations.clone(), a.now()).unwrap();
     let (version, vector, log) = (a.replica.version(), a.replica.vector().clone(), a.log());
     for _ in 0..2 {
-        let (applied, covers) = a.replica.adopt(operations.clone()).unwrap();
+        let (applied, covers) = a.replica.adopt(operations.clone(), a.now()).unwrap();
         assert_eq!((applied.operations, covers), (0, VersionVector::default()));
     }
     assert_eq!((a.replica.version(), a.replica.vector(), a.log()), (version, &vector, log));
@@ -69,8 +69,8 @@ fn a_key_that_nobody_wrote_is_spelled_alike_whatever_came_first() {
     a.exec("CREATE TABLE t (k TEXT COLLATE NOCASE PRIMARY KEY, x, y)");
     b.pull(&a);
     let (insert, update) = (operation(1, "INSERT", "x"), operation(2, "UPDATE", "y"));
-    a.replica.adopt(vec![insert.clone(), update.clone()]).unwrap();
-    b.replica.adopt(vec![update, insert]).unwrap();
+    a.replica.adopt(vec![insert.clone(), update.clone()], a.now()).unwrap();
+    b.replica.adopt(vec![update, insert], b.now()).unwrap();
     assert_eq!(a.rows("SELECT * FROM t"), b.rows("SELECT * FROM t"));
 }
 
@@ -79,8 +79,8 @@ fn two_of_ours_that_adopt_the_same_operations_show_the_same_rows_and_fall_silent
     let (mut a, mut b) = (with_table(), peer("b"));
     b.pull(&a);
     let operations = vec![plain(1, "s", "INSERT", 1, json!({"x": 1})), plain(2, "s", "UPDATE", 1, json!({"y": "é"}))];
-    a.replica.adopt(operations.clone()).unwrap();
-    b.replica.adopt(operations.into_iter().rev().collect()).unwrap();
+    a.replica.adopt(operations.clone(), a.now()).unwrap();
+    b.replica.adopt(operations.into_iter().rev().collect(), b.now()).unwrap();
     for _ in 0..3 {
         b.pull(&a);
         a.pull(&b);
@@ -113,9 +113,9 @@ proptest! {
         for (who, from, len, all) in parts {
             let from = from.min(operations.len());
             let to = if all { operations.len() } else { (from + len).min(operations.len()) };
-            peers[who].replica.adopt(operations[from..to].to_vec()).unwrap();
+            peers[who].replica.adopt(operations[from..to].to_vec(), peers[who].now()).unwrap();
         }
-        peers[0].replica.adopt(operations).unwrap();
+        peers[0].replica.adopt(operations, peers[0].now()).unwrap();
         for (low, high) in [(0, 1), (1, 2), (0, 2), (0, 1)] {
             let (left, right) = peers.split_at_mut(high);
             right[0].pull(&left[low]);

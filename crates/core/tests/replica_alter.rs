@@ -143,9 +143,9 @@ fn rows_that_name_a_column_wait_for_it() {
     let mut after = since.clone();
     after.merge(&schema_covers);
     let (rows, covers) = a.delta(&after);
-    b.replica.apply(rows, &covers).unwrap();
+    b.replica.apply(rows, &covers, b.now()).unwrap();
     assert_eq!(b.rows("SELECT count(*) FROM rtc_waiting"), ["1"]);
-    b.replica.apply(schema, &schema_covers).unwrap();
+    b.replica.apply(schema, &schema_covers, b.now()).unwrap();
     assert_eq!(b.rows("SELECT stars FROM notes"), ["4"]);
     assert_equal(&mut a, &mut b);
 }
@@ -170,7 +170,7 @@ fn a_hostile_definition_does_nothing() {
         for operation in &mut operations {
             operation.values.as_mut().unwrap().insert("sql".to_owned(), rtc_battery_proto::SqlValue::text(definition));
         }
-        let applied = b.replica.apply(operations, &covers).unwrap();
+        let applied = b.replica.apply(operations, &covers, b.now()).unwrap();
         assert_eq!(applied.refused.len(), 1, "{definition}: {applied:?}");
         assert_eq!(b.rows("SELECT * FROM notes"), [r#""1"|"one""#], "{definition}");
     }

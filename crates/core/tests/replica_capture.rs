@@ -70,7 +70,7 @@ fn what_overwrites_two_contents_of_one_clock_value_is_digested_once() {
         let covers: VersionVector = serde_json::from_str(r#"{"z":[[1,2]]}"#).unwrap();
         for peer in [&mut a, &mut b] {
             let operations = vec![told_twice(1, values[0]), told_twice(2, values[1])];
-            peer.replica.apply(operations, &covers).unwrap();
+            peer.replica.apply(operations, &covers, peer.now()).unwrap();
         }
         assert_equal(&mut a, &mut b);
         a.at(3000, "UPDATE t SET v = 'mine' WHERE k = 1");

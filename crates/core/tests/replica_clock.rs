@@ -51,7 +51,7 @@ fn many_writes_in_one_millisecond_are_told_apart_and_in_order() {
     assert_eq!(all.len(), 200_001);
     assert!(all.iter().all(|hlc| hlc.tick.ts == a.wall_ms), "the millisecond has counters for all of them");
     let (operations, covers) = everything(&a);
-    b.replica.apply(operations, &covers).unwrap();
+    b.replica.apply(operations, &covers, b.now()).unwrap();
     assert_eq!(a.replica.digest().unwrap(), b.replica.digest().unwrap());
     a.exec("UPDATE t SET x = 1 WHERE id = 1");
     let newest = a.replica.take_committed(u64::MAX).pop().unwrap().operations.unwrap();
@@ -67,7 +67,7 @@ fn a_full_counter_carries_into_the_time() {
         "type": "INSERT", "table": "t", "pk": {"id": 1}, "values": {"x": 1}
     });
     let full: Operation = serde_json::from_value(full).unwrap();
-    a.replica.adopt(vec![full]).unwrap();
+    a.replica.adopt(vec![full], a.now()).unwrap();
     a.replica.take_committed(u64::MAX);
     a.exec("INSERT INTO t VALUES (2, 0), (3, 0)");
     let told = a.replica.take_committed(u64::MAX).pop().unwrap().operations.unwrap();
@@ -85,6 +85,7 @@ fn a_wall_clock_that_is_set_back_changes_no_order_running_or_stopped() {
         let mut a = open(&file, 10 * HOUR_MS);
         a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x); INSERT INTO t VALUES (1, 'first')");
         a.at(8 * HOUR_MS, "UPDATE t SET x = 'set back while running'");
+        b.wall_ms = 10 * HOUR_MS;
         b.pull(&a);
         assert_eq!(b.rows("SELECT x FROM t"), [r#""set back while running""#]);
     }
@@ -109,6 +110,7 @@ fn who_has_heard_of_a_fast_clock_writes_after_it() {
         48 * HOUR_MS,
         "CREATE TABLE t (id INTEGER PRIMARY KEY, x); INSERT INTO t VALUES (1, 'from the day after tomorrow')",
     );
+    b.wall_ms = 48 * HOUR_MS - 4 * 60_000;
     b.pull(&a);
     b.at(HOUR_MS, "UPDATE t SET x = 'today'");
     a.pull(&b);

@@ -12,7 +12,7 @@ use rtc_battery_proto::{Columns, Operation};
 
 fn give(to: &mut Peer, committed: &Committed) {
     let operations = committed.operations.clone().unwrap();
-    assert_eq!(to.replica.apply(operations, &committed.covers).unwrap().refused, Vec::<String>::new());
+    assert_eq!(to.replica.apply(operations, &committed.covers, to.now()).unwrap().refused, Vec::<String>::new());
 }
 
 proptest! {
@@ -37,7 +37,7 @@ proptest! {
         order.into_iter().for_each(|committed| give(&mut shuffled, committed));
         let (mut operations, covers) = a.delta(&Default::default());
         operations.reverse();
-        whole.replica.apply(operations, &covers).unwrap();
+        whole.replica.apply(operations, &covers, whole.now()).unwrap();
         for other in [&mut in_order, &mut shuffled, &mut whole] {
             assert_equal(&mut a, other);
             prop_assert_eq!(other.rows("PRAGMA integrity_check"), ["\"ok\""]);

@@ -244,7 +244,7 @@ fn a_drop_needs_no_other() {
     a.exec(&format!("BEGIN; {NOTES}; INSERT INTO notes VALUES ('1', 'one'); COMMIT"));
     a.exec("DROP TABLE notes");
     for transaction in a.replica.take_committed(u64::MAX).iter().skip(2) {
-        b.replica.apply(transaction.operations.clone().unwrap(), &transaction.covers).unwrap();
+        b.replica.apply(transaction.operations.clone().unwrap(), &transaction.covers, b.now()).unwrap();
     }
     assert!(tables(&mut b).is_empty());
     assert_eq!(b.rows("SELECT kind, name FROM rtc_schema"), [r#""dropped table"|"notes""#]);
@@ -287,7 +287,7 @@ fn hostile_drops_do_nothing_stranger() {
         let one = &mut operations[0];
         (one.kind, one.table, one.pk) = (kind, "rtc_schema".to_owned(), id(row));
         one.values = values.map(|(column, value)| [(column.to_owned(), SqlValue::text(value))].into_iter().collect());
-        let applied = b.replica.apply(operations, &covers).unwrap();
+        let applied = b.replica.apply(operations, &covers, b.now()).unwrap();
         assert_eq!(applied.refused.is_empty(), taken, "{kind:?} {row}: {applied:?}");
         if !taken {
             assert_eq!(b.rows("SELECT * FROM notes"), [r#""1"|"one""#]);

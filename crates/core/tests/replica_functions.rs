@@ -11,6 +11,7 @@ fn uuid7_makes_keys_that_arrive_as_they_were_made() {
     a.exec("CREATE TABLE t (id TEXT PRIMARY KEY DEFAULT (uuid7()), n INTEGER)");
     a.at(0x017F_22E2_79B0, "INSERT INTO t (n) VALUES (1), (2)");
     a.at(0x017F_22E2_79B1, "INSERT INTO t (n) SELECT n + 2 FROM t");
+    b.wall_ms = a.wall_ms;
     b.pull(&a);
     assert_equal(&mut a, &mut b);
     assert_eq!(

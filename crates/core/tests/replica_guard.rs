@@ -80,7 +80,7 @@ fn nothing_of_ours_can_be_changed() {
             b.exec("UPDATE t SET v = 'd'");
             let (operations, covers) = b.delta(a.replica.vector());
             a.replica.stage(1, &operations).unwrap();
-            a.replica.apply_staged(1, &covers).unwrap();
+            a.replica.apply_staged(1, &covers, a.now()).unwrap();
             assert_equal(&mut a, &mut b);
         }
     }

@@ -30,7 +30,7 @@ fn with_table() -> Peer {
 }
 
 fn apply(peer: &mut Peer, operations: Vec<Operation>, last: u64) -> Applied {
-    peer.replica.apply(operations, &covers(last)).unwrap()
+    peer.replica.apply(operations, &covers(last), peer.now()).unwrap()
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn unknown_tables_and_columns_wait_and_stay_bounded_by_what_came() {
     let mut a = with_table();
     let names = ["nope", "x\"; DROP TABLE t; --", "", "\u{0}", "main.t"];
     for (seq, name) in (1..).zip(names) {
-        let applied = a.replica.apply(vec![operation(seq, json!({"table": name}))], &covers(seq)).unwrap();
+        let applied = a.replica.apply(vec![operation(seq, json!({"table": name}))], &covers(seq), a.now()).unwrap();
         assert_eq!(applied.refused, Vec::<String>::new(), "{name:?}");
     }
     apply(&mut a, vec![operation(6, json!({"values": {"x\" = 1; --": 1}}))], 6);
@@ -155,7 +155,7 @@ fn our_own_numbers_are_not_for_others_to_give_out() {
     let last = (1u64 << 53) - 1;
     let fields = json!({"hlc": {"ts": 1, "counter": 0, "nodeId": "a"}, "seq": last, "tx": {"first": {"ts": 1, "counter": 0}, "n": 1}});
     let covers = serde_json::from_value(json!({"a": [[last, last]], "z": [[1, 1]]})).unwrap();
-    a.replica.apply(vec![operation(1, fields), operation(1, json!({"pk": {"id": 7}}))], &covers).unwrap();
+    a.replica.apply(vec![operation(1, fields), operation(1, json!({"pk": {"id": 7}}))], &covers, a.now()).unwrap();
     a.exec("INSERT INTO t VALUES (1, 1)");
     assert_eq!(a.rows("SELECT id FROM t"), ["1", "7"]);
     assert_eq!(serde_json::to_string(&a.replica.vector().origin(a.replica.id())).unwrap(), "[[1,2]]");

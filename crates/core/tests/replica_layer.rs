@@ -31,7 +31,7 @@ impl Layer {
 
     fn apply<'a>(&mut self, operations: impl IntoIterator<Item = &'a Operation>) {
         for operation in operations {
-            assert_eq!(self.layer.apply(operation.clone()).unwrap(), [""; 0]);
+            assert_eq!(self.layer.apply(operation.clone(), self.now()).unwrap(), [""; 0]);
         }
     }
 
@@ -132,14 +132,14 @@ fn an_invalid_operation_is_refused_and_changes_nothing() {
     ];
     let before = a.rows("SELECT * FROM rtc_operations, rtc_replica");
     for (operation, why) in bad {
-        match a.layer.apply(operation) {
+        match a.layer.apply(operation, a.now()) {
             Err(ApplyError::Refused(message)) => assert!(message.contains(why), "{message}"),
             other => panic!("{why}: {other:?}"),
         }
     }
     assert_eq!(a.rows("SELECT * FROM rtc_operations, rtc_replica"), before);
     a.execute("BEGIN");
-    let refused = a.layer.apply(insert.clone());
+    let refused = a.layer.apply(insert.clone(), a.now());
     assert!(matches!(refused, Err(ApplyError::Storage(StorageError::InTransaction))));
 }
 
@@ -151,7 +151,7 @@ fn what_cannot_be_shown_is_kept_and_told() {
     let mut wrong = operations[1].clone();
     wrong.values.as_mut().unwrap().insert("x".to_owned(), SqlValue::text("text"));
     b.apply(&operations[..1]);
-    let told = b.layer.apply(wrong).unwrap();
+    let told = b.layer.apply(wrong, b.now()).unwrap();
     assert!(told.len() == 1 && told[0].contains("cannot store TEXT"), "{told:?}");
     assert_eq!(b.rows("SELECT * FROM t"), [""; 0]);
     b.apply(&a.at(2000, "UPDATE t SET x = 2"));

@@ -25,7 +25,7 @@ fn a_row_as_large_as_may_be_travels_staged_and_survives_its_deletion() {
         a.exec(&format!("INSERT INTO t (id, v) VALUES (1, {value})"));
         let (operations, covers) = a.delta(&VersionVector::default());
         b.replica.stage(7, &operations).unwrap();
-        assert_eq!(b.replica.apply_staged(7, &covers).unwrap().refused.len(), 0);
+        assert_eq!(b.replica.apply_staged(7, &covers, b.now()).unwrap().refused.len(), 0);
         assert_equal(&mut a, &mut b);
 
         a.at(2000, "DELETE FROM t");
@@ -45,8 +45,8 @@ fn a_large_row_of_a_table_that_is_not_known_yet_waits() {
     let (schema, rows): (Vec<_>, Vec<_>) = operations.into_iter().partition(|op| op.table == "rtc_schema");
     let mut rows_only = VersionVector::default();
     rows.iter().for_each(|operation| rows_only.insert(operation.place().unwrap().0));
-    b.replica.apply(rows, &rows_only).unwrap();
-    b.replica.apply(schema, &covers).unwrap();
+    b.replica.apply(rows, &rows_only, b.now()).unwrap();
+    b.replica.apply(schema, &covers, b.now()).unwrap();
     assert_eq!(b.rows("SELECT length(v) FROM t"), [LARGE.to_string()]);
     assert_equal(&mut a, &mut b);
 }
@@ -80,6 +80,7 @@ fn a_date_beyond_all_time_is_the_writers_error_until_it_is_set() {
     let (mut a, mut b) = (peer("a"), peer("b"));
     let end_ms = 1 << 47;
     a.at(end_ms, "CREATE TABLE t (id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, 'the last')");
+    b.wall_ms = end_ms;
     assert_eq!(b.pull(&a).refused, Vec::<String>::new());
     assert_equal(&mut a, &mut b);
 

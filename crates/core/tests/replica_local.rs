@@ -162,7 +162,7 @@ fn a_hundred_thousand_rows_are_one_transaction() {
         b.replica.stage(1, part).unwrap();
         assert_eq!(b.rows("SELECT count(*) FROM sqlite_schema WHERE name = 'synced'"), ["0"]);
     }
-    let applied = b.replica.apply_staged(1, &covers).unwrap();
+    let applied = b.replica.apply_staged(1, &covers, b.now()).unwrap();
     assert_eq!((applied.operations, applied.refused.len()), (100_002, 0));
     assert_eq!(b.rows(transaction), ["100000|99999|100000|100000"]);
     let rows = "SELECT count(*), sum(k), max(v), sum(v = 'row ' || (k - 1)) FROM synced";

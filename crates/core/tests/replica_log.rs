@@ -138,7 +138,7 @@ proptest! {
             let (kind, values) = [("INSERT", json!({"a": "x"})), ("UPDATE", json!({})), ("DELETE", json!(null))][k as usize % 3].clone();
             plain(ts, kind, table, json!({"k": k, "a": "x"}), values)
         });
-        a.replica.adopt(adopted.collect()).unwrap();
+        a.replica.adopt(adopted.collect(), a.now()).unwrap();
         b.pull(&a);
         assert_log(&mut a);
         assert_log(&mut b);
@@ -284,10 +284,10 @@ fn operations_that_waited_are_told_beside_those_that_did_not() {
     let (schema, schema_covers) = a.delta(b.replica.vector());
     a.exec("BEGIN; INSERT INTO t VALUES (5, 'a'); INSERT INTO u VALUES (50, 'b'); COMMIT");
     let (rows, covers) = a.delta(&since);
-    b.replica.apply(rows, &covers).unwrap();
+    b.replica.apply(rows, &covers, b.now()).unwrap();
     since = b.replica.vector().clone();
     assert!(!since.covers(a.replica.vector()));
-    b.replica.apply(schema, &schema_covers).unwrap();
+    b.replica.apply(schema, &schema_covers, b.now()).unwrap();
     assert_equal(&mut a, &mut b);
     c.pull(&b);
     assert_equal(&mut a, &mut c);

@@ -99,13 +99,13 @@ fn an_index_comes_before_its_table_and_waits() {
     let (table, table_covers) = a.delta(b.replica.vector());
     a.exec("CREATE INDEX i ON notes (content)");
     let (index, index_covers) = a.delta(&since);
-    assert_eq!(b.replica.apply(index, &index_covers).unwrap().refused.len(), 1);
-    assert_eq!(b.replica.apply(table, &table_covers).unwrap().refused, Vec::<String>::new());
+    assert_eq!(b.replica.apply(index, &index_covers, b.now()).unwrap().refused.len(), 1);
+    assert_eq!(b.replica.apply(table, &table_covers, b.now()).unwrap().refused, Vec::<String>::new());
     assert_alike(&mut a, &mut b);
     // The user's own CREATE TABLE brings it too.
     let mut c = peer("c");
     let (index, index_covers) = a.delta(&since);
-    c.replica.apply(index, &index_covers).unwrap();
+    c.replica.apply(index, &index_covers, c.now()).unwrap();
     c.exec(NOTES);
     assert_eq!(schema(&mut c), schema(&mut a));
 }
@@ -140,7 +140,7 @@ fn a_hostile_text_makes_nothing() {
             values.insert("sql".to_owned(), SqlValue::text(text));
         }
         let before = b.rows("SELECT * FROM sqlite_schema");
-        let applied = b.replica.apply(operations, &covers).unwrap();
+        let applied = b.replica.apply(operations, &covers, b.now()).unwrap();
         assert_eq!(applied.refused.len(), 1, "{text}: {applied:?}");
         assert_eq!(b.rows("SELECT * FROM sqlite_schema"), before, "{text}");
         b.exec("INSERT INTO notes VALUES ('2', 'two')");

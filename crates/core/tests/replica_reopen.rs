@@ -34,7 +34,7 @@ const ACTIONS: [fn(&mut Peer, &mut Peer); 7] = [
             b.wall_ms
         );
         b.wall_ms += 10_000;
-        a.replica.adopt(vec![serde_json::from_str::<Operation>(&json).unwrap()]).unwrap();
+        a.replica.adopt(vec![serde_json::from_str::<Operation>(&json).unwrap()], a.now()).unwrap();
     },
     // What came for a table that is made only then.
     |a, b| {
@@ -42,7 +42,7 @@ const ACTIONS: [fn(&mut Peer, &mut Peer); 7] = [
         b.at(b.wall_ms + 10_000, "INSERT OR REPLACE INTO u VALUES (1, 1)");
         let (mut operations, covers) = b.delta(a.replica.vector());
         operations.retain(|operation| operation.table == "u");
-        a.replica.apply(operations, &covers).unwrap();
+        a.replica.apply(operations, &covers, a.now()).unwrap();
         a.exec("CREATE TABLE IF NOT EXISTS u (id INTEGER PRIMARY KEY, x)");
     },
     |a, _| drop(a.local("UPDATE t SET x = 100")),

@@ -54,7 +54,7 @@ fn a_table_created_on_two_devices_reaches_a_third() {
         let node = ReplicaId::new(origin).unwrap();
         let mut news = VersionVector::default();
         news.replace_origin(node.clone(), covers.origin(&node).cloned().unwrap());
-        assert_eq!(peer.replica.apply(operations.clone(), &news).unwrap().refused, Vec::<String>::new());
+        assert_eq!(peer.replica.apply(operations.clone(), &news, peer.now()).unwrap().refused, Vec::<String>::new());
     };
     let mut own = peer("own");
     take(&mut d, "a");
@@ -90,11 +90,11 @@ fn what_was_overwritten_since_is_not_passed_on_as_a_whole_transaction() {
     let handed_on = |peer: &Peer| peer.replica.committed().last().unwrap().operations.as_ref().map(Vec::len);
     a.at(2000, "UPDATE t SET x = 1, y = 1");
     let live = a.replica.committed().last().unwrap().clone();
-    c.replica.apply(live.operations.unwrap(), &live.covers).unwrap();
+    c.replica.apply(live.operations.unwrap(), &live.covers, c.now()).unwrap();
     assert_eq!(handed_on(&c), Some(1), "what comes from its writer is whole");
     c.at(3000, "UPDATE t SET x = 2");
     let live = c.replica.committed().last().unwrap().clone();
-    b.replica.apply(live.operations.unwrap(), &live.covers).unwrap();
+    b.replica.apply(live.operations.unwrap(), &live.covers, b.now()).unwrap();
     b.pull(&c);
     assert_eq!(b.rows("SELECT x, y FROM t"), ["2|1"]);
     assert_eq!(handed_on(&b), None, "of the earlier UPDATE only y was told");
@@ -165,13 +165,13 @@ fn operations_wait_for_their_table() {
     let (operations, covers) = a.delta(&Default::default());
     let (schema, rows): (Vec<_>, Vec<_>) = operations.into_iter().partition(|op| op.table == "rtc_schema");
     let of = |seq: u64| -> VersionVector { serde_json::from_str(&format!(r#"{{"a":[[{seq},{seq}]]}}"#)).unwrap() };
-    let applied = b.replica.apply(rows, &of(2)).unwrap();
+    let applied = b.replica.apply(rows, &of(2), b.now()).unwrap();
     assert_eq!((applied.operations, applied.refused.len()), (1, 0));
     assert_eq!(b.dump(), Vec::<String>::new());
     // What waits is relayed.
     let (relayed, _) = b.delta(&Default::default());
     assert_eq!(relayed.len(), 1);
-    b.replica.apply(schema, &of(1)).unwrap();
+    b.replica.apply(schema, &of(1), b.now()).unwrap();
     assert_eq!(b.replica.vector(), &covers);
     assert_equal(&mut a, &mut b);
     c.pull(&b);
@@ -184,7 +184,7 @@ fn a_table_created_here_meets_what_waited_for_it() {
     a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x)");
     a.exec("INSERT INTO t VALUES (1, 'early')");
     let (operations, _) = a.delta(&serde_json::from_str(r#"{"a":[[1,1]]}"#).unwrap());
-    b.replica.apply(operations, &serde_json::from_str(r#"{"a":[[2,2]]}"#).unwrap()).unwrap();
+    b.replica.apply(operations, &serde_json::from_str(r#"{"a":[[2,2]]}"#).unwrap(), b.now()).unwrap();
     b.exec("BEGIN; CREATE TABLE t (id INTEGER PRIMARY KEY, x)");
     b.exec("COMMIT");
     assert_eq!(b.rows("SELECT * FROM t"), [r#"1|"early""#]);
@@ -236,7 +236,8 @@ fn unwritten_columns_show_the_same_default_everywhere() {
         "seq":1,"tx":{"first":{"ts":86400000,"counter":0},"n":1}}"#;
     let covers = serde_json::from_str(r#"{"z":[[1,1]]}"#).unwrap();
     for peer in [&mut a, &mut b] {
-        let applied = peer.replica.apply(vec![serde_json::from_str(insert).unwrap()], &covers).unwrap();
+        peer.wall_ms = 86_400_000;
+        let applied = peer.replica.apply(vec![serde_json::from_str(insert).unwrap()], &covers, peer.now()).unwrap();
         assert_eq!(applied.refused, Vec::<String>::new());
         assert_eq!(peer.rows("SELECT * FROM t"), [r#""1"|0|"d"|"1970-01-02 00:00:00"|NULL"#]);
     }
@@ -271,14 +272,14 @@ fn a_row_that_sqlite_refuses_is_kept_and_told() {
         serde_json::from_str(&json).unwrap()
     };
     let covers = |seq: u64| serde_json::from_str(&format!(r#"{{"z":[[{seq},{seq}]]}}"#)).unwrap();
-    let applied = a.replica.apply(vec![op(1, r#""no integer""#)], &covers(1)).unwrap();
+    let applied = a.replica.apply(vec![op(1, r#""no integer""#)], &covers(1), a.now()).unwrap();
     assert_eq!((applied.operations, applied.refused), (1, vec![]));
     let told = a.replica.take_conflicts();
     assert!(told.len() == 1 && told[0].reason.contains("cannot store TEXT value"), "{told:?}");
     assert_eq!(a.rows("SELECT pk, with_pk FROM rtc_conflicts"), [r#""[1]"|NULL"#]);
     b.pull(&a);
     assert_eq!(b.dump(), Vec::<String>::new());
-    b.replica.apply(vec![op(2, "7")], &covers(2)).unwrap();
+    b.replica.apply(vec![op(2, "7")], &covers(2), b.now()).unwrap();
     a.pull(&b);
     assert_eq!(a.rows("SELECT * FROM t"), ["1|7"]);
     assert_eq!(a.rows("SELECT count(*) FROM rtc_conflicts"), ["0"]);
@@ -321,7 +322,7 @@ fn a_transaction_that_is_forgotten_while_it_is_read_takes_nothing_else_with_it()
             break end.covers;
         }
     };
-    c.replica.apply(operations, &covers).unwrap();
+    c.replica.apply(operations, &covers, c.now()).unwrap();
     assert_equal(&mut a, &mut c);
 }
 

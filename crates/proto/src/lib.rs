@@ -22,7 +22,7 @@ pub use columns::Columns;
 pub use digest::{Digest, InvalidDigest};
 pub use hlc::{Hlc, InvalidHlc, MAX_TS_MS, Tick};
 pub use id::{InvalidId, MAX_ID_BYTES, PeerId, ReplicaId};
-pub use message::{DecodeError, Hello, Message, PROTOCOL, SyncRequest, SyncResponse};
+pub use message::{DecodeError, Hello, Message, PROTOCOL, Ping, Pong, SyncRequest, SyncResponse};
 pub use operation::{Adopted, Dot, MAX_SEQ, Operation, OperationKind, TransactionExtent};
 pub use value::{MAX_SAFE_INTEGER, SqlValue};
 pub use vector::{MAX_ORIGINS, MAX_RANGES, SeqRanges, VersionVector};

@@ -44,9 +44,9 @@ pub enum Message {
         registers: Digest,
     },
     /// Are you there?
-    Ping,
+    Ping(Ping),
     /// Yes.
-    Pong,
+    Pong(Pong),
     /// How much of what the receiver sent over this link the sender has taken in, in bytes of channel messages.
     Taken {
         /// In all.
@@ -108,6 +108,30 @@ pub struct SyncResponse {
     /// Whether another message of the same series follows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
+}
+
+/// Are you there? The specification's has no fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Ping {
+    /// The sender's wall clock, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_whole")]
+    pub wall: Option<u64>,
+}
+
+/// The answer to a [`Ping`]. The specification's has no fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Pong {
+    /// The sender's wall clock, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_whole")]
+    pub wall: Option<u64>,
+    /// What the ping said of its sender's.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_whole")]
+    pub pinged: Option<u64>,
+}
+
+/// Whoever has a field of this name for something else is heard all the same.
+fn if_whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(serde_json::Value::deserialize(deserializer)?.as_u64())
 }
 
 /// Why a text is no message.
@@ -190,8 +214,8 @@ impl Message {
                 let Digests { vector, registers } = fields(&kind, text)?;
                 Self::Digest { vector, registers }
             }
-            "ping" => Self::Ping,
-            "pong" => Self::Pong,
+            "ping" => Self::Ping(fields(&kind, text)?),
+            "pong" => Self::Pong(fields(&kind, text)?),
             "taken" => Self::Taken { bytes: fields::<Taken>(&kind, text)?.bytes },
             "bye" => Self::Bye { bulk: fields::<Bye>(&kind, text)?.bulk },
             _ => return Err(DecodeError::UnknownType(kind)),
@@ -214,7 +238,9 @@ mod tests {
             format!(r#"{{"type":"sync-response","operations":[{op},{op}]}}"#),
             r#"{"type":"sync-full","database":"AA=="}"#.into(),
             r#"{"type":"ping","extra":[1,{"a":2}]}"#.into(),
+            r#"{"type":"ping","wall":1700000000000}"#.into(),
             r#"{"type":"pong"}"#.into(),
+            r#"{"type":"pong","wall":1700000000000,"pinged":"yesterday"}"#.into(),
             r#"{"type":"taken","bytes":9}"#.into(),
             r#"{"type":"bye"}"#.into(),
             r#"{"type":"bye","bulk":true}"#.into(),

@@ -8,7 +8,7 @@ use crate::random::Random;
 use crate::room::Room;
 
 /// The kinds that somebody brings about, as against those that happen by themselves.
-const BROUGHT_ABOUT: [Fault; 16] = [
+const BROUGHT_ABOUT: [Fault; 19] = [
     Fault::LostLink,
     Fault::RelayOnly,
     Fault::Split,
@@ -19,11 +19,14 @@ const BROUGHT_ABOUT: [Fault; 16] = [
     Fault::CrashLost,
     Fault::CrashTorn,
     Fault::ClockStep,
+    Fault::Night,
     Fault::Pause,
     Fault::Sleep,
     Fault::SlowReceiver,
     Fault::SlowStorage,
     Fault::Join,
+    Fault::Copied,
+    Fault::PutBack,
     Fault::Leave,
 ];
 
@@ -145,6 +148,10 @@ impl Room {
                 self.net.hosts[host].clock.ahead_ms += step_ms;
                 self.count(fault);
             }
+            (Fault::Night, _) => {
+                self.net.wall_ms += self.random.between((60_000, 3 * 3_600_000));
+                self.count(fault);
+            }
             (Fault::Pause, _) => {
                 self.net.fall_asleep(host);
                 self.broken(fault, length_ms, Mend::Wake(host));
@@ -165,6 +172,8 @@ impl Room {
                 self.join();
                 self.count(fault);
             }
+            (Fault::Copied, _) if self.devices.len() < MAX_DEVICES => self.copy_disk(host)?,
+            (Fault::PutBack, _) => self.put_back(host)?,
             (Fault::Leave, _) => {
                 if let Some(device) = self.device_of(host).filter(|device| !self.devices[*device].away) {
                     self.devices[device].away = true;
@@ -177,7 +186,7 @@ impl Room {
         self.look_at_touched()
     }
 
-    fn broken(&mut self, fault: Fault, length_ms: u64, mend: Mend) {
+    pub(crate) fn broken(&mut self, fault: Fault, length_ms: u64, mend: Mend) {
         self.count(fault);
         self.net.trace.note(self.net.now_ms, || format!("{fault:?} for {length_ms} ms, then {mend:?}"));
         self.mend_in(length_ms, mend);

@@ -1,11 +1,12 @@
 //! A device is a database and whoever has it open: it comes, crashes and starts again, and after a crash it is another host, with the same disk.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use rtc_battery_core::node::Node;
 use rtc_battery_core::replica::Replica;
 use rtc_battery_proto::{Dot, ReplicaId, VersionVector};
 
+use crate::ahead::Ahead;
 use crate::chaos::Mend;
 use crate::net::{Disk, Fate, Fault, Host, HostClock, Member};
 use crate::oracle::Picture;
@@ -13,7 +14,7 @@ use crate::properties::{Check, Property, Violation};
 use crate::room::Room;
 
 /// A database, and the process that has it open.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Device {
     /// Its replica's name.
     pub name: String,
@@ -21,12 +22,20 @@ pub struct Device {
     pub host: Option<usize>,
     /// Its disk, while nobody has it open.
     left: Option<(Disk, rusqlite::Connection)>,
+    /// Whether what is left is older than what there was.
+    is_put_back: bool,
     /// Whether its user left the room.
     pub away: bool,
     pub(crate) program: VecDeque<String>,
     /// How far its wall clock is ahead, while it is off.
     ahead_ms: i64,
     pub(crate) seen: Seen,
+    /// What it has and must not show yet.
+    pub(crate) ahead: Ahead,
+    /// The ids that its database has had.
+    pub(crate) ids: BTreeSet<ReplicaId>,
+    /// What it had written before its disk was put back to an older state, where that has not all of it.
+    pub(crate) before: VersionVector,
 }
 
 /// What a database was when it was last looked at.
@@ -38,14 +47,17 @@ pub(crate) struct Seen {
     pub(crate) picture: Picture,
 }
 
+impl Device {
+    /// While it is off, its disk is put back to this.
+    pub(crate) fn put_back(&mut self, older: (Disk, rusqlite::Connection)) {
+        (self.left, self.is_put_back) = (Some(older), true);
+    }
+}
+
 impl Room {
     /// Somebody new comes, with an empty database.
     pub(crate) fn join(&mut self) {
-        let name = format!("r{}", self.devices.len());
-        let seen = Seen::default();
-        let left = Some(Disk::new());
-        self.devices.push(Device { name, host: None, left, away: false, program: VecDeque::new(), ahead_ms: 0, seen });
-        let device = self.devices.len() - 1;
+        let device = self.add_device(Disk::new());
         self.open(device);
         let host = self.net.hosts.len() - 1;
         if self.random.happens(self.rates.clocks_off) {
@@ -66,11 +78,23 @@ impl Room {
         }
     }
 
+    /// Another device, which is off, with this disk.
+    pub(crate) fn add_device(&mut self, left: (Disk, rusqlite::Connection)) -> usize {
+        let name = format!("r{}", self.devices.len());
+        self.devices.push(Device { name, left: Some(left), ..Device::default() });
+        self.devices.len() - 1
+    }
+
     /// Opens a device's database, in a process of its own.
     fn open(&mut self, device: usize) -> Option<usize> {
         let (disk, connection) = self.devices[device].left.take()?;
         let id = ReplicaId::new(&self.devices[device].name).unwrap();
-        let replica = Replica::open(connection, "room", &id).unwrap();
+        let mut replica = Replica::open(connection, "room", &id).unwrap();
+        if self.devices[device].ids.is_empty() {
+            // A copy has the id of its original.
+            replica.take_new_id(&id).unwrap();
+        }
+        self.devices[device].ids.insert(replica.id().clone());
         let clock = HostClock { mono_zero_ms: self.net.now_ms, ahead_ms: self.devices[device].ahead_ms };
         let now = clock.read(self.net.wall_ms + self.net.now_ms, self.net.now_ms);
         let node = Node::new(self.net.config(), replica, now);
@@ -100,14 +124,27 @@ impl Room {
         let Some(host) = self.open(device) else { return Ok(()) };
         let replica = self.net.hosts[host].node.replica();
         let (vector, version) = (replica.vector().clone(), replica.version());
-        self.lose_what_is_not_in(device, &vector)?;
+        let was_put_back = std::mem::take(&mut self.devices[device].is_put_back);
+        if was_put_back {
+            self.look_what_is_missing(device, &vector);
+        } else {
+            self.lose_what_is_not_in(device, &vector)?;
+        }
+        self.devices[device].ahead.survive(&vector);
+        self.look_for_ahead_again(device);
         let device_name = self.devices[device].name.clone();
-        let acknowledged = self.history.of(&device_name).filter(|(_, own)| own.acknowledged);
-        let told = acknowledged.map(|(_, own)| own.version).max().unwrap_or_default();
-        if version < told {
+        let ids = self.devices[device].ids.iter().filter(|id| !self.is_closed(device, id));
+        let own = ids.flat_map(|id| self.history.of(id.as_str())).filter(|(_, own)| own.acknowledged);
+        let told = own.map(|(_, own)| own.version).max().unwrap_or_default();
+        if version < told && !was_put_back {
             let what = format!("{device_name} had told version {told}, and has {version} after its restart");
             return Err(Violation::new(Property::Version, what));
         }
+        // What is due meanwhile is shown, and that is a commit which nobody else hears of.
+        self.net.poll(host);
+        let commits = self.net.hosts[host].disk.as_ref().map_or(0, Disk::commits);
+        let seen = &mut self.devices[device].seen;
+        (seen.version, seen.commits) = (self.net.hosts[host].node.version(), commits);
         self.look_again(device)?;
         if !self.devices[device].away {
             self.net.connect(host);
@@ -117,10 +154,11 @@ impl Room {
 
     fn lose_what_is_not_in(&mut self, device: usize, vector: &VersionVector) -> Check {
         let name = self.devices[device].name.clone();
-        let origin = ReplicaId::new(&name).unwrap();
-        let lost: Vec<_> = self.history.of(&name).map(|(dot, own)| (dot.clone(), own.acknowledged)).collect();
+        let ids = self.devices[device].ids.iter().filter(|id| !self.is_closed(device, id));
+        let own = ids.flat_map(|id| self.history.of(id.as_str()));
+        let lost: Vec<_> = own.map(|(dot, own)| (dot.clone(), own.acknowledged)).collect();
         for (dot, acknowledged) in lost {
-            let proto = Dot { origin: origin.clone(), seq: dot.1 };
+            let proto = Dot { origin: ReplicaId::new(&dot.0).unwrap(), seq: dot.1 };
             if vector.contains(&proto) {
                 continue;
             }

@@ -12,8 +12,10 @@
     reason = "a simulator says what went wrong by panicking, and whoever runs a seed catches it"
 )]
 
+pub mod ahead;
 pub mod campaign;
 pub mod chaos;
+pub mod clones;
 pub mod device;
 pub mod history;
 pub mod net;

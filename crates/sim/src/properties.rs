@@ -10,6 +10,7 @@ use rtc_battery_core::node::Node;
 use rtc_battery_core::replica::{Params, Scope};
 use rtc_battery_proto::{Operation, VersionVector};
 
+use crate::ahead::{Ahead, row};
 use crate::history::{History, op, value};
 use crate::oracle::{Clock, Kind, Op, Picture, RowKey, Value, fold};
 use crate::workload::TABLES;
@@ -127,7 +128,8 @@ pub fn of_tables_that_are(picture: &Picture) -> Picture {
     shown.map(|(key, row)| (key.clone(), row.clone())).collect()
 }
 
-/// [`Property::WholeTransactions`]: what is shown is the fold of the transactions in the vector, each of them whole.
+/// [`Property::WholeTransactions`]: what is shown is the fold of the transactions in the vector, each of them whole, but for those that are ahead of the
+/// device's clock.
 ///
 /// # Errors
 /// It is not.
@@ -136,12 +138,21 @@ pub fn whole_transactions(
     shown: &(Picture, Vec<&str>),
     vector: &VersionVector,
     history: &History,
+    ahead: &Ahead,
 ) -> Check {
-    let ops = history.within(vector).flat_map(|(_, transaction)| &transaction.ops);
-    let mut expected = fold(&TABLES, ops);
+    let seen = history.within(vector).filter(|(dot, _)| !ahead.hides(dot));
+    let mut expected = fold(&TABLES, seen.flat_map(|(_, transaction)| &transaction.ops));
+    let mut shown_rows = shown.0.clone();
+    let unsure = ahead.rows(history);
+    // Where rows want one value, one that is not sure may hide any other of its table.
+    let is_unsure = |row: &RowKey| {
+        let shares = TABLES.iter().any(|table| table.name == row.0 && !table.unique.is_empty());
+        unsure.contains(row) || shares && unsure.iter().any(|(table, _)| *table == row.0)
+    };
     // Rows wait for their table.
-    expected.retain(|(table, _), _| shown.1.contains(table));
-    let Some((row, what)) = difference(&shown.0, &expected) else { return Ok(()) };
+    expected.retain(|row, _| shown.1.contains(&row.0) && !is_unsure(row));
+    shown_rows.retain(|row, _| !is_unsure(row));
+    let Some((row, what)) = difference(&shown_rows, &expected) else { return Ok(()) };
     Err(Violation {
         property: Property::WholeTransactions,
         what: format!("{device} shows no fold of whole transactions: {what}"),
@@ -202,21 +213,24 @@ fn tells(row: &RowKey, before: Option<&Vec<Value>>, after: Option<&Vec<Value>>, 
     }
 }
 
-/// [`Property::Clock`]: the clock values of a commit at `wall_ms` by a writer who has seen what is in `vector`; `relayed`: and perhaps more, from
-/// plain peers.
+/// [`Property::Clock`]: the clock values of a commit at `wall_ms` by a writer who has seen what is in `vector` and not ahead of its clock; `relayed`: and
+/// perhaps more, from plain peers.
 ///
 /// # Errors
 /// They are not what the rules say.
 pub fn clock(
     device: &str,
     (wall_ms, relayed): (u64, bool),
-    vector: &VersionVector,
+    (vector, ahead): (&VersionVector, &Ahead),
     history: &History,
     ops: &[Op],
 ) -> Check {
     let clocks: Vec<&Clock> = ops.iter().map(|op| &op.clock).collect();
+    let unsure = ahead.rows(history);
     let seen =
-        history.within(vector).flat_map(|(_, transaction)| &transaction.ops).map(|op| (op.clock.0, op.clock.1)).max();
+        history.within(vector).filter(|(dot, _)| !ahead.hides(dot)).flat_map(|(_, transaction)| &transaction.ops);
+    let seen = seen.filter(|op| !row(op).is_some_and(|row| unsure.contains(&row)));
+    let seen = seen.map(|op| (op.clock.0, op.clock.1)).max();
     let Some(first) = clocks.first() else {
         return Err(Violation::new(Property::Clock, "a transaction without operations"));
     };
@@ -235,7 +249,7 @@ pub fn clock(
     let by_seen = seen.is_some_and(|seen| after(seen) == first && seen.0 >= wall_ms);
     // What a plain peer passes on may have been seen and beaten, so that it is in no transaction.
     let before = (first.0, first.1.wrapping_sub(1));
-    if by_wall || by_seen || (relayed && first.1 > 0 && history.has_tick(before)) {
+    if by_wall || by_seen || ((relayed || !ahead.is_empty()) && first.1 > 0 && history.has_tick(before)) {
         return Ok(());
     }
     violated("nothing that happened asks for that")
@@ -275,6 +289,7 @@ pub fn sound(device: &str, node: &mut Node, history: &History, now: Now) -> Chec
         ("transactions", "SELECT count(*) FROM rtc_transactions", most + 1),
         ("parked rows", "SELECT count(*) FROM rtc_parked", rows.len() as u64),
         ("waiting operations", "SELECT count(*) FROM rtc_waiting", waiting),
+        ("operations from the future", "SELECT count(*) FROM rtc_quarantine", 0),
         ("staged operations", "SELECT count(*) FROM temp.rtc_staged", 0),
     ] {
         let kept = ask(sql)?;

@@ -12,7 +12,7 @@ use rtc_battery_core::replica::Scope;
 use crate::chaos::{Mends, Rates};
 use crate::device::Device;
 use crate::history::{History, op, plain_op};
-use crate::net::{Disk, Fault, Faults, Net};
+use crate::net::{Backup, Disk, Fault, Faults, Net};
 use crate::oracle::{Op, fold};
 use crate::plain::PlainPeer;
 use crate::properties::{self, Check, Property, Violation, look};
@@ -42,6 +42,10 @@ pub struct Room {
     habits: Habits,
     pub(crate) history: History,
     statements: u64,
+    /// What a device's disk had, to be put back.
+    pub(crate) backup: Option<(usize, Backup)>,
+    /// That happens once in a room: what is safe at others' must stay there.
+    pub(crate) was_put_back: bool,
     /// Digests of registers, by vector, and whose they were first.
     pub(crate) digests: BTreeMap<String, (String, String)>,
 }
@@ -111,6 +115,8 @@ impl Room {
             habits,
             history: History::default(),
             statements: 0,
+            backup: None,
+            was_put_back: false,
             digests: BTreeMap::new(),
         }
     }
@@ -131,6 +137,7 @@ impl Room {
         self.trouble()?;
         self.mend_all()?;
         self.finish_programs()?;
+        self.let_time_catch_up();
         self.converge()?;
         self.end()
     }
@@ -239,7 +246,8 @@ impl Room {
     /// Everyone comes to an end with what they are doing, and somebody makes the tables that were lost before anybody heard of them.
     fn finish_programs(&mut self) -> Check {
         (0..self.devices.len()).try_for_each(|device| self.finish_program(device))?;
-        self.creates().into_iter().try_for_each(|sql| self.exec(0, sql))
+        let first = (0..self.devices.len()).find(|device| !self.is_mute(*device)).unwrap_or(0);
+        self.creates().into_iter().try_for_each(|sql| self.exec(first, sql))
     }
 
     pub(crate) fn creates(&self) -> Vec<&'static str> {
@@ -254,6 +262,9 @@ impl Room {
     /// Runs a statement, and checks what it sealed against what it did.
     fn exec(&mut self, device: usize, sql: &str) -> Check {
         let Some(host) = self.devices[device].host else { return Ok(()) };
+        if self.is_mute(device) {
+            return Ok(());
+        }
         let now = self.net.now(host);
         self.statements += 1;
         let result = self.net.exec_only(host, sql, Scope::Synced);
@@ -273,13 +284,8 @@ impl Room {
             let ops: Vec<Op> = operations.iter().map(op).collect();
             if let [one] = sealed.as_slice() {
                 let relayed = self.may_be_taken_for_plain();
-                properties::clock(
-                    &name,
-                    (now.wall_ms, relayed),
-                    &self.devices[device].seen.vector,
-                    &self.history,
-                    &ops,
-                )?;
+                let Device { seen, ahead, .. } = &self.devices[device];
+                properties::clock(&name, (now.wall_ms, relayed), (&seen.vector, ahead), &self.history, &ops)?;
                 self.remember(device, one, ops, false)?;
             }
         }
@@ -344,6 +350,8 @@ impl Room {
                 let what = format!("{name} does not show what the oracle says: {what}");
                 return Err(Violation { property: Property::Oracle, what, row: Some(row) });
             }
+            self.parted(device)?;
+            let node = self.net.hosts[host].node.node();
             properties::sound(&name, node, &self.history, now)?;
             if self.net.hosts[host].errors().contains(&ErrorCode::Diverged) {
                 return Err(Violation::new(Property::Registers, format!("{name} told that it diverged")));

@@ -2,7 +2,7 @@
 //! is, and whether all that can be.
 
 use rtc_battery_core::replica::Committed;
-use rtc_battery_proto::VersionVector;
+use rtc_battery_proto::{ReplicaId, SeqRanges, VersionVector};
 
 use crate::device::Device;
 use crate::history::{Transaction, op};
@@ -49,14 +49,15 @@ impl Room {
         let name = self.devices[device].name.clone();
         let dots: Vec<u64> =
             committed.covers.iter().flat_map(|(_, ranges)| ranges.iter()).flat_map(|(a, b)| a..=b).collect();
-        let own = committed.covers.iter().all(|(origin, _)| origin.as_str() == name);
-        let ([seq], true) = (dots.as_slice(), own) else {
+        let mut origins = committed.covers.iter().map(|(origin, _)| origin.clone());
+        let own = origins.next().filter(|own| self.devices[device].ids.contains(own) && origins.next().is_none());
+        let ([seq], Some(own)) = (dots.as_slice(), own) else {
             let what = format!("{name} sealed a transaction as {:?}", committed.covers);
             return Err(Violation::new(Property::Dots, what));
         };
         let (at_ms, version) = (self.net.now_ms, committed.version);
         let transaction = Transaction { ops, at_ms, version, acknowledged: false, adopted };
-        if !self.history.add((name.clone(), *seq), transaction) {
+        if !self.history.add((own.as_str().to_owned(), *seq), transaction) {
             let what = format!("{name} gave the dot or a clock value of its transaction {seq} before");
             return Err(Violation::new(Property::Dots, what));
         }
@@ -67,7 +68,10 @@ impl Room {
     pub(crate) fn look(&mut self, device: usize) -> Check {
         let Some(host) = self.devices[device].host else { return Ok(()) };
         let name = self.devices[device].name.clone();
-        self.history.acknowledge(&name, self.net.hosts[host].saved_version);
+        self.devices[device].ids.insert(self.net.hosts[host].node.replica().id().clone());
+        for id in &self.devices[device].ids {
+            self.history.acknowledge(id.as_str(), self.net.hosts[host].saved_version);
+        }
         let (version, seen) = (self.net.hosts[host].node.version(), self.devices[device].seen.version);
         if version < seen {
             return Err(Violation::new(Property::Version, format!("{name} had version {seen} and has {version}")));
@@ -99,7 +103,15 @@ impl Room {
             return Err(Violation::new(Property::AppliedOnce, what));
         }
         let operations = committed.operations.iter().flatten();
-        let is_own = committed.covers.iter().any(|(origin, _)| origin.as_str() == name);
+        // What others know of a disk that was put back is theirs to tell.
+        let is_known = |(origin, seqs): (&ReplicaId, &SeqRanges)| {
+            let first = seqs.iter().next().map_or(0, |(first, _)| first);
+            self.history.transaction(&(origin.as_str().to_owned(), first)).is_some()
+        };
+        let is_own = committed
+            .covers
+            .iter()
+            .any(|(origin, seqs)| self.devices[device].ids.contains(origin) && !is_known((origin, seqs)));
         if is_own {
             let ops: Vec<Op> = operations.map(op).collect();
             // What is adopted comes from a plain peer, which wrote it itself or passes it on, or from one that was taken for one.
@@ -121,6 +133,7 @@ impl Room {
                 }
             }
         }
+        self.look_for_ahead(device, &new)?;
         let covers = committed.covers.clone();
         self.devices[device].seen.vector.merge(&covers);
         Ok(())
@@ -137,6 +150,7 @@ impl Room {
             return Ok(());
         }
         let now = self.net.now(host);
+        self.devices[device].ahead.release(now.wall_ms);
         let shown = look(self.net.hosts[host].node.node(), now);
         let vector = self.net.hosts[host].node.replica().vector().clone();
         let name = self.devices[device].name.clone();
@@ -148,7 +162,7 @@ impl Room {
                 return Err(Violation::new(Property::SavedBeforeTold, what));
             }
         }
-        properties::whole_transactions(&name, &shown, &vector, &self.history)?;
+        properties::whole_transactions(&name, &shown, &vector, &self.history, &self.devices[device].ahead)?;
         self.compare_registers(device, &vector)?;
         self.devices[device].seen.picture = shown.0;
         self.devices[device].seen.vector = vector;

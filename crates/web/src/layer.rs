@@ -80,9 +80,10 @@ impl MemoryLayer {
     pub fn apply_operation(
         &mut self,
         #[wasm_bindgen(unchecked_param_type = "unknown")] operation: &JsValue,
+        now: &JsNow,
     ) -> Result<Vec<String>, JsValue> {
         let operation = operations::from_js(operation)?;
-        self.layer.apply(operation).map_err(|error| match error {
+        self.layer.apply(operation, read_now(now)).map_err(|error| match error {
             ApplyError::Refused(why) => operations::bad_operation(&why),
             ApplyError::Storage(error) => storage_failure(&error),
         })

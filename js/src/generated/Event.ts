@@ -22,7 +22,19 @@ peer: PeerId,
 /**
  * How many operations were new to us.
  */
-operations: number, } | { "kind": "conflict", 
+operations: number, } | { "kind": "released", 
+/**
+ * How many.
+ */
+operations: number, } | { "kind": "clockSkew", 
+/**
+ * By how much, as estimated, in milliseconds.
+ */
+aheadMs: number, } | { "kind": "automaticKeys", 
+/**
+ * Which.
+ */
+table: string, } | { "kind": "conflict", 
 /**
  * Its table.
  */

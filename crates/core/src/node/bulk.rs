@@ -6,8 +6,8 @@
 //!
 //! Invariant: a series stays on the channel that it began on, since two channels have no common order.
 
-use rtc_battery_proto::Message;
 use rtc_battery_proto::frame::{Body, Reassembly};
+use rtc_battery_proto::{Message, Ping};
 
 use super::outbox::Outbox;
 
@@ -75,7 +75,7 @@ impl Bulk {
     pub(super) fn handle_opened(&mut self) {
         if self.opened_by_us && matches!(self.phase, Phase::Awaited { .. }) {
             self.phase = Phase::Open;
-            self.outbox.push_framed(&Body::Text(Message::Ping.encode()));
+            self.outbox.push_framed(&Body::Text(Message::Ping(Ping::default()).encode()));
         }
     }
 

@@ -50,6 +50,8 @@ impl Node {
     }
 
     fn handle_hello(&mut self, id: LinkId, peer: &PeerId, hello: Hello, now_ms: u64) {
+        self.look_for_clone(&hello.node_id);
+        self.look_for_clones_writes(&hello.vector);
         let Some(channel) = self.room.channel(id) else { return };
         channel.courtesy.take_for_ours();
         let session = self.sessions.entry(id).or_default();
@@ -76,6 +78,7 @@ impl Node {
     }
 
     fn handle_request(&mut self, id: LinkId, request: SyncRequest) {
+        request.vector.iter().for_each(|vector| self.look_for_clones_writes(vector));
         if let Some(channel) = self.room.channel(id) {
             let session = self.sessions.entry(id).or_default();
             session.handle_request(&channel.courtesy, request, self.replica.vector());
@@ -89,6 +92,7 @@ impl Node {
             Message::SyncResponse(response) => self.handle_response(id, peer, response, size_bytes, now_ms),
             Message::Vector { vector } => {
                 self.ask_due = true;
+                self.look_for_clones_writes(&vector);
                 self.sessions.entry(id).or_default().handle_vector(vector);
             }
             Message::Digest { vector, registers } => {

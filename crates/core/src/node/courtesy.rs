@@ -3,7 +3,7 @@
 //! Invariant: nothing goes out before the first word, nothing but the first word before the peer's language is known, nothing after `bye`. What the
 //! first word is, and what follows it, is for others to say ([`Turn`]).
 
-use rtc_battery_proto::Message;
+use rtc_battery_proto::{Message, Ping, Pong};
 
 /// How long we wait for a first message before we take the peer for one that speaks only the specification, in milliseconds.
 const FIRST_WORD_TIMEOUT_MS: u64 = 2_000;
@@ -65,7 +65,8 @@ pub(super) enum Turn {
 pub(super) struct Courtesy {
     language: Language,
     first_word: FirstWord,
-    pong_due: bool,
+    /// The last ping that was not answered.
+    pong_due: Option<Ping>,
     ping_due: bool,
     bye: Bye,
 }
@@ -76,7 +77,7 @@ impl Courtesy {
         Self {
             language: Language::Unknown { until_ms: now_ms + FIRST_WORD_TIMEOUT_MS },
             first_word: if opened_by_us { FirstWord::Due } else { FirstWord::Held { until_ms: now_ms + HOLD_MS } },
-            pong_due: false,
+            pong_due: None,
             ping_due: false,
             bye: Bye::No,
         }
@@ -134,8 +135,8 @@ impl Courtesy {
         self.language = Language::Ours;
     }
 
-    pub(super) fn handle_ping(&mut self) {
-        self.pong_due = true;
+    pub(super) fn handle_ping(&mut self, ping: Ping) {
+        self.pong_due = Some(ping);
     }
 
     pub(super) fn ping(&mut self) {
@@ -172,8 +173,8 @@ impl Courtesy {
         [held, unknown].into_iter().flatten().min()
     }
 
-    /// Whose turn it is, now that the channel takes a message. What is returned counts as said.
-    pub(super) fn turn(&mut self) -> Turn {
+    /// Whose turn it is, now that the channel takes a message, at this time by the wall clock. What is returned counts as said.
+    pub(super) fn turn(&mut self, wall_ms: u64) -> Turn {
         if self.first_word == FirstWord::Due {
             self.first_word = FirstWord::Said;
             return Turn::FirstWord;
@@ -182,11 +183,15 @@ impl Courtesy {
         if !self.has_greeted() || mute {
             return Turn::Silence;
         }
-        if std::mem::take(&mut self.pong_due) {
-            return Turn::Say(Message::Pong.encode());
+        // Plain peers are told what the specification says.
+        let wall = Some(wall_ms).filter(|_| !self.is_plain());
+        if let Some(ping) = self.pong_due.take() {
+            let pinged = ping.wall.filter(|_| wall.is_some());
+            let wall = wall.filter(|_| pinged.is_some());
+            return Turn::Say(Message::Pong(Pong { wall, pinged }).encode());
         }
         if std::mem::take(&mut self.ping_due) {
-            return Turn::Say(Message::Ping.encode());
+            return Turn::Say(Message::Ping(Ping { wall }).encode());
         }
         Turn::Open { leaving: self.is_leaving() }
     }
@@ -210,22 +215,22 @@ mod tests {
         for speaks in [true, false] {
             let mut courtesy = Courtesy::new(false, 0);
             courtesy.handle_timeout(999);
-            assert_eq!(courtesy.turn(), Turn::Silence);
+            assert_eq!(courtesy.turn(0), Turn::Silence);
             if speaks {
                 courtesy.heard();
             } else {
                 courtesy.handle_timeout(1_000);
             }
-            assert_eq!((courtesy.turn(), courtesy.turn()), (Turn::FirstWord, Turn::Silence));
+            assert_eq!((courtesy.turn(0), courtesy.turn(0)), (Turn::FirstWord, Turn::Silence));
         }
     }
 
     #[test]
     fn the_silent_speak_the_specification_after_two_seconds() {
         let mut courtesy = Courtesy::new(true, 0);
-        assert_eq!((courtesy.turn(), courtesy.wake_at_ms()), (Turn::FirstWord, Some(2_000)));
+        assert_eq!((courtesy.turn(0), courtesy.wake_at_ms()), (Turn::FirstWord, Some(2_000)));
         courtesy.handle_timeout(2_000);
-        assert_eq!((courtesy.turn(), courtesy.wake_at_ms()), (Turn::Open { leaving: false }, None));
+        assert_eq!((courtesy.turn(0), courtesy.wake_at_ms()), (Turn::Open { leaving: false }, None));
         // Too late for another first word, not for hello.
         courtesy.take_for_ours();
         assert!(courtesy.is_ready());
@@ -236,19 +241,20 @@ mod tests {
     #[test]
     fn pongs_go_first_and_nothing_follows_bye() {
         let mut courtesy = Courtesy::new(true, 0);
-        courtesy.turn();
+        courtesy.turn(0);
         courtesy.take_for_ours();
         courtesy.ping();
-        courtesy.handle_ping();
+        courtesy.handle_ping(Ping { wall: Some(5) });
         courtesy.say_bye();
         assert!(courtesy.is_leaving() && !courtesy.is_ready());
-        for message in [Message::Pong, Message::Ping] {
-            assert_eq!(courtesy.turn(), Turn::Say(message.encode()));
+        let pong = Message::Pong(Pong { wall: Some(7), pinged: Some(5) });
+        for message in [pong, Message::Ping(Ping { wall: Some(7) })] {
+            assert_eq!(courtesy.turn(7), Turn::Say(message.encode()));
         }
-        assert_eq!(courtesy.turn(), Turn::Open { leaving: true });
+        assert_eq!(courtesy.turn(0), Turn::Open { leaving: true });
         assert_eq!((courtesy.last_word(), courtesy.last_word()), (true, false));
         courtesy.say_bye();
-        courtesy.handle_ping();
-        assert_eq!((courtesy.turn(), courtesy.last_word()), (Turn::Silence, false));
+        courtesy.handle_ping(Ping { wall: Some(5) });
+        assert_eq!((courtesy.turn(0), courtesy.last_word()), (Turn::Silence, false));
     }
 }

@@ -13,6 +13,7 @@ use super::link::{Channel, Link};
 use super::outputs::excerpt;
 use super::rendezvous::Ending;
 use super::room::{Heard, Room, Said};
+use super::skew::Pong;
 use crate::planted::{Bug, planted};
 
 /// Most bytes of messages that have not come whole, for all links together: two of the largest.
@@ -104,8 +105,11 @@ impl Room {
             self.take_for_plain(id, &peer);
         }
         match &message {
-            Ok(Message::Ping) => self.channel(id)?.courtesy.handle_ping(),
-            Ok(Message::Pong) => self.links.get_mut(&id)?.stand(),
+            Ok(Message::Ping(ping)) => self.channel(id)?.courtesy.handle_ping(*ping),
+            Ok(Message::Pong(pong)) => {
+                self.links.get_mut(&id)?.stand();
+                self.compare_clocks(id, *pong);
+            }
             Ok(Message::Bye { bulk }) => self.handle_bye(id, &peer, (false, *bulk), now_ms),
             Ok(Message::Taken { bytes }) => self.channel(id)?.flow.handle_taken(*bytes),
             Ok(_) | Err(DecodeError::UnknownType(_)) => {}
@@ -155,6 +159,15 @@ impl Room {
         if let Some(entry) = joined {
             entry.joined = false;
             self.outputs.event(Event::PeerLeave { peer: peer.clone() });
+        }
+    }
+
+    /// The peer has told its wall clock, in answer to ours.
+    fn compare_clocks(&mut self, id: LinkId, pong: rtc_battery_proto::Pong) {
+        let (Some(theirs_ms), Some(pinged_ms)) = (pong.wall, pong.pinged) else { return };
+        let pong = Pong { pinged_ms, theirs_ms, now_ms: self.wall_ms() };
+        if let Some(ahead_ms) = self.skew.note(id, pong, |link| self.links.contains_key(&link)) {
+            self.outputs.event(Event::ClockSkew { ahead_ms });
         }
     }
 

@@ -284,6 +284,24 @@ pub enum Event {
         /// How many operations were new to us.
         operations: u32,
     },
+    /// Operations that were set aside, being from the future when they came, were applied: time has caught up with them.
+    Released {
+        /// How many.
+        operations: u32,
+    },
+    /// This device's clock is fast, by more than five minutes, if most of the peers that answer pings are right: they set aside what it writes. Told once, until it was
+    /// right again.
+    ClockSkew {
+        /// By how much, as estimated, in milliseconds.
+        #[cfg_attr(feature = "ts", ts(type = "number"))]
+        ahead_ms: u64,
+    },
+    /// A synced table has given a row the next number as its key, which a device that is offline gives too: then both write one row. Told once for each
+    /// table.
+    AutomaticKeys {
+        /// Which.
+        table: String,
+    },
     /// A row is kept and cannot be shown: another has its value of a UNIQUE index, or SQLite refuses it. It is in `rtc_conflicts` for as long
     /// as that is so.
     Conflict {
@@ -356,6 +374,11 @@ pub enum ErrorCode {
     /// A peer and we have the same transactions and not the same data: a copied database wrote under one id with its original, or the tables are
     /// defined differently. Everything is compared, and both contents are merged.
     Diverged,
+    /// What a peer told is stamped more than five minutes ahead of this device's clock: it is kept, and shown when time has caught up.
+    SetAside,
+    /// Another database writes under the id of this one: a copied file, or one that was put back to an older state. This one goes on under a new id, and
+    /// what both wrote is merged.
+    Cloned,
 }
 
 /// What [`poll_output`](super::Node::poll_output) gives.

@@ -71,12 +71,12 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    /// Whose turn it is to speak; what courtesy demands is said here.
-    pub(super) fn turn(&mut self) -> Turn {
+    /// Whose turn it is to speak; what courtesy demands is said here, `wall_ms` being the wall clock.
+    pub(super) fn turn(&mut self, wall_ms: u64) -> Turn {
         if !self.outbox.wants_message() {
             return Turn::Silence;
         }
-        let turn = self.courtesy.turn();
+        let turn = self.courtesy.turn(wall_ms);
         let Turn::Say(message) = turn else { return turn };
         self.say(message.into());
         Turn::Silence

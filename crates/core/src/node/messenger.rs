@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rtc_battery_proto::{DecodeError, Message, Operation, PeerId};
+use rtc_battery_proto::{DecodeError, Message, Operation, PeerId, Ping};
 
 use super::courtesy::Turn;
 use super::exchange::{Exchange, Taken, size_in_memory};
@@ -158,8 +158,8 @@ impl Messenger {
                 Message::Hello(_)
                 | Message::Vector { .. }
                 | Message::Digest { .. }
-                | Message::Ping
-                | Message::Pong
+                | Message::Ping(_)
+                | Message::Pong(_)
                 | Message::Taken { .. }
                 | Message::Bye { .. },
             ) => {}
@@ -246,11 +246,11 @@ impl Messenger {
 
     /// Asks for the next message of each channel that takes one, and hands over what there is. Whether anything was handed over.
     fn pump(&mut self, now_ms: u64) -> bool {
-        let mut parted = Vec::new();
+        let (mut parted, wall_ms) = (Vec::new(), self.room.wall_ms());
         for (&id, link) in &mut self.room.links {
             let Some(channel) = &mut link.channel else { continue };
-            let message = match channel.turn() {
-                Turn::FirstWord => Some(Message::Ping.encode()),
+            let message = match channel.turn(wall_ms) {
+                Turn::FirstWord => Some(Message::Ping(Ping::default()).encode()),
                 Turn::Open { leaving } => {
                     let message = self.exchanges.entry(id).or_default().next_message(now_ms, leaving);
                     if leaving && message.is_none() {

@@ -15,6 +15,7 @@
 mod bucket;
 mod bulk;
 mod callers;
+mod clones;
 mod conversation;
 mod courtesy;
 mod description;
@@ -37,6 +38,7 @@ mod outbox;
 mod outputs;
 mod peers;
 mod plain;
+mod quarantine;
 mod random;
 mod rendezvous;
 mod replication;
@@ -44,6 +46,7 @@ mod room;
 mod sealing;
 mod session;
 mod signaling;
+mod skew;
 mod sleep;
 
 pub use callers::Call;

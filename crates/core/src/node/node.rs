@@ -6,9 +6,10 @@ use rtc_battery_proto::PeerId;
 use rtc_battery_proto::frame::Body;
 
 use super::callers::Callers;
+use super::clones::Clones;
 use super::courtesy::Turn;
 use super::inbox::Inbox;
-use super::io::{ErrorCode, Input, LinkId, Output};
+use super::io::{ErrorCode, Event, Input, LinkId, Output};
 use super::link::Link;
 use super::replication::Asking;
 use super::room::{Config, Room};
@@ -32,6 +33,7 @@ pub struct Node {
     /// Whether somebody may have something to ask for.
     pub(super) ask_due: bool,
     pub(super) callers: Callers,
+    pub(super) clones: Clones,
     announce_at_ms: u64,
 }
 
@@ -48,6 +50,7 @@ impl Node {
             asking: None,
             ask_due: false,
             callers: Callers::default(),
+            clones: Clones::default(),
             announce_at_ms: 0,
         }
     }
@@ -114,11 +117,14 @@ impl Node {
     pub fn poll_output(&mut self, now: Now) -> Result<Output, StorageError> {
         self.look_at_clock(now);
         self.settle(now)?;
+        for table in self.replica.take_automatic_keys() {
+            self.room.outputs.event(Event::AutomaticKeys { table });
+        }
         loop {
             if let Some(output) = self.room.outputs.pop() {
                 return Ok(output);
             }
-            let wake_at_ms = self.wake_at_ms();
+            let wake_at_ms = self.wake_at_ms(now);
             if wake_at_ms.is_some_and(|at_ms| at_ms <= now.mono_ms) {
                 self.handle_timeouts(now)?;
                 self.settle(now)?;
@@ -161,10 +167,11 @@ impl Node {
     }
 
     /// When something may be due next.
-    fn wake_at_ms(&self) -> Option<u64> {
+    fn wake_at_ms(&self, now: Now) -> Option<u64> {
         let has_open_links = self.room.links.values().any(Link::is_open);
         let announce_at_ms = has_open_links.then_some(self.announce_at_ms);
-        [self.room.wake_at_ms(), self.stall_at_ms(), announce_at_ms, self.callers.wake_at_ms()]
+        let release_at_ms = self.release_at_ms(now);
+        [self.room.wake_at_ms(), self.stall_at_ms(), announce_at_ms, self.callers.wake_at_ms(), release_at_ms]
             .into_iter()
             .flatten()
             .min()
@@ -191,6 +198,7 @@ impl Node {
 
     /// Asks for the next message of each channel that takes one, and hands over what there is. Whether anything was handed over.
     fn pump(&mut self, now_ms: u64) -> Result<bool, StorageError> {
+        let wall_ms = self.room.wall_ms();
         let Room { links, outputs, .. } = &mut self.room;
         let mut parted = Vec::new();
         for (&id, link) in links {
@@ -198,7 +206,7 @@ impl Node {
             let session = self.sessions.entry(id).or_default();
             let max_message_bytes = channel.outbox.max_message_bytes();
             channel.report_taken(self.inbox.waiting_bytes(id));
-            let message = match channel.turn() {
+            let message = match channel.turn(wall_ms) {
                 Turn::FirstWord => Some(session.hello(&self.replica, &self.saved).into()),
                 Turn::Open { leaving } if channel.courtesy.is_plain() => {
                     let message = session.next_plain_message(&self.replica, &self.saved, max_message_bytes, leaving)?;

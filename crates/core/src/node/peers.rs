@@ -39,6 +39,7 @@ pub(super) struct Peer {
     dial_at_ms: Option<u64>,
     backoff: Backoff,
     complained_at_ms: Option<u64>,
+    set_aside_told_at_ms: Option<u64>,
     closed_sessions: VecDeque<String>,
 }
 
@@ -87,11 +88,12 @@ impl Peer {
 
     /// Whether a complaint about this peer may be told now.
     pub(super) fn may_complain(&mut self, now_ms: u64) -> bool {
-        let may = self.complained_at_ms.is_none_or(|last| now_ms.saturating_sub(last) >= COMPLAIN_EVERY_MS);
-        if may {
-            self.complained_at_ms = Some(now_ms);
-        }
-        may
+        is_rare(&mut self.complained_at_ms, now_ms)
+    }
+
+    /// The same of what it tells ahead of time.
+    pub(super) fn may_tell_set_aside(&mut self, now_ms: u64) -> bool {
+        is_rare(&mut self.set_aside_told_at_ms, now_ms)
     }
 
     /// Whether nothing but its name is known.
@@ -173,6 +175,15 @@ impl Peers {
         let forgotten = names().nth(random.below(names().count())).map(|(id, _)| id.clone());
         forgotten.map(|id| self.0.remove(&id));
     }
+}
+
+/// Whether what was told last is so long ago that it may be told again, which is then noted.
+fn is_rare(told_at_ms: &mut Option<u64>, now_ms: u64) -> bool {
+    let may = told_at_ms.is_none_or(|last| now_ms.saturating_sub(last) >= COMPLAIN_EVERY_MS);
+    if may {
+        *told_at_ms = Some(now_ms);
+    }
+    may
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
-use rtc_battery_proto::PeerId;
 use rtc_battery_proto::signaling::ResumeKey;
+use rtc_battery_proto::{PeerId, ReplicaId};
 
 #[derive(Debug)]
 pub(super) struct Random(ChaCha8Rng);
@@ -20,6 +20,12 @@ impl Random {
     pub(super) fn peer_id(&mut self) -> PeerId {
         let (high, low) = (self.0.next_u64(), self.0.next_u64());
         PeerId::from_random((u128::from(high) << 64) | u128::from(low))
+    }
+
+    /// An id for a database that nobody else has.
+    pub(super) fn replica_id(&mut self) -> ReplicaId {
+        let (high, low) = (self.0.next_u64(), self.0.next_u64());
+        ReplicaId::from_random((u128::from(high) << 64) | u128::from(low))
     }
 
     /// The secret that goes with the peer id: 128 bits. None: never.

@@ -54,6 +54,8 @@ impl Node {
     pub(super) fn settle(&mut self, now: Now) -> Result<(), StorageError> {
         self.release_ended();
         while !self.replica.in_transaction() {
+            self.part_from_clones(now)?;
+            self.release(now)?;
             let Some(item) = self.inbox.pop() else {
                 self.ask(now.mono_ms);
                 break;
@@ -74,15 +76,19 @@ impl Node {
     fn work(&mut self, item: Item, now: Now) -> Result<(), StorageError> {
         let Item { link, peer, work, .. } = item;
         self.note_progress(link, now.mono_ms);
+        if let Work::Apply(_, covers) | Work::ApplyStaged(_, covers) | Work::Reconcile(_, covers) = &work {
+            self.look_for_clones_writes(covers);
+            self.part_from_clones(now)?;
+        }
         match work {
             Work::Stage(part) => self.stage(link, &part)?,
             Work::DropStaged => self.replica.drop_staged(link.0)?,
             Work::Apply(operations, covers) => {
-                let applied = self.replica.apply(operations, &covers)?;
+                let applied = self.replica.apply(operations, &covers, now)?;
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
             }
             Work::Adopt(operations) => {
-                let (applied, covers) = self.replica.adopt(operations)?;
+                let (applied, covers) = self.replica.adopt(operations, now)?;
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
             }
             Work::Import(file) => match self.replica.import(&file, now) {
@@ -91,13 +97,13 @@ impl Node {
             },
             Work::Reconcile(part, covers) => {
                 self.stage(link, &part)?;
-                let applied = self.replica.reconcile_staged(link.0, &covers)?;
+                let applied = self.replica.reconcile_staged(link.0, &covers, now)?;
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
             }
             Work::Compare(theirs) => self.compare(link, &peer, theirs)?,
             Work::ApplyStaged(part, covers) => {
                 self.stage(link, &part)?;
-                let applied = self.replica.apply_staged(link.0, &covers)?;
+                let applied = self.replica.apply_staged(link.0, &covers, now)?;
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
             }
         }
@@ -117,6 +123,10 @@ impl Node {
         }
         if let Some(reason) = applied.refused.first() {
             self.room.complain(peer, reason, now_ms);
+        }
+        self.tell_set_aside(peer, &applied, now_ms);
+        if applied.from_clone {
+            self.note_clone();
         }
         let ours = self.replica.vector();
         if let Some(session) = self.sessions.get_mut(&id) {

@@ -21,6 +21,7 @@ use super::random::Random;
 use super::rendezvous::Ending;
 use super::sealing::Sealing;
 use super::signaling::Signaling;
+use super::skew::Skew;
 use super::sleep::SleepWatch;
 use crate::Now;
 
@@ -92,6 +93,7 @@ pub(super) struct Room {
     pub(super) next_link: u32,
     /// Links that are gone, until the owner takes note.
     pub(super) ended: Vec<Ended>,
+    pub(super) skew: Skew,
     phase: Phase,
     sleep: SleepWatch,
 }
@@ -113,6 +115,7 @@ impl Room {
             links: BTreeMap::new(),
             next_link: 0,
             ended: Vec::new(),
+            skew: Skew::default(),
             phase: Phase::Offline,
             sleep: SleepWatch::new(now),
         }
@@ -193,6 +196,11 @@ impl Room {
             self.signaling.reopen(now.mono_ms, &mut self.outputs);
         }
         true
+    }
+
+    /// What the wall clock said when it was last looked at, in milliseconds since 1970.
+    pub(super) fn wall_ms(&self) -> u64 {
+        self.sleep.wall_ms()
     }
 
     /// When something may be due next.

@@ -157,6 +157,11 @@ impl Session {
         }
     }
 
+    /// What it did not give, or we could not take, may be asked for again.
+    pub(super) fn forget_unmet(&mut self) {
+        self.unmet = VersionVector::default();
+    }
+
     /// The peer has what of `covers` is ours: it gave it, or asked from there on.
     pub(super) fn note_shared(&mut self, covers: &VersionVector, ours: &VersionVector) {
         self.shared.merge(&covers.minus(&covers.minus(ours)));

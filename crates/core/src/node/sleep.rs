@@ -34,6 +34,11 @@ impl SleepWatch {
         (gap_ms > SLEPT_MS).then_some(gap_ms)
     }
 
+    /// The wall clock when it was last looked at.
+    pub(super) fn wall_ms(&self) -> u64 {
+        self.last.wall_ms
+    }
+
     /// What the host was told to wake us at.
     pub(super) fn asked_to_wake(&mut self, wake_at_ms: Option<u64>) {
         self.wake_at_ms = wake_at_ms;

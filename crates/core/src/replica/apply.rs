@@ -18,20 +18,21 @@ use rusqlite::{Connection, params};
 use super::admission;
 use super::alter;
 use super::bounds::within_bounds;
-use super::clock::MAX_OPERATION_TS_MS;
 use super::digest::Registers;
 use super::dropped::{self, Floors};
 use super::error::StorageError;
 use super::join::{self, Outcome};
 use super::log_view;
 use super::objects;
-use super::parked;
+use super::parked::{self, Conflict};
+use super::quarantine::{self, Verdict};
 use super::replica::{Committed, State};
 use super::rows::{self, Tally};
 use super::schema::{self, SCHEMA, Tables};
 use super::sql::{is_internal, is_sqlites, run_or_undo};
 use super::store::{self, Place, Progress, Tx};
 use super::temp_triggers;
+use crate::Now;
 use crate::planted::{Bug, planted};
 
 /// What [`Replica::apply`](super::Replica::apply) did.
@@ -39,6 +40,12 @@ use crate::planted::{Bug, planted};
 pub struct Applied {
     /// How many operations were new to this replica.
     pub operations: u32,
+    /// How many more were set aside, being stamped more than five minutes ahead of the wall clock: they are applied when time has caught up.
+    pub set_aside: u32,
+    /// When the last of those is applied, in milliseconds since 1970.
+    pub until_ms: u64,
+    /// Whether something came under a dot of this replica's own that it did not write: there is another writer of its id.
+    pub from_clone: bool,
     /// What was dropped because it is invalid, with the reason, for a person. The others were applied.
     pub refused: Vec<String>,
 }
@@ -55,7 +62,7 @@ const MAX_REASONS: usize = 16;
 impl Applied {
     /// Nothing was applied, for this reason.
     pub(super) fn nothing(why: String) -> Self {
-        Self { operations: 0, refused: vec![why] }
+        Self { refused: vec![why], ..Self::default() }
     }
 
     fn refuse(&mut self, operation: &Operation, why: &str) {
@@ -64,6 +71,25 @@ impl Applied {
             let table: String = table.chars().take(64).collect();
             self.refused.push(format!("{kind:?} {hlc} on table {table:?}: {why}"));
         }
+    }
+
+    /// Transactions from the future do not fit beside those that are set aside.
+    fn refuse_for_room(&mut self, count: usize) {
+        if count > 0 {
+            self.refused.push(format!(
+                "{count} transactions that are stamped ahead of this device's clock and do not fit beside what is set aside already; they are asked for \
+                 again when time has caught up"
+            ));
+        }
+    }
+
+    /// Adds what another merge did.
+    pub(super) fn add(&mut self, other: Self) {
+        self.operations += other.operations;
+        self.set_aside += other.set_aside;
+        self.until_ms = self.until_ms.max(other.until_ms);
+        self.from_clone |= other.from_clone;
+        self.refused.extend(other.refused);
     }
 }
 
@@ -74,6 +100,7 @@ impl State {
         connection: &Connection,
         operations: Vec<Operation>,
         covers: &VersionVector,
+        now: Now,
     ) -> Result<Applied, StorageError> {
         if !connection.is_autocommit() {
             return Err(StorageError::InTransaction);
@@ -85,12 +112,15 @@ impl State {
             news.replace_origin(self.node.clone(), Default::default());
         }
         let (news, left_out) = within_bounds(&self.vector, &news);
+        let judged = self.quarantine.judge(&operations, &news, now.wall_ms);
+        let news = news.minus(&judged.refused);
         let mut applied = Applied::default();
         if !news.is_empty() {
             let at_hand = whole_transaction(&self.tables, &operations, &news).then(|| operations.clone());
-            (applied, _) = self.merge(connection, operations, &news, |_| true)?;
+            (applied, _) = self.merge(connection, operations, &news, judged.verdicts, |_| true)?;
             self.note_merged(news, at_hand);
         }
+        applied.refuse_for_room(judged.refused_count);
         if left_out > 0 {
             applied.refused.push(format!(
                 "what {left_out} replicas wrote; {MAX_ORIGINS} replicas and {MAX_RANGES} gaps in what is known of them are the most"
@@ -100,15 +130,32 @@ impl State {
     }
 
     /// Adopts operations that came without a dot, as one transaction of this replica. They keep their clock values; those that change nothing are
-    /// dropped, and where all do, nothing is written.
+    /// dropped, and where all do, nothing is written. Those from the future are transactions of their own, so that nothing waits with them.
     pub(super) fn adopt(
         &mut self,
         connection: &Connection,
         operations: Vec<Operation>,
+        now: Now,
     ) -> Result<(Applied, VersionVector), StorageError> {
         if !connection.is_autocommit() {
             return Err(StorageError::InTransaction);
         }
+        let (operations, ahead) = quarantine::part(operations, now.wall_ms);
+        let (mut applied, mut covers) = self.adopt_transaction(connection, operations, now)?;
+        for operations in ahead.into_values() {
+            let (more, dot) = self.adopt_transaction(connection, operations, now)?;
+            applied.add(more);
+            covers.merge(&dot);
+        }
+        Ok((applied, covers))
+    }
+
+    fn adopt_transaction(
+        &mut self,
+        connection: &Connection,
+        operations: Vec<Operation>,
+        now: Now,
+    ) -> Result<(Applied, VersionVector), StorageError> {
         let dot = self.next_dot();
         // The transaction has no place on our clock: its operations have theirs on others'.
         let extent =
@@ -119,10 +166,18 @@ impl State {
             adopted: Some(Adopted { by: dot.origin.clone(), index }),
             ..operation
         });
+        let adopted: Vec<Operation> = adopted.collect();
         let mut news = VersionVector::default();
         news.insert(dot.clone());
-        let (applied, fresh) = self.merge(connection, adopted.collect(), &news, |applied| applied.operations > 0)?;
-        if applied.operations == 0 {
+        let judged = self.quarantine.judge(&adopted, &news, now.wall_ms);
+        if judged.refused_count > 0 {
+            let mut applied = Applied::default();
+            applied.refuse_for_room(judged.refused_count);
+            return Ok((applied, VersionVector::default()));
+        }
+        let is_new = |applied: &Applied| applied.operations + applied.set_aside > 0;
+        let (applied, fresh) = self.merge(connection, adopted, &news, judged.verdicts, is_new)?;
+        if !is_new(&applied) {
             return Ok((applied, VersionVector::default()));
         }
         let at_hand = (fresh.len() <= AT_HAND_OPERATIONS).then_some(fresh);
@@ -136,27 +191,74 @@ impl State {
         connection: &Connection,
         operations: Vec<Operation>,
         news: &VersionVector,
+        verdicts: BTreeMap<Dot, Verdict>,
         stands: impl FnOnce(&Applied) -> bool,
     ) -> Result<(Applied, Vec<Operation>), StorageError> {
-        let before = (self.clock, self.version, self.registers);
         let concerns_tables = operations.iter().any(is_schema);
+        self.in_merge(connection, concerns_tables, |state| {
+            let mut merge = Merge::new(connection, state)?;
+            merge.verdicts = verdicts;
+            merge.run(operations, news)?;
+            let Merge { applied, fresh, tally, .. } = merge;
+            state.registers += tally.registers;
+            state.save_news(connection, news)?;
+            Ok((stands(&applied), ((applied, fresh), tally.conflicts)))
+        })
+    }
+
+    /// Applies what was set aside and is not ahead of time any more. Gives nothing where nothing was due.
+    pub(super) fn release(&mut self, connection: &Connection, now: Now) -> Result<Option<Applied>, StorageError> {
+        if self.quarantine.due_ms().is_none_or(|due_ms| due_ms > now.wall_ms) {
+            return Ok(None);
+        }
+        if !connection.is_autocommit() {
+            return Err(StorageError::InTransaction);
+        }
+        // What it is about is known only once it is read.
+        let (released, applied) = self.in_merge(connection, true, |state| {
+            let mut quarantine = state.quarantine;
+            let operations = quarantine.take_due(connection, now.wall_ms)?;
+            state.quarantine = quarantine;
+            if operations.is_empty() {
+                // Only something that had not fitted.
+                return Ok((false, ((false, Applied::default()), Vec::new())));
+            }
+            let mut news = VersionVector::default();
+            operations.iter().filter_map(Operation::place).for_each(|(dot, ..)| news.insert(dot));
+            let mut merge = Merge::new(connection, state)?;
+            merge.run(operations, &news)?;
+            let Merge { applied, tally, .. } = merge;
+            state.registers += tally.registers;
+            // They are in the vector since they came; what is shown has changed all the same.
+            state.version += 1;
+            state.save_progress(connection, state.registers, state.own_last())?;
+            Ok((true, ((true, applied), tally.conflicts)))
+        })?;
+        self.quarantine.retried();
+        if released {
+            self.note_merged(VersionVector::default(), None);
+        }
+        Ok(Some(applied))
+    }
+
+    /// Runs a merge in one SQLite transaction. Where it does not stand, nothing has happened in memory either.
+    fn in_merge<T>(
+        &mut self,
+        connection: &Connection,
+        concerns_tables: bool,
+        merge: impl FnOnce(&mut Self) -> Result<(bool, (T, Vec<Conflict>)), StorageError>,
+    ) -> Result<T, StorageError> {
+        let before = (self.clock, self.version, self.registers, self.quarantine);
         let lift = concerns_tables || self.enforces(connection)?;
         if planted(Bug::Echo) {
             self.capture.switch(true);
         }
-        let outcome = in_merge_transaction(connection, lift, || {
-            let mut merge = Merge::new(connection, self)?;
-            merge.run(operations, news)?;
-            let Merge { applied, fresh, tally, .. } = merge;
-            self.registers += tally.registers;
-            self.save_news(connection, news)?;
-            Ok((stands(&applied), (applied, fresh, tally.conflicts)))
-        });
+        let outcome = in_merge_transaction(connection, lift, || merge(self));
         if planted(Bug::Echo) {
             self.capture.switch(false);
         }
         if !matches!(outcome, Ok((true, _))) {
-            (self.clock, self.version, self.registers) = before;
+            (self.clock, self.version, self.registers, self.quarantine) = before;
             self.reload_origins(connection)?;
             if concerns_tables {
                 self.reload_tables(connection)?;
@@ -164,15 +266,15 @@ impl State {
             // Dead rows that came back are dead again.
             self.tables.iter().for_each(|table| table.note_dead(true));
         }
-        let (stood, (applied, fresh, conflicts)) = outcome?;
+        let (stood, (merged, conflicts)) = outcome?;
         if stood {
             self.note_conflicts(conflicts);
         }
-        Ok((applied, fresh))
+        Ok(merged)
     }
 
     /// SQLite has committed a merge.
-    fn note_merged(&mut self, covers: VersionVector, operations: Option<Vec<Operation>>) {
+    pub(super) fn note_merged(&mut self, covers: VersionVector, operations: Option<Vec<Operation>>) {
         self.vector.merge(&covers);
         self.committed.push_back(Committed { version: self.version, covers, operations });
     }
@@ -243,6 +345,12 @@ impl State {
 
     fn save_progress(&self, connection: &Connection, registers: Registers, seq: u64) -> Result<(), StorageError> {
         let progress = Progress { version: self.version, last: self.clock.last(), seq, registers };
+        store::save_progress(connection, progress)
+    }
+
+    /// Stores how far the replica has come, under a new id.
+    pub(super) fn save_progress_as(&self, connection: &Connection, version: u64, seq: u64) -> Result<(), StorageError> {
+        let progress = Progress { version, last: self.clock.last(), seq, registers: self.registers };
         store::save_progress(connection, progress)
     }
 }
@@ -338,13 +446,15 @@ struct Merge<'a> {
     applied: Applied,
     /// Adopted operations that changed something or wait.
     fresh: Vec<Operation>,
+    /// Transactions that are not to be applied now.
+    verdicts: BTreeMap<Dot, Verdict>,
 }
 
 impl<'a> Merge<'a> {
     fn new(connection: &'a Connection, state: &'a mut State) -> Result<Self, StorageError> {
-        let (transactions, tally, applied, fresh) = Default::default();
+        let (transactions, tally, applied, fresh, verdicts) = Default::default();
         let floors = state.floors(connection)?;
-        Ok(Self { connection, state, floors, transactions, tally, applied, fresh })
+        Ok(Self { connection, state, floors, transactions, tally, applied, fresh, verdicts })
     }
 
     fn run(&mut self, operations: Vec<Operation>, news: &VersionVector) -> Result<(), StorageError> {
@@ -424,7 +534,8 @@ impl<'a> Merge<'a> {
         if !news.contains(&dot) {
             return Ok(());
         }
-        if operation.hlc.tick.ts > MAX_OPERATION_TS_MS {
+        let verdict = self.verdicts.get(&dot).copied();
+        if verdict == Some(Verdict::Beyond) {
             self.applied.refuse(&operation, "its clock is beyond all time");
             return Ok(());
         }
@@ -432,8 +543,11 @@ impl<'a> Merge<'a> {
             self.applied.refuse(&operation, "it contradicts another operation of its transaction");
             return Ok(());
         };
-        self.state.clock.advance(operation.hlc.tick);
         let place = Place { tx, index };
+        if let Some(Verdict::Aside(until_ms)) = verdict {
+            return self.set_aside(place, operation, until_ms);
+        }
+        self.state.clock.advance(operation.hlc.tick);
         let mut outcome = self.apply(place, &operation)?;
         if matches!(outcome, Outcome::Waits) && !store::wait(self.connection, place, &operation)? {
             outcome = Outcome::Absorbed;
@@ -446,6 +560,18 @@ impl<'a> Merge<'a> {
                 if operation.adopted.is_some() {
                     self.fresh.push(operation);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps an operation until its time has come.
+    fn set_aside(&mut self, place: Place, operation: Operation, until_ms: u64) -> Result<(), StorageError> {
+        if self.state.quarantine.keep(self.connection, place, &operation, until_ms)? {
+            self.applied.set_aside += 1;
+            self.applied.until_ms = self.applied.until_ms.max(until_ms);
+            if operation.adopted.is_some() {
+                self.fresh.push(operation);
             }
         }
         Ok(())

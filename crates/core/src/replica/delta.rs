@@ -58,10 +58,12 @@ pub(super) struct Stored {
     pub(super) run: Option<Run>,
 }
 
-/// A transaction's operations that do not stand in its run, and those that wait, in order.
+/// A transaction's operations that do not stand in its run, and those that wait or are set aside, in order.
 const LISTED: &str = "SELECT idx, kind, tbl, row, cols, vals, hlc, NULL FROM rtc_operations
      WHERE listed AND origin = ?1 AND seq = ?2 AND idx >= ?3
      UNION ALL SELECT idx, NULL, NULL, NULL, NULL, NULL, NULL, operation FROM rtc_waiting
+     WHERE origin = ?1 AND seq = ?2 AND idx >= ?3
+     UNION ALL SELECT idx, NULL, NULL, NULL, NULL, NULL, NULL, operation FROM rtc_quarantine
      WHERE origin = ?1 AND seq = ?2 AND idx >= ?3
      ORDER BY 1";
 
@@ -183,7 +185,7 @@ impl State {
             let Some(row) = rows.get() else { return Ok(false) };
             let operation = match row.get::<_, Option<String>>(7)? {
                 Some(waiting) => {
-                    serde_json::from_str(&waiting).map_err(|_| StorageError::Corrupt("rtc_waiting.operation"))?
+                    serde_json::from_str(&waiting).map_err(|_| StorageError::Corrupt("an operation that waits"))?
                 }
                 None => self.read_operation(connection, stored, index, row)?,
             };

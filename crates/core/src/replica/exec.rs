@@ -111,6 +111,7 @@ impl State {
             let mut statement = connection.prepare_cached(sql)?;
             bind(&mut statement, params, &mut taken)?;
             self.exec_statement(connection, &mut statement, &facts, scope, now, &mut result)?;
+            self.look_for_automatic_keys(connection, &statement, &facts, scope);
             return Ok(result);
         }
         let mut batch = Batch::new(connection, sql);
@@ -136,6 +137,7 @@ impl State {
             let Some(mut statement) = prepared else { break };
             bind(&mut statement, params, &mut taken)?;
             self.exec_statement(connection, &mut statement, &facts, scope, now, &mut result)?;
+            self.look_for_automatic_keys(connection, &statement, &facts, scope);
             let again = facts.changes_rows_only() || statement.readonly() && !facts.unwrapped;
             only = (count == 1 && again && statement.is_explain() == 0).then_some(facts);
         }
@@ -143,6 +145,19 @@ impl State {
             self.prepared.note(sql, scope, &facts);
         }
         Ok(result)
+    }
+
+    fn look_for_automatic_keys(
+        &mut self,
+        connection: &Connection,
+        statement: &Statement<'_>,
+        facts: &Facts,
+        scope: Scope,
+    ) {
+        let table = facts.inserts.as_deref().filter(|_| scope == Scope::Synced && statement.is_explain() == 0);
+        if let Some(table) = table.and_then(|name| self.tables.by_name(name)) {
+            self.automatic.look(connection, statement, table);
+        }
     }
 
     fn exec_statement(

@@ -20,6 +20,8 @@ pub(super) struct Facts {
     pub(super) control: Option<Control>,
     /// It inserts, updates or deletes rows.
     pub(super) writes_rows: bool,
+    /// The first table that it inserts into.
+    pub(super) inserts: Option<String>,
     /// It creates this table in the main schema.
     pub(super) creates_table: Option<String>,
     /// It makes or drops this object of the main schema, everywhere.
@@ -128,7 +130,7 @@ impl Guard {
 impl Facts {
     /// Whether it writes rows and does nothing else.
     pub(super) fn changes_rows_only(&self) -> bool {
-        *self == Self { writes_rows: true, ..Self::default() }
+        *self == Self { writes_rows: true, inserts: self.inserts.clone(), ..Self::default() }
     }
 
     fn refuse(&mut self, why: impl Into<String>) -> Authorization {
@@ -146,6 +148,9 @@ impl Facts {
             A::Insert { table_name } | A::Delete { table_name } | A::Update { table_name, .. } => {
                 let schema_table = table_name.starts_with("sqlite_");
                 self.writes_rows |= !schema_table;
+                if matches!(context.action, A::Insert { .. }) && !schema_table && self.inserts.is_none() {
+                    self.inserts = Some(table_name.to_owned());
+                }
                 Authorization::Allow
             }
             A::Transaction { operation } => {

@@ -72,7 +72,8 @@ impl SqlLayer {
     /// # Errors
     /// [`ExecuteError`] of the first statement that fails.
     pub fn execute(&mut self, sql: &str, params: &Params, now: Now) -> Result<Executed, ExecuteError> {
-        let outcome = self.replica.exec(sql, params, Scope::Synced, now);
+        let released = if self.replica.in_transaction() { Ok(None) } else { self.replica.release(now) };
+        let outcome = released.map_err(SqlError::from).and_then(|_| self.replica.exec(sql, params, Scope::Synced, now));
         let operations = self.take_operations();
         self.take_not_shown();
         match outcome {
@@ -81,14 +82,21 @@ impl SqlLayer {
         }
     }
 
-    /// Takes in an operation of another. One that is known or beaten changes nothing; one whose table or column is not known yet waits for it.
+    /// Takes in an operation of another. One that is known or beaten changes nothing; one whose table or column is not known yet waits for it, and one from
+    /// the future for its time: the first call then applies it.
     /// Gives what was taken and cannot be shown here, with the reason.
     ///
     /// # Errors
     /// [`ApplyError`].
-    pub fn apply(&mut self, operation: Operation) -> Result<Vec<String>, ApplyError> {
+    pub fn apply(&mut self, operation: Operation, now: Now) -> Result<Vec<String>, ApplyError> {
         check_size(&operation)?;
-        let (mut applied, _) = self.replica.adopt(vec![operation])?;
+        self.replica.release(now)?;
+        let (mut applied, _) = self.replica.adopt(vec![operation], now)?;
+        if applied.set_aside > 0 {
+            return Ok(vec![
+                "it is stamped ahead of this device's clock and is applied when time has caught up".to_owned(),
+            ]);
+        }
         // The caller has it.
         self.take_operations();
         let not_shown = self.take_not_shown();

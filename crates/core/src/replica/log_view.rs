@@ -72,7 +72,8 @@ pub(super) fn refresh<'a>(
 
 /// The view's definition from its name on.
 fn text<'a>(tables: impl Iterator<Item = &'a Table>, max_bytes: usize) -> String {
-    let (mut members, mut bytes, mut as_stored) = (vec![WAITING.to_owned()], 0, Vec::new());
+    let set_aside = WAITING.replace("rtc_waiting", "rtc_quarantine").replace("w.tbl", "w.operation ->> '$.table'");
+    let (mut members, mut bytes, mut as_stored) = (vec![WAITING.to_owned(), set_aside], 0, Vec::new());
     for table in tables {
         let member = member(table);
         if bytes + member.len() > max_bytes {
@@ -103,7 +104,7 @@ SELECT strftime('%Y-%m-%dT%H:%M:%fZ',
 const JOINS: &str = "CROSS JOIN main.rtc_transactions x ON x.origin = l.origin AND x.seq = l.seq
 CROSS JOIN main.rtc_origins n ON n.id = l.origin";
 
-/// What waits for its table or column is kept whole, as JSON.
+/// What waits for its table or column is kept whole, as JSON, and so is what is set aside.
 const WAITING: &str = r#"SELECT w.origin AS origin, w.seq AS seq, w.idx AS idx, w.operation ->> '$.type' AS type, w.tbl AS tbl,
   (SELECT group_concat(iif(key GLOB '[A-Za-z_]*' AND key NOT GLOB '*[^A-Za-z0-9_]*', key, format('"%w"', key)) || ' = '
     || quote(rtc_value(w.operation -> '$.pk', key)), ', ' ORDER BY key) FROM json_each(w.operation, '$.pk')) AS pk,

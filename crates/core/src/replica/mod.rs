@@ -1,9 +1,9 @@
 //! A SQLite database that keeps a log of what was written to it and merges the logs of others.
 //!
 //! The rooms: [`exec`](self::exec) runs the user's SQL under the eye of [`guard`](self::guard), [`capture`](self::capture) notes what it touched,
-//! [`commit`](self::commit) makes a transaction of it and [`record`](self::record) writes it into the log, [`prepared`](self::prepared) remembers statements, [`merge`](self::merge) decides (pure, knows no SQLite), [`rows`](self::rows) and
+//! [`commit`](self::commit) makes a transaction of it and [`record`](self::record) writes it into the log, [`prepared`](self::prepared) remembers statements, [`automatic`](self::automatic) notices keys that devices would choose alike, [`merge`](self::merge) decides (pure, knows no SQLite), [`rows`](self::rows) and
 //! [`store`](self::store) keep registers and log, [`apply`](self::apply) takes the deltas of others, [`join`](self::join) each operation into its row, [`digest`](self::digest) sums the registers up, and [`show`](self::show) makes them
-//! visible, [`admission`](self::admission) one of those that want one value ([`unique`](self::unique)) while the others are [`parked`](self::parked), [`temp_triggers`](self::temp_triggers) minds what a device does beside, [`file`](self::file) makes a plain file of the database and takes one in, [`delta`](self::delta) reads the log for others, [`log_view`](self::log_view) for people, [`layer`](self::layer) is a replica by itself, in memory, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
+//! visible, [`admission`](self::admission) one of those that want one value ([`unique`](self::unique)) while the others are [`parked`](self::parked), [`temp_triggers`](self::temp_triggers) minds what a device does beside, [`file`](self::file) makes a plain file of the database and takes one in, [`quarantine`](self::quarantine) keeps what is from the future, [`identity`](self::identity) gives a copied database a name of its own, [`delta`](self::delta) reads the log for others, [`log_view`](self::log_view) for people, [`layer`](self::layer) is a replica by itself, in memory, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
 //! knows peers or links.
 
 mod admission;
@@ -11,6 +11,7 @@ mod alter;
 mod answers;
 mod apart;
 mod apply;
+mod automatic;
 mod bounds;
 mod capture;
 mod clock;
@@ -25,6 +26,7 @@ mod file;
 mod fresh;
 mod functions;
 mod guard;
+mod identity;
 mod join;
 mod key;
 mod layer;
@@ -34,6 +36,7 @@ mod merge;
 mod objects;
 mod parked;
 mod prepared;
+mod quarantine;
 mod query;
 mod record;
 #[allow(clippy::module_inception, reason = "the rooms of the replica, and the replica they make")]

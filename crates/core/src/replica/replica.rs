@@ -14,6 +14,7 @@ use super::alter;
 use super::answers::{self, Answer};
 use super::apart;
 use super::apply::{self, Applied};
+use super::automatic::Automatic;
 use super::capture::{Capture, TouchedRows};
 use super::clock::Clock;
 use super::commit::{self, CommitError, Sealed};
@@ -30,6 +31,7 @@ use super::limits;
 use super::log_view;
 use super::parked::{self, Conflict};
 use super::prepared::Prepared;
+use super::quarantine::Quarantine;
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::schema::{self, Tables};
 use super::staging;
@@ -60,6 +62,7 @@ pub(super) struct State {
     pub(super) vector: VersionVector,
     /// The digest of all registers.
     pub(super) registers: Registers,
+    pub(super) quarantine: Quarantine,
     pub(super) origins: Origins,
     pub(super) tables: Tables,
     /// When tables were dropped, if that is known.
@@ -67,6 +70,7 @@ pub(super) struct State {
     pub(super) capture: Capture,
     pub(super) guard: Guard,
     pub(super) prepared: Prepared,
+    pub(super) automatic: Automatic,
     /// Whether the schema has something that merges must not enforce, if that is known.
     pub(super) enforces: Option<bool>,
     pub(super) open: OpenTransaction,
@@ -104,6 +108,7 @@ impl Replica {
     pub fn open(mut connection: Connection, room: &str, fresh_id: &ReplicaId) -> Result<Self, OpenError> {
         configure(&connection).map_err(StorageError::from)?;
         let identity = store::initialize(&connection, room, fresh_id)?;
+        let quarantine = Quarantine::open(&connection)?;
         let (origins, mut vector) = Origins::load(&connection)?;
         // What it committed itself since its entry was last stored.
         let mut own = vector.origin(&identity.node).cloned().unwrap_or_default();
@@ -135,12 +140,14 @@ impl Replica {
             written: 0,
             vector,
             registers: progress.registers,
+            quarantine,
             origins,
             tables,
             floors: None,
             capture,
             guard,
             prepared: Prepared::default(),
+            automatic: Automatic::default(),
             enforces: None,
             open: OpenTransaction::default(),
             table_created: false,
@@ -157,6 +164,21 @@ impl Replica {
         &self.state.node
     }
 
+    /// Makes this database another replica, of an id that nobody else has. To be done before the first write where the file is a copy, or was put back to an older
+    /// state: somebody else writes, or wrote, under the id that it has.
+    ///
+    /// # Errors
+    /// [`StorageError`], also while a transaction is open.
+    pub fn take_new_id(&mut self, fresh: &ReplicaId) -> Result<(), StorageError> {
+        self.state.take_new_id(&self.connection, fresh)
+    }
+
+    /// Whether somebody who knows this knows transactions of this replica that it does not know itself: there is, or was, another writer of its id.
+    #[must_use]
+    pub fn is_behind_itself(&self, theirs: &VersionVector) -> bool {
+        self.state.is_behind_itself(theirs)
+    }
+
     /// How many transactions this replica has committed or applied. Only grows, also across restarts.
     #[must_use]
     pub fn version(&self) -> u64 {
@@ -170,12 +192,12 @@ impl Replica {
     }
 
     /// A digest of what the replica holds, in sum and without order: two with equal vectors have equal ones, or somebody wrote two things under one
-    /// name. `None` while operations wait for tables or columns that are not known here: they are in the vector and show nothing yet.
+    /// name. `None` while operations wait for tables or columns that are not known here, or for their time: they are in the vector and show nothing yet.
     ///
     /// # Errors
     /// [`StorageError`].
     pub fn digest(&self) -> Result<Option<Digest>, StorageError> {
-        let waits = store::anything_waits(&self.connection)?;
+        let waits = !self.state.quarantine.is_empty() || store::anything_waits(&self.connection)?;
         Ok((!waits).then(|| self.state.registers.digest()))
     }
 
@@ -249,6 +271,11 @@ impl Replica {
         self.state.capture.keep_images(max_bytes);
     }
 
+    /// Synced tables whose INTEGER PRIMARY KEY was given no value, so that other devices give the same numbers: each once, since this was opened.
+    pub fn take_automatic_keys(&mut self) -> Vec<String> {
+        self.state.automatic.take()
+    }
+
     /// The table of this name, if it is a synced one.
     pub(super) fn table(&self, name: &str) -> Option<&Table> {
         self.state.tables.by_name(name).map(Arc::as_ref)
@@ -276,8 +303,28 @@ impl Replica {
     /// # Errors
     /// [`StorageError`] only for our own storage, and while [`in_transaction`](Self::in_transaction): a bad operation is refused and told in
     /// [`Applied`].
-    pub fn apply(&mut self, operations: Vec<Operation>, covers: &VersionVector) -> Result<Applied, StorageError> {
-        self.state.apply(&self.connection, operations, covers)
+    pub fn apply(
+        &mut self,
+        operations: Vec<Operation>,
+        covers: &VersionVector,
+        now: Now,
+    ) -> Result<Applied, StorageError> {
+        self.state.apply(&self.connection, operations, covers, now)
+    }
+
+    /// When [`release`](Self::release) has something to do, by the wall clock, in milliseconds since 1970.
+    #[must_use]
+    pub fn release_at_ms(&self) -> Option<u64> {
+        self.state.quarantine.due_ms()
+    }
+
+    /// Applies what was [set aside](Applied::set_aside) and is not ahead of time any more, in one SQLite transaction. Gives nothing where nothing was due;
+    /// otherwise there may be room for what did not fit.
+    ///
+    /// # Errors
+    /// [`StorageError`], also while a transaction is open and something is due.
+    pub fn release(&mut self, now: Now) -> Result<Option<Applied>, StorageError> {
+        self.state.release(&self.connection, now)
     }
 
     /// Adopts operations of a peer that speaks only the specification, or of a file: they have no dot, so they are applied as one transaction of this
@@ -285,8 +332,8 @@ impl Replica {
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
-    pub fn adopt(&mut self, operations: Vec<Operation>) -> Result<(Applied, VersionVector), StorageError> {
-        self.state.adopt(&self.connection, operations)
+    pub fn adopt(&mut self, operations: Vec<Operation>, now: Now) -> Result<(Applied, VersionVector), StorageError> {
+        self.state.adopt(&self.connection, operations, now)
     }
 
     /// The database as a plain SQLite file, without our tables.
@@ -316,7 +363,7 @@ impl Replica {
                 Err(error) => left_out.push(format!("table {}: {error}", table.name)),
             }
         }
-        let adopted = self.adopt(operations).map_err(|error| ImportError(error.to_string()))?;
+        let adopted = self.adopt(operations, now).map_err(|error| ImportError(error.to_string()))?;
         let (mut applied, covers) = adopted;
         applied.refused.append(&mut left_out);
         Ok((applied, covers))
@@ -333,13 +380,22 @@ impl Replica {
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
-    pub fn reconcile(&mut self, operations: Vec<Operation>, covers: &VersionVector) -> Result<Applied, StorageError> {
+    pub fn reconcile(
+        &mut self,
+        operations: Vec<Operation>,
+        covers: &VersionVector,
+        now: Now,
+    ) -> Result<Applied, StorageError> {
         let is_known = |operation: &Operation| operation.place().is_some_and(|(dot, ..)| self.vector().contains(&dot));
         let (known, new): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_known);
-        let mut applied = self.apply(new, covers)?;
-        let (adopted, _) = self.adopt(known.into_iter().map(Operation::into_plain).collect())?;
-        applied.operations += adopted.operations;
-        applied.refused.extend(adopted.refused);
+        let mut applied = self.apply(new, covers, now)?;
+        let is_own = |operation: &Operation| operation.place().is_some_and(|(dot, ..)| dot.origin == *self.id());
+        let (own, others): (Vec<_>, Vec<_>) = known.into_iter().partition(is_own);
+        let (adopted, _) = self.adopt(own.into_iter().map(Operation::into_plain).collect(), now)?;
+        applied.from_clone = adopted.operations > 0;
+        applied.add(adopted);
+        let (adopted, _) = self.adopt(others.into_iter().map(Operation::into_plain).collect(), now)?;
+        applied.add(adopted);
         Ok(applied)
     }
 
@@ -347,9 +403,9 @@ impl Replica {
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
-    pub fn reconcile_staged(&mut self, key: u32, covers: &VersionVector) -> Result<Applied, StorageError> {
+    pub fn reconcile_staged(&mut self, key: u32, covers: &VersionVector, now: Now) -> Result<Applied, StorageError> {
         match staging::take(&self.connection, key)? {
-            Ok(operations) => self.reconcile(operations, covers),
+            Ok(operations) => self.reconcile(operations, covers, now),
             Err(error) => Ok(Applied::nothing(error.to_string())),
         }
     }
@@ -374,9 +430,9 @@ impl Replica {
     ///
     /// # Errors
     /// [`StorageError`].
-    pub fn apply_staged(&mut self, key: u32, covers: &VersionVector) -> Result<Applied, StorageError> {
+    pub fn apply_staged(&mut self, key: u32, covers: &VersionVector, now: Now) -> Result<Applied, StorageError> {
         match staging::take(&self.connection, key)? {
-            Ok(operations) => self.state.apply(&self.connection, operations, covers),
+            Ok(operations) => self.state.apply(&self.connection, operations, covers, now),
             Err(error) => Ok(Applied::nothing(error.to_string())),
         }
     }

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::digest::Registers;
 use super::error::{OpenError, StorageError};
+use super::quarantine;
 use super::runs::Run;
 use crate::planted::{Bug, planted};
 
@@ -158,6 +159,7 @@ fn read_identity(connection: &Connection, room: &str) -> Result<Identity, OpenEr
         return Err(OpenError::OtherRoom);
     }
     let node = ReplicaId::new(&node).map_err(|_| StorageError::Corrupt("rtc_replica.node"))?;
+    quarantine::create(connection)?;
     add_own_since(connection, &node, &mut progress)?;
     Ok(Identity { node, progress })
 }
@@ -240,7 +242,10 @@ impl Origins {
             let (id, node, have): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let node = ReplicaId::new(&node).map_err(|_| StorageError::Corrupt("rtc_origins.node"))?;
             let have: SeqRanges = serde_json::from_str(&have).map_err(|_| StorageError::Corrupt("rtc_origins.have"))?;
-            vector.replace_origin(node.clone(), have);
+            // One that was only given a number is not in a vector.
+            if !have.is_empty() {
+                vector.replace_origin(node.clone(), have);
+            }
             origins.ids.insert(node.clone(), id);
             origins.nodes.insert(id, node);
         }
@@ -301,7 +306,8 @@ pub(super) fn forget_if_empty(connection: &Connection, tx: Tx) -> Result<(), Sto
          AND NOT EXISTS (SELECT 1 FROM rtc_operations WHERE listed AND origin = ?1 AND seq = ?2)
          AND NOT EXISTS (SELECT 1 FROM rtc_operations o WHERE o.tbl = t.tbl AND o.row BETWEEN +t.row AND t.row + (t.n - 1)
                          AND o.origin = ?1 AND o.seq = ?2 AND NOT o.listed)
-         AND NOT EXISTS (SELECT 1 FROM rtc_waiting WHERE origin = ?1 AND seq = ?2)",
+         AND NOT EXISTS (SELECT 1 FROM rtc_waiting WHERE origin = ?1 AND seq = ?2)
+         AND NOT EXISTS (SELECT 1 FROM rtc_quarantine WHERE origin = ?1 AND seq = ?2)",
     )?;
     delete.execute(params![tx.origin, tx.seq])?;
     Ok(())
@@ -313,7 +319,7 @@ pub(super) fn foreign_internal_name(connection: &Connection) -> Result<Option<St
     let select = "SELECT name FROM (SELECT 0 AS temp, * FROM main.sqlite_schema UNION ALL SELECT 1, * FROM temp.sqlite_schema)
                   WHERE type IN ('table', 'view') AND lower(substr(name, 1, 4)) = 'rtc_' AND (temp, lower(name)) NOT IN
                   (VALUES (0, 'rtc_replica'), (0, 'rtc_origins'), (0, 'rtc_tables'), (0, 'rtc_transactions'), (0, 'rtc_operations'),
-                   (0, 'rtc_waiting'), (0, 'rtc_answers'), (0, 'rtc_schema'), (0, 'rtc_parked'), (0, 'rtc_conflicts'), (1, 'rtc_staged'), (1, 'rtc_affinity'), (1, 'rtc_log'),
+                   (0, 'rtc_waiting'), (0, 'rtc_quarantine'), (0, 'rtc_answers'), (0, 'rtc_schema'), (0, 'rtc_parked'), (0, 'rtc_conflicts'), (1, 'rtc_staged'), (1, 'rtc_affinity'), (1, 'rtc_log'),
                    (1, 'rtc_dropped'))";
     Ok(connection.query_row(select, [], |row| row.get(0)).optional()?)
 }

@@ -71,7 +71,7 @@ impl Peer {
     /// Takes in what `other` has and this one lacks.
     pub fn pull(&mut self, other: &Peer) -> Applied {
         let (operations, covers) = other.delta(self.replica.vector());
-        let applied = self.replica.apply(operations, &covers).unwrap();
+        let applied = self.replica.apply(operations, &covers, self.now()).unwrap();
         assert!(self.replica.vector().covers(other.replica.vector()));
         applied
     }

@@ -67,7 +67,8 @@ pub fn in_every_order(writers: usize, steps: &[Step], see: impl Fn(&mut Peer)) {
         let mut replica = open(&file);
         for transaction in &order {
             let Committed { operations, covers, .. } = &transactions[*transaction];
-            replica.replica.apply(operations.clone().unwrap(), covers).unwrap();
+            let now = replica.now();
+            replica.replica.apply(operations.clone().unwrap(), covers, now).unwrap();
             drop(replica);
             replica = open(&file);
         }

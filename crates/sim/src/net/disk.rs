@@ -22,6 +22,18 @@ pub enum Fate {
     Kept,
 }
 
+/// What a disk had at some time.
+#[derive(Debug, Clone)]
+pub struct Backup(BTreeMap<u32, Vec<u8>>);
+
+impl Backup {
+    /// A disk with that, and a connection to it.
+    #[must_use]
+    pub fn restore(&self) -> (Disk, Connection) {
+        Disk::with(self.0.clone())
+    }
+}
+
 /// A disk, and the page store of the process that has it open.
 #[derive(Debug)]
 pub struct Disk {
@@ -61,6 +73,12 @@ impl Disk {
         write(&mut self.records, &batch);
         self.store.batch_saved(generation).unwrap();
         Some(version)
+    }
+
+    /// A copy of what complete transactions wrote.
+    #[must_use]
+    pub fn back_up(&self) -> Backup {
+        Backup(self.records.clone())
     }
 
     /// How many commits there were since it was opened.

@@ -38,6 +38,8 @@ pub enum Fault {
     ClockOff,
     /// A device's clock is set, forward or back.
     ClockStep,
+    /// All clocks go on by hours, and nobody did anything meanwhile.
+    Night,
     /// A process stands still: nothing is handled, what comes waits.
     Pause,
     /// A device whose monotonic clock stood still meanwhile.
@@ -48,6 +50,10 @@ pub enum Fault {
     SlowStorage,
     /// Somebody comes who was never here.
     Join,
+    /// Somebody comes with a copy of another's disk.
+    Copied,
+    /// A disk is put back to an older state.
+    PutBack,
     /// Somebody leaves with a word, and comes back later.
     Leave,
     /// A browser reports late about a link that its host has closed.
@@ -58,7 +64,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds, in order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::LostLink,
         Self::LostFrame,
         Self::Duplicate,
@@ -74,11 +80,14 @@ impl Fault {
         Self::CrashTorn,
         Self::ClockOff,
         Self::ClockStep,
+        Self::Night,
         Self::Pause,
         Self::Sleep,
         Self::SlowReceiver,
         Self::SlowStorage,
         Self::Join,
+        Self::Copied,
+        Self::PutBack,
         Self::Leave,
         Self::LateReport,
         Self::PlainPeer,

@@ -168,8 +168,8 @@ impl Host {
             Message::SyncFull { .. } => ("sync-full", 0, true),
             Message::Vector { .. } => ("vector", 0, true),
             Message::Digest { .. } => ("digest", 0, true),
-            Message::Ping => ("ping", 0, true),
-            Message::Pong => ("pong", 0, true),
+            Message::Ping(_) => ("ping", 0, true),
+            Message::Pong(_) => ("pong", 0, true),
             Message::Taken { .. } => ("taken", 0, true),
             // The one on the other channel is the same one.
             Message::Bye { .. } if lane == Lane::Bulk => return,

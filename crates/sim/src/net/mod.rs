@@ -17,7 +17,7 @@ mod server;
 mod signaling;
 
 pub use self::connection::{Channel, Connection, Lane, Remote};
-pub use self::disk::{Disk, Fate};
+pub use self::disk::{Backup, Disk, Fate};
 pub use self::faults::{Chances, Fault, Faults};
 pub use self::host::{Frame, Host, HostClock, Said};
 pub use self::member::Member;

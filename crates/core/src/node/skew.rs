@@ -1,0 +1,95 @@
+//! Whether our own wall clock is the wrong one: what pings and pongs say of the others'.
+//!
+//! A `ping` of ours tells our wall clock, and the `pong` to it tells that again beside the peer's own: half of the way there and back is the peer's answer
+//! (NTP's estimate). Plain peers answer a bare `pong`, and are not asked. Whose clock is fast is what the others' say together, the lower median, so one peer
+//! that is wrong, or lies, convinces nobody who has met two others. Who is told is the device whose clock is fast: the others set aside what it writes.
+
+use std::collections::BTreeMap;
+
+use super::io::LinkId;
+
+/// An answer that took longer says little, in milliseconds.
+const MAX_ROUND_TRIP_MS: u64 = 20_000;
+
+/// What others set aside is further ahead than this, in milliseconds.
+const TOLERANCE_MS: i64 = 5 * 60_000;
+
+/// What is known of others' clocks.
+#[derive(Debug, Default)]
+pub(super) struct Skew {
+    /// How far we are ahead of each peer, by link, in milliseconds.
+    ahead_ms: BTreeMap<LinkId, i64>,
+    told: bool,
+}
+
+/// What a pong says, and when it came.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pong {
+    /// When our ping went out, by our wall clock.
+    pub(super) pinged_ms: u64,
+    /// The peer's wall clock.
+    pub(super) theirs_ms: u64,
+    /// Ours.
+    pub(super) now_ms: u64,
+}
+
+impl Skew {
+    /// A pong came. Gives how far we are ahead where the user is to be told so: once, until it was right again.
+    pub(super) fn note(&mut self, link: LinkId, pong: Pong, is_open: impl Fn(LinkId) -> bool) -> Option<u64> {
+        let round_trip_ms = pong.now_ms.checked_sub(pong.pinged_ms).filter(|ms| *ms <= MAX_ROUND_TRIP_MS)?;
+        let ours_ms = i64::try_from(pong.pinged_ms + round_trip_ms / 2).ok()?;
+        let ahead_ms = ours_ms.checked_sub(i64::try_from(pong.theirs_ms).ok()?)?;
+        self.ahead_ms.retain(|link, _| is_open(*link));
+        self.ahead_ms.insert(link, ahead_ms);
+        let mut all: Vec<i64> = self.ahead_ms.values().copied().collect();
+        all.sort_unstable();
+        let ahead_ms = all[(all.len() - 1) / 2];
+        let is_fast = ahead_ms > TOLERANCE_MS;
+        let tell = is_fast && !self.told;
+        self.told = is_fast;
+        tell.then_some(ahead_ms.unsigned_abs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: u64 = 100 * 3_600_000;
+
+    fn note(skew: &mut Skew, link: u32, ahead_ms: i64) -> Option<u64> {
+        let theirs_ms = (NOW_MS - 500).checked_add_signed(-ahead_ms).unwrap();
+        let pong = Pong { pinged_ms: NOW_MS - 1_000, theirs_ms, now_ms: NOW_MS };
+        skew.note(LinkId(link), pong, |link| link.0 < 10)
+    }
+
+    #[test]
+    fn who_is_fast_is_told_once_until_it_is_right() {
+        let mut skew = Skew::default();
+        assert_eq!(note(&mut skew, 1, 300_000), None);
+        assert_eq!(note(&mut skew, 1, 300_001), Some(300_001));
+        assert_eq!(note(&mut skew, 1, 400_000), None);
+        assert_eq!(note(&mut skew, 1, -400_000), None);
+        assert_eq!(note(&mut skew, 1, 400_000), Some(400_000));
+    }
+
+    #[test]
+    fn one_liar_convinces_nobody_who_has_met_two_others() {
+        let mut skew = Skew::default();
+        assert_eq!(note(&mut skew, 1, 0), None);
+        assert_eq!(note(&mut skew, 2, 3_600_000), None, "either may be right");
+        assert_eq!(note(&mut skew, 3, 1_000), None);
+        assert_eq!(note(&mut skew, 1, 3_500_000), Some(3_500_000), "two of three");
+    }
+
+    #[test]
+    fn links_that_are_gone_and_impossible_pongs_say_nothing() {
+        let mut skew = Skew::default();
+        assert_eq!(note(&mut skew, 10, 0), None);
+        assert_eq!(note(&mut skew, 1, 600_000), Some(600_000), "10 is gone");
+        let skewed = |pinged_ms, theirs_ms| Pong { pinged_ms, theirs_ms, now_ms: NOW_MS };
+        for pong in [skewed(NOW_MS + 1, 0), skewed(NOW_MS - 20_001, 0), skewed(NOW_MS, u64::MAX)] {
+            assert_eq!(Skew::default().note(LinkId(1), pong, |_| true), None, "{pong:?}");
+        }
+    }
+}
