@@ -36,6 +36,8 @@ pub enum Bug {
     QuarantineLost,
     /// A copied database goes on under the id of its original.
     CloneUnnoticed,
+    /// What was written to a dropped table is taken into the next one of its name.
+    OldTablesRows,
     /// Of two rows that want one value the one that came first is shown.
     ArrivalWins,
     /// Which rows are parked is not known any more after a restart.
@@ -44,7 +46,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them, in order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::SelfPreferringTie,
         Self::ColumnsDroppedOnDelete,
         Self::NoLiveness,
@@ -60,6 +62,7 @@ impl Bug {
         Self::VersionGoesBack,
         Self::QuarantineLost,
         Self::CloneUnnoticed,
+        Self::OldTablesRows,
         Self::ArrivalWins,
         Self::ParkedForgotten,
     ];
