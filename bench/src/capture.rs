@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rtc_battery_proto::{Operation, SqlValue, VersionVector};
 
-use crate::engines::{Bare, Engine, SCHEMA, Tracked};
+use crate::engines::{Bare, Engine, NOW, SCHEMA, Tracked};
 use crate::measure::{Run, medians, time};
 
 const ROWS: u32 = 100_000;

@@ -11,7 +11,7 @@ use rusqlite::{Connection, params_from_iter};
 pub(crate) const SCHEMA: &str =
     "CREATE TABLE items (id TEXT PRIMARY KEY, title TEXT, body TEXT, done INTEGER, rank REAL)";
 
-pub const NOW: Now = Now { wall_ms: 1_760_000_000_000, mono_ms: 0 };
+pub(crate) const NOW: Now = Now { wall_ms: 1_760_000_000_000, mono_ms: 0 };
 
 /// SQL that is run and timed.
 pub(crate) trait Engine: Sized {

@@ -35,7 +35,7 @@ pub fn with_tables() -> Replica {
 /// Another one that has what [`with_tables`] has.
 fn other() -> Replica {
     static TEMPLATE: OnceLock<Vec<u8>> = OnceLock::new();
-    copy(TEMPLATE.get_or_init(|| template("other", |replica| tell(&with_tables(), replica))))
+    copy(TEMPLATE.get_or_init(|| template("other", |replica| tell(&with_tables(), replica, Now { wall_ms: 1, mono_ms: 1 }))))
 }
 
 /// The bytes of a replica's database.
@@ -115,13 +115,13 @@ pub fn check(database: &mut impl Sql, now: Now, max_pages: i64) {
 /// Where it does not.
 pub fn check_passes_on(from: &Replica, rows: &[String], now: Now) {
     let mut other = other();
-    tell(from, &mut other);
+    tell(from, &mut other, now);
     assert_eq!(dump(&mut other, now), rows, "what another makes of what we have");
     assert_eq!(other.digest().expect("storage"), from.digest().expect("storage"), "equal rows, other digests");
 }
 
 /// Tells a replica all that it lacks.
-fn tell(from: &Replica, to: &mut Replica) {
+fn tell(from: &Replica, to: &mut Replica, now: Now) {
     let mut reader = from.delta(to.vector()).expect("storage");
     let mut operations = Vec::new();
     let covers = loop {
@@ -131,7 +131,7 @@ fn tell(from: &Replica, to: &mut Replica) {
             break end.covers;
         }
     };
-    let applied = to.apply(operations, &covers).expect("storage");
+    let applied = to.apply(operations, &covers, now).expect("storage");
     assert!(to.vector().covers(from.vector()), "{applied:?}");
 }
 

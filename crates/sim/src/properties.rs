@@ -144,6 +144,10 @@ pub fn whole_transactions(
     let mut expected = fold(&TABLES, seen.flat_map(|(_, transaction)| &transaction.ops));
     let mut shown_rows = shown.0.clone();
     let unsure = ahead.rows(history);
+    if unsure.iter().any(|(table, _)| *table == "rtc_schema") {
+        // Which tables there are is not sure, nor what a DROP TABLE has left of them.
+        return Ok(());
+    }
     // Where rows want one value, one that is not sure may hide any other of its table.
     let is_unsure = |row: &RowKey| {
         let shares = TABLES.iter().any(|table| table.name == row.0 && !table.unique.is_empty());

@@ -67,8 +67,7 @@ pub fn in_every_order(writers: usize, steps: &[Step], see: impl Fn(&mut Peer)) {
         let mut replica = open(&file);
         for transaction in &order {
             let Committed { operations, covers, .. } = &transactions[*transaction];
-            let now = replica.now();
-            replica.replica.apply(operations.clone().unwrap(), covers, now).unwrap();
+            replica.replica.apply(operations.clone().unwrap(), covers, replica.now()).unwrap();
             drop(replica);
             replica = open(&file);
         }
