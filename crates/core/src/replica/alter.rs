@@ -12,7 +12,7 @@ use rusqlite::{Connection, params};
 
 use super::apart;
 use super::error::StorageError;
-use super::schema::{NotSynced, Tables};
+use super::schema::{self, NotSynced, Tables};
 use super::sql::{quoted, run_or_undo, text_of, value};
 use super::table::{Affinity, Column, Default, Table};
 
@@ -55,7 +55,7 @@ pub(super) fn register_added(
     };
     let known = tables.by_name(name).ok_or_else(other)?;
     let after = text_of(connection, "table", name).map_err(StorageError::from)?.ok_or_else(other)?;
-    let table = Table::describe(connection, known.id, name).map_err(StorageError::from)?.ok_or_else(other)?;
+    let table = schema::describe(connection, known.id, name)?.ok_or_else(other)?;
     let column = match table.columns.split_last() {
         Some((added, rest)) if *rest == *known.columns && table.key == known.key && table.name == known.name => added,
         _ => return Err(other()),

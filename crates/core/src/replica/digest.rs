@@ -108,6 +108,12 @@ impl Names {
         }
     }
 
+    /// Leaves out when rows were born. Of the INSERTs of a row only the oldest is kept for that; where a DROP TABLE kills it that comes late, the next
+    /// one is here or not, depending on when it was forgotten.
+    pub(super) fn forget_births(&mut self) {
+        self.born = 0;
+    }
+
     /// Some cells.
     pub(super) fn content<'a>(&self, cells: impl IntoIterator<Item = (usize, ValueRef<'a>)>) -> Content {
         let cell = |sum: u64, (column, value): (usize, ValueRef<'_>)| {

@@ -77,6 +77,12 @@ pub(super) fn is_sound(operation: &Operation) -> bool {
     }
 }
 
+/// Whether a table of this name was ever dropped.
+pub(super) fn was_dropped(connection: &Connection, name: &str) -> Result<bool, StorageError> {
+    let exists = "SELECT EXISTS (SELECT 1 FROM rtc_schema WHERE kind = ?1 AND name = ?2 COLLATE NOCASE)";
+    Ok(connection.prepare_cached(exists)?.query_row([KIND, name], |row| row.get(0))?)
+}
+
 impl Floors {
     pub(super) fn load(connection: &Connection, origins: &Origins, tables: &Tables) -> Result<Self, StorageError> {
         let schema = tables.by_name(SCHEMA).ok_or(StorageError::Corrupt(SCHEMA))?;

@@ -12,6 +12,7 @@ use rusqlite::{Connection, params};
 
 use super::alter;
 use super::apart;
+use super::dropped;
 use super::error::StorageError;
 use super::sql::{is_internal, quoted};
 use super::store::{SCHEMA_TABLE, table_id};
@@ -88,7 +89,7 @@ impl Tables {
         if self.by_name(name).is_some_and(|table| table.identity() == identity) {
             return Ok(true);
         }
-        let Some(table) = Table::describe(connection, table_id(connection, name)?, name)? else { return Ok(false) };
+        let Some(table) = describe(connection, table_id(connection, name)?, name)? else { return Ok(false) };
         let same = table.identity() == identity;
         if same {
             self.insert(table);
@@ -110,7 +111,7 @@ impl Tables {
     /// A table has other columns now.
     pub(super) fn describe_again(&mut self, connection: &Connection, name: &str) -> Result<(), StorageError> {
         if let Some(known) = self.by_name(name)
-            && let Some(table) = Table::describe(connection, known.id, name)?
+            && let Some(table) = describe(connection, known.id, name)?
         {
             self.insert(table);
         }
@@ -149,6 +150,15 @@ impl Tables {
     }
 }
 
+/// Describes a table that is synced, or about to be.
+pub(super) fn describe(connection: &Connection, id: i64, name: &str) -> Result<Option<Table>, StorageError> {
+    let Some(mut table) = Table::describe(connection, id, name)? else { return Ok(None) };
+    if dropped::was_dropped(connection, name)? {
+        table.names.forget_births();
+    }
+    Ok(Some(table))
+}
+
 /// After the user's CREATE TABLE ran: makes it a synced table by a row in `rtc_schema`. [`NotSynced::Refused`] says why it cannot be one.
 pub(super) fn register_created(connection: &Connection, tables: &mut Tables, name: &str) -> Result<(), NotSynced> {
     // CREATE TABLE IF NOT EXISTS of a table that execLocal made.
@@ -164,7 +174,7 @@ pub(super) fn register_created(connection: &Connection, tables: &mut Tables, nam
 /// Makes a table that is here a synced one.
 pub(super) fn register(connection: &Connection, tables: &mut Tables, name: &str) -> Result<(), NotSynced> {
     let id = table_id(connection, name)?;
-    let table = Table::describe(connection, id, name).map_err(StorageError::from)?;
+    let table = describe(connection, id, name)?;
     let table = table.ok_or_else(|| NotSynced::Refused(no_key(name)))?;
     if table.key.len() > MAX_KEY_COLUMNS {
         let message = format!("the primary key of table {name} has more than {MAX_KEY_COLUMNS} columns");
