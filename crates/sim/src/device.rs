@@ -90,8 +90,8 @@ impl Room {
         let (disk, connection) = self.devices[device].left.take()?;
         let id = ReplicaId::new(&self.devices[device].name).unwrap();
         let mut replica = Replica::open(connection, "room", &id).unwrap();
-        if self.devices[device].ids.is_empty() {
-            // A copy has the id of its original.
+        if !self.devices[device].ids.contains(replica.id()) {
+            // A copy has the id of its original, and has it again where a crash lost that it took another.
             replica.take_new_id(&id).unwrap();
         }
         self.devices[device].ids.insert(replica.id().clone());
