@@ -166,8 +166,15 @@ impl World {
             },
             Effect::OpenLink { link, peer, .. } => {
                 let (reassembly, bulk_reassembly, heard) = Default::default();
-                let channel =
-                    Channel { peer, buffered_bytes: 0, sent_bytes: 0, reassembly, bulk_bytes: 0, bulk_reassembly, heard };
+                let channel = Channel {
+                    peer,
+                    buffered_bytes: 0,
+                    sent_bytes: 0,
+                    reassembly,
+                    bulk_bytes: 0,
+                    bulk_reassembly,
+                    heard,
+                };
                 assert!(self.channels.insert(link, channel).is_none(), "a link's number is never used again");
             }
             Effect::CreateOffer { link, .. } => self.describe(link, DescriptionKind::Offer),

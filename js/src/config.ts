@@ -1,6 +1,7 @@
 // What a user says when making an RTCBattery, and what is made of it.
 
 import type { Durability } from './durability.js';
+import { type IceServers, iceServersOf, iceTransportPolicyOf } from './ice-servers.js';
 import { defaultWasmUrl } from './wasm-file.js';
 
 /** Longest token in bytes of UTF-8: the signaling server's own default, and what its address may grow to. */
@@ -17,8 +18,10 @@ export interface RTCBatteryConfig {
    * change them. True by default. `false` is the specification's letter: it meets peers that speak nothing else, and none that seal.
    */
   sealed?: boolean;
-  /** STUN and TURN servers for peers behind different NATs. None by default. */
-  iceServers?: RTCIceServer[];
+  /** STUN and TURN servers for peers behind different NATs, or who gives them out. None by default. */
+  iceServers?: IceServers;
+  /** `'relay'`: peers are met through TURN servers only, and learn no address of this device. `'all'` by default. */
+  iceTransportPolicy?: RTCIceTransportPolicy;
   /** Name of the IndexedDB database. By default a name of the room's own, so that rooms on one origin never share a database. */
   dbName?: string;
   /**
@@ -37,7 +40,8 @@ export interface Settings {
   readonly signalingUrl: string;
   readonly token: string;
   readonly sealed: boolean;
-  readonly iceServers: RTCIceServer[];
+  readonly iceServers: IceServers;
+  readonly iceTransportPolicy: RTCIceTransportPolicy;
   readonly dbName: string | undefined;
   readonly durability: Durability;
   readonly workerUrl: string | undefined;
@@ -51,13 +55,13 @@ export interface Settings {
 export function settingsOf(config: RTCBatteryConfig): Settings {
   if (typeof config !== 'object' || config === null) throw new TypeError('RTCBattery: the config must be an object');
   if (config.dbName !== undefined && typeof config.dbName !== 'string') throw new TypeError('RTCBattery: dbName must be a string');
-  if (config.iceServers !== undefined && !Array.isArray(config.iceServers)) throw new TypeError('RTCBattery: iceServers must be an array');
   const { durability = 'relaxed' } = config;
   if (durability !== 'relaxed' && durability !== 'strict') throw new TypeError("RTCBattery: durability must be 'relaxed' or 'strict'");
   return {
     ...roomOf('RTCBattery', config.signalingUrl, config.token),
     sealed: sealedOf('RTCBattery', config.sealed),
-    iceServers: config.iceServers ?? [],
+    iceServers: iceServersOf('RTCBattery', config.iceServers),
+    iceTransportPolicy: iceTransportPolicyOf('RTCBattery', config.iceTransportPolicy),
     dbName: config.dbName,
     durability,
     workerUrl: config.workerUrl === undefined ? undefined : fileUrl('workerUrl', config.workerUrl),

@@ -43,6 +43,8 @@ export type RTCBatteryErrorCode =
   | 'already-connected'
   /** After `SQLLayer.close()`. */
   | 'closed'
+  /** `iceServers` is a function or a URL and gave none; the session goes on with what it knows. */
+  | 'ice-servers'
   /** What was given to `importDatabase` is no sound SQLite file. */
   | 'bad-file'
   /** The browser's storage failed, or the database was cleared or deleted while it was open. */

@@ -2,6 +2,7 @@
 // core's business.
 
 import { Channel } from './channel.js';
+import type { IceSource } from './ice-servers.js';
 import type { LinkId } from './generated/LinkId.js';
 import type { LinkState } from './generated/LinkState.js';
 import type { SessionDescription } from './generated/SessionDescription.js';
@@ -35,11 +36,12 @@ export class Link {
   constructor(
     private readonly id: LinkId,
     offers: boolean,
-    configuration: RTCConfiguration,
+    private readonly ice: IceSource,
     private readonly send: (input: LinkInput, transfer?: Transferable[]) => void,
   ) {
-    const connection = new RTCPeerConnection(configuration);
+    const connection = new RTCPeerConnection(ice.configuration());
     this.connection = connection;
+    if (!ice.isFresh()) this.step(() => ice.refresh().then(() => this.configure()));
     connection.onicecandidate = ({ candidate }) => {
       // `null` says that gathering is over, which the empty candidate before it said to the peer already.
       if (candidate !== null) this.report({ kind: 'localCandidate', link: id, candidate: JSON.stringify(candidate.toJSON()) });
@@ -55,6 +57,11 @@ export class Link {
       else if (this.bulk === undefined && channel.label === BULK_LABEL) this.adoptBulk(channel);
     };
     if (offers) this.adopt(connection.createDataChannel(LABEL));
+  }
+
+  /** Takes servers with new credentials; they are used from the next ICE restart on. */
+  reconfigure(): void {
+    this.step(async () => this.configure());
   }
 
   /** Makes an offer and reports it. */
@@ -152,6 +159,11 @@ export class Link {
       closed: () => this.report({ kind: 'bulkClosed', link }),
       failed: (error) => this.reportFailed(error),
     });
+  }
+
+  private configure(): void {
+    // Firefox has it from 119 on; before, the next connection has the servers.
+    this.connection.setConfiguration?.(this.ice.configuration());
   }
 
   /** Steps of negotiation must not overlap; one that fails is reported, and the next is tried. */

@@ -2,6 +2,7 @@
 // by a report that is on its way.
 
 import { assertNever } from './assert-never.js';
+import type { IceSource } from './ice-servers.js';
 import type { LinkId } from './generated/LinkId.js';
 import { Link } from './link.js';
 import type { LinkEffect, LinkInput } from './messages.js';
@@ -12,9 +13,15 @@ export class Links {
   private readonly closing = new Set<Promise<void>>();
 
   constructor(
-    private readonly iceServers: RTCIceServer[],
+    private readonly ice: IceSource,
     private readonly report: (input: LinkInput, transfer?: Transferable[]) => void,
-  ) {}
+  ) {
+    ice.renewed = () => {
+      for (const link of this.open.values()) link.reconfigure();
+    };
+    // Before the first connection needs them.
+    void ice.refresh();
+  }
 
   /** Performs effects in their order. */
   perform(effects: readonly LinkEffect[]): void {
@@ -72,7 +79,7 @@ export class Links {
 
   private make(id: LinkId, offers: boolean): Link | undefined {
     try {
-      const link = new Link(id, offers, { iceServers: this.iceServers }, this.report);
+      const link = new Link(id, offers, this.ice, this.report);
       this.open.set(id, link);
       return link;
     } catch (error) {

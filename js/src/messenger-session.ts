@@ -9,6 +9,7 @@ import { random, SEED_BYTES } from './core/random.js';
 import { RTCBatteryError, toError } from './errors.js';
 import type { Event } from './generated/Event.js';
 import type { RequestId } from './generated/RequestId.js';
+import { IceSource, type IceServers } from './ice-servers.js';
 import { Links } from './links.js';
 import type { LinkInput } from './messages.js';
 import type { Operation } from './operation.js';
@@ -19,7 +20,8 @@ export interface RoomSettings {
   readonly signalingUrl: string;
   readonly token: string;
   readonly sealed: boolean;
-  readonly iceServers: RTCIceServer[];
+  readonly iceServers: IceServers;
+  readonly iceTransportPolicy: RTCIceTransportPolicy;
   readonly wasmUrl: string | URL | undefined;
 }
 
@@ -39,6 +41,7 @@ interface Pending {
 /** A session that is open, opening or closing. */
 export class MessengerSession {
   private core: { messenger: RoomMessenger; pump: Pump } | undefined;
+  private readonly ice: IceSource;
   private readonly links: Links;
   private readonly pending = new Map<RequestId, Pending>();
   /** What links said of their end while the page was going away: for when it comes back. */
@@ -52,7 +55,8 @@ export class MessengerSession {
     private readonly hearer: Hearer,
     private readonly lost: () => void,
   ) {
-    this.links = new Links(settings.iceServers, (input) => this.report(input));
+    this.ice = new IceSource(settings.iceServers, settings.iceTransportPolicy, (error) => this.hearer.error(error));
+    this.links = new Links(this.ice, (input) => this.report(input));
   }
 
   /** Loads the core; the room is joined as soon as it can be reached. */
@@ -185,6 +189,7 @@ export class MessengerSession {
     const { core } = this;
     this.core = undefined;
     core?.pump.stop();
+    this.ice.stop();
     this.links.abandon();
     for (const { reject } of this.pending.values()) reject(error);
     this.pending.clear();

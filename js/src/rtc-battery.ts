@@ -6,6 +6,7 @@ export { deleteDatabase } from './delete-database.js';
 export type { Durability } from './durability.js';
 export { DatabaseBusy, RTCBatteryError, type RTCBatteryErrorCode, SqlError } from './errors.js';
 export { ANOTHER_TAB, type Conflict, type RTCBatteryEvents } from './events.js';
+export type { ExpiringIceServers, IceServers } from './ice-servers.js';
 export type { HLC, Operation } from './operation.js';
 export type { StorageReport } from './storage-report.js';
 export { SQLLayer, type SQLLayerOptions } from './sql-layer.js';

@@ -4,6 +4,7 @@ import { assertNever } from './assert-never.js';
 import type { Settings } from './config.js';
 import { RTCBatteryError, toError } from './errors.js';
 import type { Listeners } from './events.js';
+import { IceSource } from './ice-servers.js';
 import { Links } from './links.js';
 import type { UserEvent } from './messages.js';
 import { askToPersist, report, type StorageReport } from './storage-report.js';
@@ -18,6 +19,7 @@ export class Session {
   version = 0;
   private opened = false;
   private readonly worker: WorkerClient;
+  private readonly ice: IceSource;
   private readonly links: Links;
   private readonly pageHidden = (): void => this.links.abandon();
 
@@ -33,7 +35,8 @@ export class Session {
       (notice) => this.hear(notice),
       (error) => this.fail(error),
     );
-    this.links = new Links(settings.iceServers, (input, transfer) => this.worker.input(input, transfer));
+    this.ice = new IceSource(settings.iceServers, settings.iceTransportPolicy, (error) => listeners.emit('error', error));
+    this.links = new Links(this.ice, (input, transfer) => this.worker.input(input, transfer));
     addEventListener('pagehide', this.pageHidden);
   }
 
@@ -143,6 +146,7 @@ export class Session {
 
   private end(error: Error): void {
     removeEventListener('pagehide', this.pageHidden);
+    this.ice.stop();
     this.links.abandon();
     this.worker.terminate(error);
     this.peers = [];

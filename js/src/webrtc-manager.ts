@@ -3,6 +3,7 @@
 import { roomOf, sealedOf } from './config.js';
 import { RTCBatteryError } from './errors.js';
 import { call } from './events.js';
+import { type IceServers, iceServersOf, iceTransportPolicyOf } from './ice-servers.js';
 import { type Hearer, MessengerSession } from './messenger-session.js';
 import type { Operation } from './operation.js';
 import { Stay } from './stay.js';
@@ -14,8 +15,10 @@ export interface WebRTCManagerOptions {
    * nothing else.
    */
   sealed?: boolean;
-  /** STUN and TURN servers for peers behind different NATs. None by default. */
-  iceServers?: RTCIceServer[];
+  /** STUN and TURN servers for peers behind different NATs, or who gives them out. None by default. */
+  iceServers?: IceServers;
+  /** `'relay'`: peers are met through TURN servers only, and learn no address of this device. `'all'` by default. */
+  iceTransportPolicy?: RTCIceTransportPolicy;
   /** Where `rtc_battery.wasm` is, if not beside `rtc-battery.js`. The module is loaded once: the first `wasmUrl` counts. */
   wasmUrl?: string | URL;
 }
@@ -57,12 +60,14 @@ export class WebRTCManager {
    */
   async connect(signalingUrl: string, token: string): Promise<void> {
     const room = roomOf('WebRTCManager', signalingUrl, token);
-    const { iceServers = [], wasmUrl } = this.options;
+    const { wasmUrl } = this.options;
+    const iceServers = iceServersOf('WebRTCManager', this.options.iceServers);
+    const iceTransportPolicy = iceTransportPolicyOf('WebRTCManager', this.options.iceTransportPolicy);
     const sealed = sealedOf('WebRTCManager', this.options.sealed);
     const name = JSON.stringify(room);
     await this.stay.begin((lost) => {
       this.room = name;
-      return new MessengerSession({ ...room, sealed, iceServers, wasmUrl }, this.hearer(), lost);
+      return new MessengerSession({ ...room, sealed, iceServers, iceTransportPolicy, wasmUrl }, this.hearer(), lost);
     });
     if (this.room !== name) throw new RTCBatteryError('connected to another room: call disconnect() first', 'already-connected');
   }

@@ -59,7 +59,7 @@ test('tokens that are none are refused by the constructor', async () => {
 });
 
 test('configs of every wrong shape are refused by the constructor', async () => {
-  const refusals = await inPage((config) => [undefined, null, 5, 'config', {}, ...['dbName', 'signalingUrl', 'sealed', 'iceServers', 'workerUrl', 'wasmUrl'].map((name) => ({ ...config, [name]: 5 })), { ...config, workerUrl: 'http://[' }].map((config) => {
+  const refusals = await inPage((config) => [undefined, null, 5, 'config', {}, ...['dbName', 'signalingUrl', 'sealed', 'iceServers', 'iceTransportPolicy', 'workerUrl', 'wasmUrl'].map((name) => ({ ...config, [name]: 5 })), { ...config, workerUrl: 'http://[' }].map((config) => {
     try {
       return String(new library.RTCBattery(config));
     } catch (error) {

@@ -20,6 +20,7 @@ const OLDEST_FOR_STYLES = ['chrome 80', 'edge 80', 'firefox 78', 'safari 14', 'i
 /** Newer APIs that are used, and what is done where they are missing. */
 const GUARDED = {
   connectionState: 'link.ts: where it is undefined iceConnectionState is read',
+  setConfiguration: 'link.ts: `?.`; renewed ICE servers are then used by the next connection',
   sctp: 'link.ts: `?.`; the limit is then unknown, and the core assumes the least',
   FinalizationRegistry: "wasm-bindgen's glue: `typeof`; objects are then freed by hand, which we do",
   detached: "wasm-bindgen's glue: where it is undefined buffers are compared",

@@ -34,13 +34,15 @@ process.once('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 /** The real signaling server. It keeps its port when it is started again. */
 export class Server {
   #folder;
+  #flags = [];
   #process;
   address = '127.0.0.1:0';
 
-  /** Starts one, with a folder to serve if one is given. */
-  static async start(folder) {
+  /** Starts one, with a folder to serve if one is given, and with more flags. */
+  static async start(folder, flags = []) {
     const server = new Server();
     server.#folder = folder;
+    server.#flags = flags;
     await server.start();
     return server;
   }
@@ -57,7 +59,7 @@ export class Server {
 
   async start() {
     const folder = this.#folder === undefined ? [] : ['--static', this.#folder];
-    const child = spawn(SERVER, ['--listen', this.address, '--log', 'error', ...folder], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(SERVER, ['--listen', this.address, '--log', 'error', ...folder, ...this.#flags], { stdio: ['ignore', 'pipe', 'inherit'] });
     this.#process = child;
     running.add(child);
     this.address = await new Promise((resolve, reject) => {
@@ -153,22 +155,27 @@ export class MortalBrowser {
 
   async #startChromium() {
     const flags = [...CHROMIUM_FLAGS, '--headless=new', '--remote-debugging-port=0', `--user-data-dir=${this.#profile}`, 'about:blank'];
-    // A process group of its own, so that all its processes can be killed at once.
-    this.#child = spawn('/usr/bin/chromium', flags, { detached: true, stdio: ['ignore', 'ignore', 'pipe'] });
-    running.add(this.#child);
-    const address = await new Promise((resolve, reject) => {
-      this.#child.once('exit', (code) => reject(new Error(`chromium ended with ${code}`)));
-      createInterface(this.#child.stderr).on('line', (line) => line.startsWith('DevTools listening on ') && resolve(line.split(' ').pop()));
-    });
-    const browser = await chromium.connectOverCDP(address);
+    const browser = await chromium.connectOverCDP(await this.#spawn('/usr/bin/chromium', flags, 'DevTools listening on '));
     return browser.contexts()[0].newPage();
   }
 
   async #startFirefox() {
-    const browser = await puppeteer.launch({ browser: 'firefox', executablePath: '/usr/bin/firefox-esr', headless: true, userDataDir: this.#profile });
-    this.#child = browser.process();
-    running.add(this.#child);
+    // By hand: Puppeteer puts files of a profile that it was given back after the process has ended, and in the way of the next one.
+    const flags = ['--headless', '--remote-debugging-port=0', '--profile', this.#profile];
+    const address = await this.#spawn('/usr/bin/firefox-esr', flags, 'WebDriver BiDi listening on ');
+    const browser = await puppeteer.connect({ browserWSEndpoint: `${address}/session`, protocol: 'webDriverBiDi' });
     return browser.newPage();
+  }
+
+  /** Starts a browser in a process group of its own, so that all its processes can be killed at once. Gives the address that it says after `sign`. */
+  async #spawn(command, flags, sign) {
+    const child = spawn(command, flags, { detached: true, stdio: ['ignore', 'ignore', 'pipe'] });
+    this.#child = child;
+    running.add(child);
+    return new Promise((resolve, reject) => {
+      child.once('exit', (code) => reject(new Error(`${command} ended with ${code}`)));
+      createInterface(child.stderr).on('line', (line) => line.startsWith(sign) && resolve(line.slice(sign.length)));
+    });
   }
 
   /** Ends all its processes without a word. */

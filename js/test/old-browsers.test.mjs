@@ -10,7 +10,7 @@ const MISSING = {
   'Web Locks': ['delete (self.Navigator || WorkerNavigator).prototype.locks', "'locks' in navigator"],
   BroadcastChannel: ['delete self.BroadcastChannel', 'self.BroadcastChannel'],
   'the state of a connection': [
-    "const connection = (self.RTCPeerConnection || class {}).prototype; for (const name of ['connectionState', 'onconnectionstatechange', 'sctp', 'restartIce']) delete connection[name]",
+    "const connection = (self.RTCPeerConnection || class {}).prototype; for (const name of ['connectionState', 'onconnectionstatechange', 'sctp', 'restartIce', 'setConfiguration']) delete connection[name]",
     "self.RTCPeerConnection && 'connectionState' in RTCPeerConnection.prototype",
   ],
   'the durability of a transaction, and its commit()': [

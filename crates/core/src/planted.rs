@@ -32,6 +32,8 @@ pub enum Bug {
     LostFirstMessage,
     /// After a restart the version is what it was at the last merge.
     VersionGoesBack,
+    /// What was written to a dropped table is taken into the next one of its name.
+    OldTablesRows,
     /// Of two rows that want one value the one that came first is shown.
     ArrivalWins,
     /// Which rows are parked is not known any more after a restart.
@@ -40,7 +42,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::SelfPreferringTie,
         Self::ColumnsDroppedOnDelete,
         Self::NoLiveness,
@@ -54,6 +56,7 @@ impl Bug {
         Self::AppliedTwice,
         Self::LostFirstMessage,
         Self::VersionGoesBack,
+        Self::OldTablesRows,
         Self::ArrivalWins,
         Self::ParkedForgotten,
     ];

@@ -130,7 +130,7 @@ fn a_schema_row_is_a_table_definition_or_nothing() {
         row(json!({"id": id, "kind": "table", "name": "other", "sql": sql})),
         row(json!({"id": id, "kind": "view", "name": "t", "sql": sql})),
         row(json!({"id": id, "kind": "table", "name": "t"})),
-        json!({"type": "DELETE", "table": "rtc_schema", "pk": {"id": id}, "values": null}),
+        json!({"type": "DELETE", "table": "rtc_schema", "pk": {"id": "t"}, "values": null}),
         json!({"type": "UPDATE", "table": "RTC_SCHEMA", "pk": {"id": id}, "values": {"name": "other"}}),
     ];
     for fields in bad {

@@ -3,7 +3,8 @@
 //! Written from `design.md` ("Merge rules") alone. It shares no type, no codec and no merge with the core: what both get wrong, both would
 //! have to get wrong independently. Last writer wins for each column; a row lives if the last operation on it was no DELETE, and shows each
 //! column's newest write, also one older than a DELETE that was beaten; a column that nobody wrote shows the table's DEFAULT. Of rows that want one
-//! UNIQUE value the one is shown whose columns of that kind were written last.
+//! UNIQUE value the one is shown whose columns of that kind were written last. A DROP TABLE leaves nothing of what came
+//! before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -54,6 +55,22 @@ impl Op {
         let same =
             self.clock == whole.clock && self.kind == whole.kind && self.table == whole.table && self.pk == whole.pk;
         same && self.values.iter().all(|(name, value)| whole.values.get(name) == Some(value))
+    }
+}
+
+impl Op {
+    /// The table that it says was dropped.
+    #[must_use]
+    pub fn drops(&self) -> Option<&str> {
+        let Some(Value::Text(id)) = self.pk.get("id").filter(|_| self.table == "rtc_schema") else { return None };
+        std::str::from_utf8(id).ok()?.strip_prefix("rtc_dropped ")?.split('(').next()
+    }
+
+    /// The table that it makes.
+    #[must_use]
+    pub fn creates(&self) -> Option<&str> {
+        let (kind, Some(Value::Text(name))) = (self.values.get("kind"), self.values.get("name")) else { return None };
+        std::str::from_utf8(name).ok().filter(|_| kind == Some(&Value::Text(b"table".to_vec())))
     }
 }
 
@@ -111,6 +128,9 @@ pub fn fold<'a>(tables: &'static [Table], ops: impl IntoIterator<Item = &'a Op>)
     let mut rows: BTreeMap<RowKey, Row> = BTreeMap::new();
     for op in ops {
         let Some(table) = tables.iter().find(|table| table.name == op.table) else { continue };
+        if let Some(dropped) = op.drops() {
+            rows.retain(|(table, _), _| *table != dropped);
+        }
         let row = rows.entry(table.row_key(&op.pk)).or_default();
         row.lives = op.kind != Kind::Delete;
         row.columns.extend(op.values.iter().map(|(name, value)| (name.clone(), (op.clock.clone(), value.clone()))));

@@ -2,7 +2,7 @@
 //!
 //! They know what users did (from [`History`]) and what a database shows, and nothing of how the core comes from one to the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use rtc_battery_core::Now;
@@ -114,6 +114,19 @@ pub fn difference(shown: &Picture, expected: &Picture) -> Option<(RowKey, String
     Some((differs.clone(), what))
 }
 
+/// What is shown of it: the rows of tables that `rtc_schema` has. Others wait.
+#[must_use]
+pub fn of_tables_that_are(picture: &Picture) -> Picture {
+    let text = |value: &Value| match value {
+        Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        _ => String::new(),
+    };
+    let schema = picture.iter().filter(|((table, _), row)| *table == "rtc_schema" && text(&row[1]) == "table");
+    let names: BTreeSet<String> = schema.map(|(_, row)| text(&row[2])).collect();
+    let shown = picture.iter().filter(|((table, _), _)| *table == "rtc_schema" || names.contains(*table));
+    shown.map(|(key, row)| (key.clone(), row.clone())).collect()
+}
+
 /// [`Property::WholeTransactions`]: what is shown is the fold of the transactions in the vector, each of them whole.
 ///
 /// # Errors
@@ -140,10 +153,13 @@ pub fn whole_transactions(
 ///
 /// # Errors
 /// They are not.
-pub fn capture(device: &str, before: &Picture, after: &Picture, operations: &[Operation]) -> Check {
+pub fn capture(device: &str, mut before: Picture, mut after: Picture, operations: &[Operation]) -> Check {
     let mut by_row: BTreeMap<RowKey, Vec<Op>> = BTreeMap::new();
-    for operation in operations {
-        let op = op(operation);
+    let ops: Vec<Op> = operations.iter().map(op).collect();
+    // A dropped table's rows go without an operation, and with a new one come those that waited for it; that they are right is looked at elsewhere.
+    let defined: BTreeSet<&str> = ops.iter().flat_map(|op| [op.drops(), op.creates()]).flatten().collect();
+    [&mut before, &mut after].into_iter().for_each(|rows| rows.retain(|(table, _), _| !defined.contains(table)));
+    for op in ops.iter().filter(|op| !defined.contains(op.table.as_str())).cloned() {
         let Some(table) = TABLES.iter().find(|table| table.name == op.table) else { continue };
         by_row.entry(table.row_key(&op.pk)).or_default().push(op);
     }
@@ -252,11 +268,13 @@ pub fn sound(device: &str, node: &mut Node, history: &History, now: Now) -> Chec
         }
     }
     let most: u64 = rows.values().sum();
+    // What was written to a table that somebody had dropped waits for another of its name.
+    let waiting = if history.everything().any(|op| op.drops().is_some()) { most } else { 0 };
     for (what, sql, most) in [
         ("operations", "SELECT count(*) FROM rtc_operations", most),
         ("transactions", "SELECT count(*) FROM rtc_transactions", most + 1),
         ("parked rows", "SELECT count(*) FROM rtc_parked", rows.len() as u64),
-        ("waiting operations", "SELECT count(*) FROM rtc_waiting", 0),
+        ("waiting operations", "SELECT count(*) FROM rtc_waiting", waiting),
         ("staged operations", "SELECT count(*) FROM temp.rtc_staged", 0),
     ] {
         let kept = ask(sql)?;

@@ -91,6 +91,8 @@ pub struct Habits {
     pub contests: u64,
     /// Whether there is a table with a foreign key.
     pub foreign_keys: bool,
+    /// In a thousand: that a program drops a table, makes it or rebuilds it.
+    pub definitions: u64,
 }
 
 impl Habits {
@@ -102,11 +104,15 @@ impl Habits {
             large: *random.pick(&[0, 0, 5, 60]),
             contests: *random.pick(&[0, 100, 200, 700]),
             foreign_keys: random.happens(400),
+            definitions: 0,
         }
     }
 
     /// What somebody does next.
     pub fn program(&self, random: &mut Random) -> Program {
+        if self.definitions > 0 && random.happens(self.definitions) {
+            return Self::definition(random);
+        }
         if !random.happens(self.transactions) {
             return Program { statements: vec![self.statement(random)], takes_its_time: false };
         }
@@ -134,6 +140,34 @@ impl Habits {
             (false, false) => "COMMIT".to_owned(),
         });
         Program { statements, takes_its_time: random.happens(400) }
+    }
+
+    /// What somebody does to a table as a whole.
+    fn definition(random: &mut Random) -> Program {
+        let (name, create) = *random.pick(&[("t", CREATE[0]), ("c", CREATE[2])]);
+        let copy = create.replace(&format!("IF NOT EXISTS {name} "), "copy ");
+        let statements = match random.below(6) {
+            0 => vec![format!("DROP TABLE {name}")],
+            1 | 2 => vec![create.to_owned()],
+            3 => vec!["BEGIN".to_owned(), format!("DROP TABLE {name}"), create.to_owned(), "COMMIT".to_owned()],
+            4 => vec![
+                "BEGIN".to_owned(),
+                "SAVEPOINT s".to_owned(),
+                format!("DROP TABLE {name}"),
+                "ROLLBACK TO s".to_owned(),
+                create.to_owned(),
+                "COMMIT".to_owned(),
+            ],
+            _ => vec![
+                "BEGIN".to_owned(),
+                copy,
+                format!("INSERT INTO copy SELECT * FROM {name}"),
+                format!("DROP TABLE {name}"),
+                format!("ALTER TABLE copy RENAME TO {name}"),
+                "COMMIT".to_owned(),
+            ],
+        };
+        Program { statements, takes_its_time: random.happens(200) }
     }
 
     /// One statement.

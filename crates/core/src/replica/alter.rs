@@ -47,7 +47,10 @@ pub(super) fn register_added(
     before: &str,
 ) -> Result<Added, NotSynced> {
     let other = || {
-        let message = format!("of ALTER TABLE only ADD COLUMN is replicated yet, and {name} is a synced table");
+        let message = format!(
+            "of ALTER TABLE only ADD COLUMN is replicated yet, and {name} is a synced table; create another one, copy the rows, drop the old one \
+             and rename the new one, all in one transaction"
+        );
         NotSynced::Refused(message)
     };
     let known = tables.by_name(name).ok_or_else(other)?;

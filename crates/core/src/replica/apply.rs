@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rtc_battery_proto::{
     Adopted, Dot, MAX_ORIGINS, MAX_RANGES, Operation, OperationKind, Tick, TransactionExtent, VersionVector,
@@ -19,14 +20,16 @@ use super::alter;
 use super::bounds::within_bounds;
 use super::clock::MAX_OPERATION_TS_MS;
 use super::digest::Registers;
+use super::dropped::{self, Floors};
 use super::error::StorageError;
 use super::join::{self, Outcome};
+use super::log_view;
 use super::objects;
 use super::parked;
 use super::replica::{Committed, State};
 use super::rows::{self, Tally};
 use super::schema::{self, SCHEMA, Tables};
-use super::sql::{is_internal, is_sqlites};
+use super::sql::{is_internal, is_sqlites, run_or_undo};
 use super::store::{self, Place, Progress, Tx};
 use super::temp_triggers;
 use crate::planted::{Bug, planted};
@@ -142,7 +145,7 @@ impl State {
             self.capture.switch(true);
         }
         let outcome = in_merge_transaction(connection, lift, || {
-            let mut merge = Merge::new(connection, self);
+            let mut merge = Merge::new(connection, self)?;
             merge.run(operations, news)?;
             let Merge { applied, fresh, tally, .. } = merge;
             self.registers += tally.registers;
@@ -179,7 +182,7 @@ impl State {
         let names: Vec<String> = self.tables.iter().map(|table| table.name.clone()).collect();
         let lift = self.enforces(connection)?;
         let outcome = in_merge_transaction(connection, lift, || {
-            let mut merge = Merge::new(connection, self);
+            let mut merge = Merge::new(connection, self)?;
             names.iter().try_for_each(|name| merge.release(name))?;
             let objects = objects::rows(connection)?;
             objects::show(connection, (&merge.state.tables, &merge.state.origins), &objects, &mut merge.tally)?;
@@ -328,6 +331,7 @@ pub(super) fn lifted<T>(
 struct Merge<'a> {
     connection: &'a Connection,
     state: &'a mut State,
+    floors: Arc<Floors>,
     /// The transactions met so far, and which of their operations.
     transactions: BTreeMap<Dot, (Tx, TransactionExtent, BTreeSet<u32>)>,
     tally: Tally,
@@ -337,9 +341,10 @@ struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    fn new(connection: &'a Connection, state: &'a mut State) -> Self {
+    fn new(connection: &'a Connection, state: &'a mut State) -> Result<Self, StorageError> {
         let (transactions, tally, applied, fresh) = Default::default();
-        Self { connection, state, transactions, tally, applied, fresh }
+        let floors = state.floors(connection)?;
+        Ok(Self { connection, state, floors, transactions, tally, applied, fresh })
     }
 
     fn run(&mut self, operations: Vec<Operation>, news: &VersionVector) -> Result<(), StorageError> {
@@ -349,21 +354,29 @@ impl<'a> Merge<'a> {
         let in_order: Vec<_> =
             schema.iter().filter_map(|operation| operation.pk.get("id")?.as_text().map(Cow::into_owned)).collect();
         let objects_before = if schema_changed { objects::rows(self.connection)? } else { Default::default() };
+        let floors_before = Arc::clone(&self.floors);
         for operation in schema {
             self.take(operation, news)?;
         }
         if schema_changed {
             self.release(SCHEMA)?;
+            let local = self.state.drop_received(self.connection, &floors_before, &mut self.tally)?;
+            self.floors = self.state.floors(self.connection)?;
             self.create_tables()?;
             self.add_columns(&in_order)?;
             let State { origins, tables, .. } = &*self.state;
             let parked = objects::show(self.connection, (tables, origins), &objects_before, &mut self.tally)?;
             parked.into_iter().for_each(|why| self.tell(why));
+            for text in local {
+                // Without its table, or a column that it names, it cannot come back.
+                let _ = run_or_undo(self.connection, &text)?;
+            }
             self.retry_parked()?;
             self.state.watch_tables();
             let State { tables, guard, .. } = &*self.state;
             let dropped = temp_triggers::drop_unfit(self.connection, tables, guard)?;
             dropped.into_iter().for_each(|why| self.tell(why));
+            log_view::refresh(self.connection, self.state.tables.iter())?;
         }
         let half = rows.len() / 2;
         for (n, operation) in rows.into_iter().enumerate() {
@@ -422,7 +435,7 @@ impl<'a> Merge<'a> {
         self.state.clock.advance(operation.hlc.tick);
         let place = Place { tx, index };
         let mut outcome = self.apply(place, &operation)?;
-        if matches!(outcome, Outcome::Waits) && !self.wait(place, &operation)? {
+        if matches!(outcome, Outcome::Waits) && !store::wait(self.connection, place, &operation)? {
             outcome = Outcome::Absorbed;
         }
         match outcome {
@@ -436,14 +449,6 @@ impl<'a> Merge<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Keeps an operation until its table or column is known; `false` if it is waiting already.
-    fn wait(&mut self, Place { tx, index }: Place, operation: &Operation) -> Result<bool, StorageError> {
-        let text = serde_json::to_string(&operation).map_err(|_| StorageError::Corrupt("an operation"))?;
-        let mut insert =
-            self.connection.prepare_cached("INSERT OR IGNORE INTO rtc_waiting VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-        Ok(insert.execute(params![tx.origin, tx.seq, index, operation.table, operation.hlc.to_string(), text])? > 0)
     }
 
     /// The transaction's number, once for each of its operations.
@@ -466,11 +471,15 @@ impl<'a> Merge<'a> {
         if is_sqlites(&operation.table) {
             return Ok(Outcome::Refused("the table belongs to SQLite".to_owned()));
         }
+        if self.floors.kill(operation) {
+            return Ok(Outcome::Absorbed);
+        }
         if is_schema(operation) && !objects::is_sound(operation) {
-            if !schema::is_sound(operation) {
+            if !schema::is_sound(operation) && !dropped::is_sound(operation) {
                 return Ok(Outcome::Refused("it is no definition".to_owned()));
             }
-            if schema::is_overwritten(operation) && !schema::is_known(self.connection, operation)? {
+            let is_rest = operation.kind == OperationKind::Insert && schema::is_overwritten(operation);
+            if is_rest && !schema::is_known(self.connection, &self.state.tables, operation)? {
                 return Ok(Outcome::Waits);
             }
         }

@@ -16,6 +16,7 @@ use rusqlite::types::ValueRef;
 use super::alter::Added;
 use super::digest::Content;
 use super::sql;
+use super::store::SCHEMA_TABLE;
 use super::table::{Addressing, Table};
 
 /// Where a touched row stands: by rowid, or by canonical key.
@@ -118,6 +119,14 @@ impl Capture {
         self.with(|state| state.touched = touched);
     }
 
+    /// The rows of a table that were touched and were there before, as they were.
+    pub(super) fn first_images(&self, table: i64) -> BTreeMap<Slot, Vec<SqlValue>> {
+        self.with(|State { touched, .. }| {
+            let of_table = touched.rows.iter().filter(|((other, _), _)| *other == table);
+            of_table.filter_map(|((_, slot), row)| Some((slot.clone(), row.old.clone()?))).collect()
+        })
+    }
+
     /// Whether nothing was touched.
     pub(super) fn is_clean(&self) -> bool {
         self.with(|state| state.touched.rows.is_empty())
@@ -138,11 +147,12 @@ impl Capture {
         });
     }
 
-    /// Tables and columns that were created since are gone: what was touched in those that are not watched never was.
-    pub(super) fn forget_what_is_gone(&self) {
+    /// Tables and columns that were created since are gone, and numbers above `highest` will be given to other tables: what was touched in those
+    /// never was. (What was touched in a dropped table may come back.)
+    pub(super) fn forget_what_is_gone(&self, highest: i64) {
         self.with(|State { tables, touched, .. }| {
             let known: BTreeMap<i64, usize> = tables.values().map(|table| (table.id, table.columns.len())).collect();
-            touched.rows.retain(|(table, _), _| known.contains_key(table));
+            touched.rows.retain(|(table, _), _| *table <= highest);
             for ((table, _), row) in &mut touched.rows {
                 if let (Some(old), Some(columns)) = (&mut row.old, known.get(table)) {
                     old.truncate(*columns);
@@ -158,6 +168,17 @@ impl Capture {
                 row.new = New::Unknown;
                 if let Some(old) = &mut row.old {
                     old.push(added.default.clone());
+                }
+            }
+        });
+    }
+
+    /// A table that the transaction made is another one now: of its rows only images of the same columns are right.
+    pub(super) fn made_anew(&self, table: i64, same_columns: bool) {
+        self.with(|State { touched, .. }| {
+            for (_, row) in touched.rows.iter_mut().filter(|((other, _), _)| *other == table) {
+                if !(same_columns && matches!(row.new, New::Image(_))) {
+                    row.new = New::Unknown;
                 }
             }
         });
@@ -247,10 +268,15 @@ fn appeared(touched: &mut TouchedRows, table: &Table, row: &PreUpdateNewValueAcc
     row.new = if *many { content(table, &image) } else { New::Image(image) };
 }
 
-/// What is kept of a row that was only inserted, where there are many.
+/// What is kept of a row that was only inserted, where there are many. Definitions are read: they come before the rows, and a DROP kills what comes
+/// before it.
 fn content(table: &Table, image: &[SqlValue]) -> New {
     let is_whole = table.key.iter().all(|column| image[*column] != SqlValue::Null);
-    if is_whole { New::Content(table.names.content_of(image.iter().enumerate())) } else { New::Unknown }
+    if is_whole && table.id != SCHEMA_TABLE {
+        New::Content(table.names.content_of(image.iter().enumerate()))
+    } else {
+        New::Unknown
+    }
 }
 
 fn image<'a>(table: &Table, column: impl Fn(i32) -> rusqlite::Result<ValueRef<'a>>) -> Vec<SqlValue> {

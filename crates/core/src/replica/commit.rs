@@ -79,7 +79,7 @@ pub(super) fn changes<'a>(
     let (mut deletes, mut others) = (Vec::new(), Vec::new());
     let unread = inserted(tables, touched).count();
     for ((table, slot), row) in touched.rows.iter().filter(|(_, row)| content(touched, row).is_none()) {
-        // A table that the transaction created and dropped again.
+        // A table that the transaction dropped.
         let Some(table) = tables.by_id(*table) else { continue };
         let change = |kind, old, new| Change { table, kind, slot, old, new };
         let new = match &row.new {
@@ -235,6 +235,7 @@ pub(super) fn seal(
     for ((table, slot, content), (place, hlc)) in changes.unread().zip(places) {
         recorder.record_unread(table, slot, content, (place, hlc.ok_or_else(too_many)?))?;
     }
+    recorder.bury()?;
     let (registers, unsettled) = recorder.finish(tx, registers)?;
     Ok((Sealed { dot, last, registers, n, operations: at_hand.then_some(operations) }, unsettled))
 }

@@ -51,11 +51,11 @@ pub struct DeltaEnd {
 }
 
 /// A transaction as stored.
-struct Stored {
-    tx: Tx,
-    dot: Dot,
-    extent: TransactionExtent,
-    run: Option<Run>,
+pub(super) struct Stored {
+    pub(super) tx: Tx,
+    pub(super) dot: Dot,
+    pub(super) extent: TransactionExtent,
+    pub(super) run: Option<Run>,
 }
 
 /// A transaction's operations that do not stand in its run, and those that wait, in order.
@@ -194,7 +194,8 @@ impl State {
         }
     }
 
-    fn read_operation(
+    /// An operation, of a row that tells index, kind, table, row, columns, values and clock value.
+    pub(super) fn read_operation(
         &self,
         connection: &Connection,
         stored: &Stored,

@@ -11,7 +11,9 @@ use rusqlite::{Batch, Connection, Statement, ffi};
 
 use super::alter;
 use super::capture::Moment;
+use super::dropped;
 use super::error::StorageError;
+use super::fresh;
 use super::guard::{Control, Facts};
 use super::limits::{MAX_RESULT_BYTES, within_user_limit};
 use super::log_view;
@@ -19,6 +21,7 @@ use super::objects;
 use super::parked::{self, Conflict};
 use super::query::{Params, QueryResult, Scope, SqlError};
 use super::replica::State;
+use super::schema::NotSynced;
 use super::sql::{Bind, text_of, value};
 use super::store;
 use super::temp_triggers::{self, Unfit};
@@ -33,6 +36,8 @@ pub(super) struct OpenTransaction {
     by_savepoint: bool,
     /// What its writes are: all replicated, or all local.
     scope: Option<Scope>,
+    /// Tables with higher numbers were made in it.
+    highest_before: Option<i64>,
     /// Tables whose parked rows may fit, since it changed the schema.
     pub(super) retried: BTreeSet<i64>,
     /// What is to be told once it is committed.
@@ -68,6 +73,15 @@ impl From<StorageError> for SqlError {
             StorageError::Corrupt(_) | StorageError::InTransaction => {
                 Self { message: error.to_string(), code: ffi::SQLITE_CORRUPT }
             }
+        }
+    }
+}
+
+impl From<NotSynced> for SqlError {
+    fn from(error: NotSynced) -> Self {
+        match error {
+            NotSynced::Refused(message) => refused(message),
+            NotSynced::Storage(error) => error.into(),
         }
     }
 }
@@ -183,10 +197,14 @@ impl State {
         if undo {
             connection.execute_batch("SAVEPOINT rtc_undo")?;
         }
+        let before = self.capture.moment();
         let outcome = self.write(connection, statement, facts, scope, result);
         if undo && !connection.is_autocommit() {
-            let end = if outcome.is_err() { "ROLLBACK TO rtc_undo; RELEASE rtc_undo" } else { "RELEASE rtc_undo" };
-            connection.execute_batch(end)?;
+            if outcome.is_err() {
+                connection.execute_batch("ROLLBACK TO rtc_undo")?;
+                self.undone_since(connection, before)?;
+            }
+            connection.execute_batch("RELEASE rtc_undo")?;
         }
         outcome
     }
@@ -231,6 +249,15 @@ impl State {
         let before = self.capture.moment();
         let altered = facts.alters_table.as_deref();
         let altered = altered.map(|table| text_of(connection, "table", table).map(|text| (table, text))).transpose()?;
+        let dropping = facts.drops_table.as_ref().and_then(|name| self.tables.by_name(name));
+        let dropping =
+            dropping.map(|table| dropped::look(connection, &self.origins, &self.capture, table)).transpose()?;
+        if facts.creates_table.is_some() && self.open.highest_before.is_none() {
+            self.open.highest_before = Some(store::highest_table_id(connection)?);
+        }
+        let fresh = facts.alters_table.as_ref().and_then(|name| self.tables.by_name(name));
+        let fresh = fresh.filter(|table| self.open.highest_before.is_some_and(|highest| table.id > highest));
+        let fresh = fresh.map(|table| fresh::look(connection, &self.tables, table)).transpose()?;
         self.capture.switch(true);
         let outcome = step(statement, facts, connection, result);
         if outcome.is_err() {
@@ -238,8 +265,15 @@ impl State {
         }
         let outcome = outcome.and_then(|()| self.check_schema_change(connection, facts));
         let outcome = outcome.and_then(|()| match altered {
-            Some((table, Some(text))) => self.make_column_synced(connection, table, &text),
+            Some((table, Some(text))) => match (self.make_column_synced(connection, table, &text), fresh) {
+                (Err(_), Some(altering)) => self.note_made_anew(connection, &altering),
+                (outcome, _) => outcome,
+            },
             _ => Ok(()),
+        });
+        let outcome = outcome.and_then(|()| match dropping {
+            Some(dropping) => self.note_dropped(connection, dropping),
+            None => Ok(()),
         });
         self.capture.switch(false);
         outcome
@@ -324,14 +358,11 @@ impl State {
             }
             Control::RollbackTo(name) => {
                 run(statement)?;
-                self.schema_may_have_changed();
                 if let Some(depth) = self.savepoint(name) {
-                    self.capture.undo_since(self.open.savepoints[depth].1);
+                    let (_, since) = self.open.savepoints[depth];
                     self.open.savepoints.truncate(depth + 1);
+                    self.undone_since(connection, since)?;
                 }
-                // A table created since may be gone, and its number is given again.
-                self.reload_tables(connection)?;
-                self.capture.forget_what_is_gone();
             }
             Control::Rollback => {
                 run(statement)?;
@@ -339,6 +370,16 @@ impl State {
             }
             Control::Begin | Control::Commit => run(statement)?,
         }
+        Ok(())
+    }
+
+    /// A part of the open transaction was undone.
+    fn undone_since(&mut self, connection: &Connection, since: Moment) -> Result<(), StorageError> {
+        self.schema_may_have_changed();
+        self.capture.undo_since(since);
+        // A table created since may be gone, and its number is given again.
+        self.reload_tables(connection)?;
+        self.capture.forget_what_is_gone(store::highest_table_id(connection)?);
         Ok(())
     }
 

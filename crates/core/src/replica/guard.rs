@@ -26,6 +26,8 @@ pub(super) struct Facts {
     pub(super) object: Option<Object>,
     /// It makes or drops an index on this table of the main schema.
     pub(super) indexes_table: Option<String>,
+    /// It drops this synced table.
+    pub(super) drops_table: Option<String>,
     /// It alters this synced table.
     pub(super) alters_table: Option<String>,
     /// It changes the schema.
@@ -254,6 +256,15 @@ impl Facts {
                 self.alters_table = Some(table.to_owned());
                 Authorization::Allow
             }
+            Scope::Synced if is_synced && matches!(action, A::DropTable { .. }) => {
+                self.drops_table = Some(table.to_owned());
+                Authorization::Allow
+            }
+            // A dropped table's triggers go with it.
+            Scope::Synced if self.drops_table.is_some() => Authorization::Allow,
+            Scope::Local if is_synced && matches!(action, A::DropTable { .. }) => self.refuse(format!(
+                "the table {table} is synced: exec drops it everywhere, and execLocal cannot drop it here"
+            )),
             _ if can_be_local && (scope == Scope::Local || is_synced || is_of_no_table(action)) => {
                 if let A::CreateIndex { .. } | A::DropIndex { .. } = action {
                     self.indexes_table = Some(table.to_owned());

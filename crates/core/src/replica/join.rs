@@ -17,7 +17,7 @@ use super::table::{Addressing, Table};
 /// What became of an operation.
 pub(super) enum Outcome {
     Applied,
-    /// An adopted operation that changes nothing: it is known, or beaten.
+    /// It changes nothing: an adopted one that is known or beaten, or one of a row that a DROP TABLE has taken.
     Absorbed,
     /// Its table or one of its columns is not known yet.
     Waits,

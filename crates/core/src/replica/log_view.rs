@@ -58,6 +58,18 @@ pub(super) fn create<'a>(
     Ok(())
 }
 
+/// Makes it anew if it is there: a view of what is gone stands in the way of who renames something.
+pub(super) fn refresh<'a>(
+    connection: &Connection,
+    tables: impl IntoIterator<Item = &'a Arc<Table>>,
+) -> Result<(), StorageError> {
+    let exists = "SELECT EXISTS (SELECT 1 FROM temp.sqlite_schema WHERE type = 'view' AND name = ?1)";
+    if connection.prepare_cached(exists)?.query_row([NAME], |row| row.get(0))? {
+        create(connection, tables)?;
+    }
+    Ok(())
+}
+
 /// The view's definition from its name on.
 fn text<'a>(tables: impl Iterator<Item = &'a Table>, max_bytes: usize) -> String {
     let (mut members, mut bytes, mut as_stored) = (vec![WAITING.to_owned()], 0, Vec::new());

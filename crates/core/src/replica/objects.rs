@@ -52,19 +52,19 @@ impl Kind {
         }
     }
 
-    fn of_word(word: &str) -> Option<Self> {
+    pub(super) fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
 
 impl Object {
     /// The id of its row.
-    fn id(&self) -> String {
+    pub(super) fn id(&self) -> String {
         format!("{} {}", self.kind.word(), self.name.to_ascii_lowercase())
     }
 
     /// Its text in the main schema, if there is one.
-    fn text(&self, connection: &Connection) -> rusqlite::Result<Option<String>> {
+    pub(super) fn text(&self, connection: &Connection) -> rusqlite::Result<Option<String>> {
         text_of(connection, self.kind.word(), &self.name)
     }
 

@@ -14,6 +14,7 @@ use super::capture::Slot;
 use super::columns::ColumnSet;
 use super::commit::Change;
 use super::digest::{Content, Registers};
+use super::dropped;
 use super::error::StorageError;
 use super::parked;
 use super::rows::{self, Entry, Tally};
@@ -108,6 +109,11 @@ impl<'a> Recorder<'a> {
     /// `execLocal` inserted a row.
     pub(super) fn cover_unread(&mut self, table: &Table, slot: &Slot) -> Result<(), StorageError> {
         if self.has_no_past(table)? { Ok(()) } else { self.merge(&self.read(table, slot)?, None) }
+    }
+
+    /// Forgets what the transaction dropped.
+    pub(super) fn bury(&mut self) -> Result<(), StorageError> {
+        dropped::bury(self.connection, &mut self.tally)
     }
 
     /// The end of the transaction. Gives the digest of all registers after it, `before` being the one before.

@@ -19,9 +19,11 @@ use super::clock::Clock;
 use super::commit::{self, CommitError, Sealed};
 use super::delta::{DeltaChunk, DeltaReader};
 use super::digest::Registers;
+use super::dropped::{self, Dropping, Floors};
 use super::error::{OpenError, StorageError};
 use super::exec::OpenTransaction;
 use super::file::{self, ImportError};
+use super::fresh::{self, Altering};
 use super::functions::{self, WallClock};
 use super::guard::Guard;
 use super::limits;
@@ -29,7 +31,7 @@ use super::log_view;
 use super::parked::{self, Conflict};
 use super::prepared::Prepared;
 use super::query::{Params, QueryResult, Scope, SqlError};
-use super::schema::{self, NotSynced, Tables};
+use super::schema::{self, Tables};
 use super::staging;
 use super::store::{self, Origins};
 use super::table::{Affinity, Table};
@@ -60,6 +62,8 @@ pub(super) struct State {
     pub(super) registers: Registers,
     pub(super) origins: Origins,
     pub(super) tables: Tables,
+    /// When tables were dropped, if that is known.
+    pub(super) floors: Option<Arc<Floors>>,
     pub(super) capture: Capture,
     pub(super) guard: Guard,
     pub(super) prepared: Prepared,
@@ -113,6 +117,7 @@ impl Replica {
             parked::forget_all(&connection)?;
         }
         staging::create(&connection)?;
+        dropped::create(&connection).map_err(StorageError::from)?;
         Affinity::create_oracle(&connection).map_err(StorageError::from)?;
         let capture = Capture::install(&mut connection).map_err(StorageError::from)?;
         capture.watch(tables.iter());
@@ -132,6 +137,7 @@ impl Replica {
             registers: progress.registers,
             origins,
             tables,
+            floors: None,
             capture,
             guard,
             prepared: Prepared::default(),
@@ -519,15 +525,10 @@ impl State {
         if known {
             return Ok(());
         }
-        match schema::register_created(connection, &mut self.tables, name) {
-            Ok(()) => {
-                self.watch_tables();
-                self.table_created = true;
-                Ok(())
-            }
-            Err(NotSynced::Refused(message)) => Err(SqlError { message, code: ffi::SQLITE_AUTH }),
-            Err(NotSynced::Storage(error)) => Err(error.into()),
-        }
+        schema::register_created(connection, &mut self.tables, name)?;
+        self.watch_tables();
+        self.table_created = true;
+        Ok(())
     }
 
     /// Makes a column that was added a synced one; `before` is the text that its table had.
@@ -537,20 +538,35 @@ impl State {
         table: &str,
         before: &str,
     ) -> Result<(), SqlError> {
-        match alter::register_added(connection, &mut self.tables, table, before) {
-            Ok(added) => {
-                self.capture.column_added(&added);
-                self.watch_tables();
-                self.table_created = true;
-                Ok(())
-            }
-            Err(NotSynced::Refused(message)) => Err(SqlError { message, code: ffi::SQLITE_AUTH }),
-            Err(NotSynced::Storage(error)) => Err(error.into()),
-        }
+        let added = alter::register_added(connection, &mut self.tables, table, before)?;
+        self.capture.column_added(&added);
+        self.watch_tables();
+        self.table_created = true;
+        Ok(())
+    }
+
+    /// The user has altered a table that the open transaction made.
+    pub(super) fn note_made_anew(&mut self, connection: &Connection, altering: &Altering) -> Result<(), SqlError> {
+        fresh::register(connection, &mut self.tables, altering)?;
+        let Table { id, columns, .. } = altering.table.as_ref();
+        let same_columns = self.tables.by_id(*id).is_some_and(|table| table.columns == *columns);
+        self.capture.made_anew(*id, same_columns);
+        self.watch_tables();
+        self.table_created = true;
+        Ok(log_view::refresh(connection, self.tables.iter())?)
+    }
+
+    /// The user has dropped a synced table.
+    pub(super) fn note_dropped(&mut self, connection: &Connection, dropping: Dropping) -> Result<(), SqlError> {
+        dropped::register(connection, &mut self.tables, dropping)?;
+        self.floors = None;
+        self.watch_tables();
+        Ok(log_view::refresh(connection, self.tables.iter())?)
     }
 
     /// Reads again which tables are synced, after a rollback.
     pub(super) fn reload_tables(&mut self, connection: &Connection) -> Result<(), StorageError> {
+        self.floors = None;
         self.tables = Tables::load(connection)?;
         self.watch_tables();
         Ok(())

@@ -29,7 +29,7 @@ pub(super) struct Tables {
 const MAX_KEY_COLUMNS: usize = 64;
 
 /// Whether an operation of a peer on the reserved table is one that a replica of ours writes: a new row, all text, for a table, whose id
-/// begins with its name, or a column, whose id ends with it. Or what is left of one.
+/// begins with its name, or a column, whose id ends with it. Or what is left of one, or its end.
 pub(super) fn is_sound(operation: &Operation) -> bool {
     let text = |name: &str| operation.values.as_ref()?.get(name)?.as_text();
     let is_definition = || {
@@ -42,7 +42,16 @@ pub(super) fn is_sound(operation: &Operation) -> bool {
             _ => false,
         }
     };
-    operation.kind == OperationKind::Insert && (is_overwritten(operation) || is_definition())
+    match operation.kind {
+        OperationKind::Insert => is_overwritten(operation) || is_definition(),
+        OperationKind::Delete => operation.pk.get("id").and_then(SqlValue::as_text).is_some_and(|id| is_id(&id)),
+        OperationKind::Update => false,
+    }
+}
+
+/// Whether a row of this id can be a table's or a column's.
+fn is_id(id: &str) -> bool {
+    !is_internal(id) && id.contains('(') && (id.ends_with(')') || id.contains(")."))
 }
 
 /// Whether the operation defines nothing any more: another device has created the same table later, and of this CREATE TABLE only its time counts.
@@ -50,11 +59,12 @@ pub(super) fn is_overwritten(operation: &Operation) -> bool {
     operation.values.as_ref().is_none_or(Columns::is_empty)
 }
 
-/// Whether the definition that the operation is about is here.
-pub(super) fn is_known(connection: &Connection, operation: &Operation) -> rusqlite::Result<bool> {
-    let Some(id) = operation.pk.get("id").and_then(SqlValue::as_text) else { return Ok(false) };
-    let mut select = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM rtc_schema WHERE id = ?1)")?;
-    select.query_row([id], |row| row.get(0))
+/// Whether the definition that the operation is about is here, also one that was dropped.
+pub(super) fn is_known(connection: &Connection, tables: &Tables, operation: &Operation) -> rusqlite::Result<bool> {
+    let id = operation.pk.get("id");
+    let key = tables.by_name(SCHEMA).zip(id).and_then(|(schema, id)| schema.canonical_key([id]));
+    let exists = "SELECT EXISTS (SELECT 1 FROM rtc_operations WHERE tbl = ?1 AND row = ?2 AND cols <> 0)";
+    connection.prepare_cached(exists)?.query_row(params![SCHEMA_TABLE, key], |row| row.get(0))
 }
 
 /// The reserved table's name.
@@ -113,6 +123,12 @@ impl Tables {
         self.by_id.insert(table.id, table);
     }
 
+    /// A table is gone.
+    pub(super) fn remove(&mut self, table: &Table) {
+        self.by_name.remove(&table.name.to_ascii_lowercase());
+        self.by_id.remove(&table.id);
+    }
+
     /// A table by name, as SQLite compares names.
     pub(super) fn by_name(&self, name: &str) -> Option<&Arc<Table>> {
         self.by_name.get(&name.to_ascii_lowercase())
@@ -135,19 +151,24 @@ impl Tables {
 
 /// After the user's CREATE TABLE ran: makes it a synced table by a row in `rtc_schema`. [`NotSynced::Refused`] says why it cannot be one.
 pub(super) fn register_created(connection: &Connection, tables: &mut Tables, name: &str) -> Result<(), NotSynced> {
-    let id = table_id(connection, name)?;
-    let table = Table::describe(connection, id, name).map_err(StorageError::from)?;
-    let table = table.ok_or_else(|| NotSynced::Refused(no_key(name)))?;
-    if table.key.len() > MAX_KEY_COLUMNS {
-        let message = format!("the primary key of table {name} has more than {MAX_KEY_COLUMNS} columns");
-        return Err(NotSynced::Refused(message));
-    }
     // CREATE TABLE IF NOT EXISTS of a table that execLocal made.
     let has_rows = format!("SELECT EXISTS (SELECT 1 FROM main.{})", quoted(name));
     if connection.query_row(&has_rows, [], |row| row.get(0)).map_err(StorageError::from)? {
         return Err(NotSynced::Refused(format!(
             "table {name} is on this device only and has rows, which nobody else would get; create another one and copy them"
         )));
+    }
+    register(connection, tables, name)
+}
+
+/// Makes a table that is here a synced one.
+pub(super) fn register(connection: &Connection, tables: &mut Tables, name: &str) -> Result<(), NotSynced> {
+    let id = table_id(connection, name)?;
+    let table = Table::describe(connection, id, name).map_err(StorageError::from)?;
+    let table = table.ok_or_else(|| NotSynced::Refused(no_key(name)))?;
+    if table.key.len() > MAX_KEY_COLUMNS {
+        let message = format!("the primary key of table {name} has more than {MAX_KEY_COLUMNS} columns");
+        return Err(NotSynced::Refused(message));
     }
     let mut insert = connection
         .prepare_cached(
@@ -157,6 +178,14 @@ pub(super) fn register_created(connection: &Connection, tables: &mut Tables, nam
         .map_err(StorageError::from)?;
     insert.execute(params![table.identity(), name]).map_err(StorageError::from)?;
     tables.insert(table);
+    Ok(())
+}
+
+/// A table is no synced one any more.
+pub(super) fn forget(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
+    let (identity, columns) = (table.identity(), format!("{}.", table.identity()));
+    let delete = "DELETE FROM rtc_schema WHERE id = ?1 OR kind = 'column' AND substr(id, 1, length(?2)) = ?2";
+    connection.prepare_cached(delete)?.execute([&identity, &columns])?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use rtc_battery_proto::{ReplicaId, SeqRanges, Tick, TransactionExtent, VersionVector};
+use rtc_battery_proto::{Operation, ReplicaId, SeqRanges, Tick, TransactionExtent, VersionVector};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::digest::Registers;
@@ -204,9 +204,22 @@ pub(super) fn note_registers(connection: &Connection, tx: Tx, registers: Registe
     Ok(())
 }
 
-/// Whether operations wait for tables or columns that are not known here.
+/// Keeps an operation until its table or column is known; `false` if it is waiting already.
+pub(super) fn wait(
+    connection: &Connection,
+    Place { tx, index }: Place,
+    operation: &Operation,
+) -> Result<bool, StorageError> {
+    let text = serde_json::to_string(operation).map_err(|_| StorageError::Corrupt("an operation"))?;
+    let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO rtc_waiting VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+    Ok(insert.execute(params![tx.origin, tx.seq, index, operation.table, operation.hlc.to_string(), text])? > 0)
+}
+
+/// Whether operations wait for tables or columns that are not known here. What waits for a table that was dropped does so everywhere.
 pub(super) fn anything_waits(connection: &Connection) -> Result<bool, StorageError> {
-    let exists = "SELECT EXISTS (SELECT 1 FROM rtc_waiting)";
+    let exists = "SELECT EXISTS (SELECT 1 FROM rtc_waiting w WHERE
+                    EXISTS (SELECT 1 FROM rtc_schema WHERE kind = 'table' AND name = w.tbl COLLATE NOCASE)
+                    OR NOT EXISTS (SELECT 1 FROM rtc_schema WHERE kind = 'dropped table' AND name = w.tbl COLLATE NOCASE))";
     Ok(connection.prepare_cached(exists)?.query_row([], |row| row.get(0))?)
 }
 
@@ -300,8 +313,14 @@ pub(super) fn foreign_internal_name(connection: &Connection) -> Result<Option<St
     let select = "SELECT name FROM (SELECT 0 AS temp, * FROM main.sqlite_schema UNION ALL SELECT 1, * FROM temp.sqlite_schema)
                   WHERE type IN ('table', 'view') AND lower(substr(name, 1, 4)) = 'rtc_' AND (temp, lower(name)) NOT IN
                   (VALUES (0, 'rtc_replica'), (0, 'rtc_origins'), (0, 'rtc_tables'), (0, 'rtc_transactions'), (0, 'rtc_operations'),
-                   (0, 'rtc_waiting'), (0, 'rtc_answers'), (0, 'rtc_schema'), (0, 'rtc_parked'), (0, 'rtc_conflicts'), (1, 'rtc_staged'), (1, 'rtc_affinity'), (1, 'rtc_log'))";
+                   (0, 'rtc_waiting'), (0, 'rtc_answers'), (0, 'rtc_schema'), (0, 'rtc_parked'), (0, 'rtc_conflicts'), (1, 'rtc_staged'), (1, 'rtc_affinity'), (1, 'rtc_log'),
+                   (1, 'rtc_dropped'))";
     Ok(connection.query_row(select, [], |row| row.get(0)).optional()?)
+}
+
+/// The highest number that a table has or had in this transaction.
+pub(super) fn highest_table_id(connection: &Connection) -> Result<i64, StorageError> {
+    Ok(connection.prepare_cached("SELECT max(id) FROM rtc_tables")?.query_row([], |row| row.get(0))?)
 }
 
 /// The number of a table name, a new one if it was never seen.

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+pub mod orders;
 pub mod programs;
 
 use rtc_battery_core::Now;
@@ -75,7 +76,8 @@ impl Peer {
         applied
     }
 
-    /// Everything a reader can see of the user's tables, with types and bits.
+    /// Everything a reader can see of the user's tables, with types and bits; columns by name: those that were added at once stand in another order on
+    /// each device.
     pub fn dump(&mut self) -> Vec<String> {
         let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'rtc_*'
                       AND name NOT GLOB 'sqlite_*' ORDER BY name";
@@ -83,7 +85,7 @@ impl Peer {
         for table in self.exec(tables).values {
             let table = table[0].as_text().unwrap().into_owned();
             let columns = self
-                .exec(&format!("SELECT name FROM pragma_table_xinfo('{}') ORDER BY cid", table.replace('\'', "''")))
+                .exec(&format!("SELECT name FROM pragma_table_xinfo('{}') ORDER BY name", table.replace('\'', "''")))
                 .values;
             let quoted = |c: &Vec<SqlValue>| {
                 let name = c[0].as_text().unwrap().replace('"', "\"\"");

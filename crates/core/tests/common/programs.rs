@@ -52,6 +52,18 @@ const TABLES: [&str; 12] = [
     "children",
 ];
 
+/// What a program does with tables themselves.
+const DEFINITIONS: [&str; 7] = [
+    "DROP TABLE ints",
+    "CREATE TABLE IF NOT EXISTS ints (k INTEGER PRIMARY KEY, a, b TEXT)",
+    "DROP TABLE rtrim",
+    "CREATE TABLE IF NOT EXISTS rtrim (k TEXT COLLATE RTRIM, a, b, PRIMARY KEY (k)) WITHOUT ROWID",
+    "DROP TABLE parents",
+    "SAVEPOINT r; CREATE TABLE n (k TEXT COLLATE RTRIM, b, c, a, PRIMARY KEY (k)) WITHOUT ROWID; INSERT INTO n SELECT k, b, 1, a FROM rtrim;
+     DROP TABLE rtrim; ALTER TABLE n RENAME TO rtrim; RELEASE r",
+    "CREATE TABLE IF NOT EXISTS parents (k INTEGER PRIMARY KEY, a, b)",
+];
+
 fn literal() -> impl Strategy<Value = String> {
     const LITERALS: [&str; 24] = [
         "NULL",
@@ -121,7 +133,10 @@ pub fn statement() -> impl Strategy<Value = String> {
         &["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT s", "ROLLBACK TO s", "RELEASE s", "SAVEPOINT t", "RELEASE t"][..],
     )
     .prop_map(str::to_owned);
-    prop_oneof![6 => insert, 4 => update, 1 => upsert, 2 => delete, 1 => shift, 1 => sweep, 1 => copy, 3 => control]
+    let definition = select(&DEFINITIONS[..]).prop_map(str::to_owned);
+    prop_oneof![
+        12 => insert, 8 => update, 2 => upsert, 4 => delete, 2 => shift, 2 => sweep, 2 => copy, 6 => control, 1 => definition
+    ]
 }
 
 /// Runs a program; statements may fail, that is their right.
