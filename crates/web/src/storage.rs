@@ -49,9 +49,7 @@ impl Storage {
     /// # Errors
     /// A failure with the code `storage`: what is stored is damaged.
     pub fn load(&self, first_page: u32, bytes: &[u8]) -> Result<(), JsValue> {
-        self.store
-            .load(first_page, bytes)
-            .map_err(|error| failure("storage", &format!("the stored database is damaged: {error}")))
+        self.store.load(first_page, bytes).map_err(|error| failure("storage", &error.to_string()))
     }
 
     /// What tells this file from others: compared with what was kept of it when it was saved.
