@@ -35,7 +35,10 @@ pub fn with_tables() -> Replica {
 /// Another one that has what [`with_tables`] has.
 fn other() -> Replica {
     static TEMPLATE: OnceLock<Vec<u8>> = OnceLock::new();
-    copy(TEMPLATE.get_or_init(|| template("other", |replica| tell(&with_tables(), replica, Now { wall_ms: 1, mono_ms: 1 }))))
+    copy(
+        TEMPLATE
+            .get_or_init(|| template("other", |replica| tell(&with_tables(), replica, Now { wall_ms: 1, mono_ms: 1 }))),
+    )
 }
 
 /// The bytes of a replica's database.
