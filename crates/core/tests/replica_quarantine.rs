@@ -174,6 +174,10 @@ fn a_plain_peers_operations_wait_each_for_its_own_time_and_are_kept_once() {
     assert_eq!(covers.iter().map(|(_, ranges)| ranges.iter().collect::<Vec<_>>()).collect::<Vec<_>>(), [[(3, 5)]]);
     // It says everything again, and says it to others too.
     assert_eq!(a.replica.adopt(told(), a.now()).unwrap(), (Applied::default(), VersionVector::default()));
+    // Also what is left of it where something was overwritten since.
+    let mut rest = plain(HOUR_MS, 0, "p2", "soon");
+    rest.values = serde_json::from_str(r#"{"id":"p2"}"#).unwrap();
+    assert_eq!(a.replica.adopt(vec![rest], a.now()).unwrap(), (Applied::default(), VersionVector::default()));
     assert_eq!(b.replica.adopt(told(), b.now()).unwrap().0.set_aside, 2);
     assert_eq!(a.pull(&b).set_aside, 0, "it has them from the plain peer");
     assert_eq!(b.pull(&a).set_aside, 0);
