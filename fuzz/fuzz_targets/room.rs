@@ -21,6 +21,9 @@ const BYTES_PER_BYTE: usize = 4096;
 /// The same for the database, in pages of 8 KiB.
 const DATABASE_PAGES: i64 = 64;
 
+/// No operation is stamped later.
+const END_OF_TIME_MS: u64 = 1 << 47;
+
 /// An honest peer is heard within this time after the worst, in seconds.
 const PATIENCE_S: u32 = 600;
 
@@ -43,6 +46,10 @@ fn survive(script: &[u8]) {
 
     let now = world.now;
     check(&mut world.node, now, DATABASE_PAGES + script.len() as i64 / 64);
+    // What is set aside has its time, and is compared too.
+    world.now.wall_ms = END_OF_TIME_MS;
+    world.poll();
+    let now = world.now;
     if changed {
         let ours = dump(&mut world.node, now);
         check_passes_on(world.node.replica(), &ours, now);
