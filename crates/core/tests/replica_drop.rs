@@ -131,6 +131,28 @@ fn a_table_dropped_and_made_in_one_transaction_is_another_one() {
 }
 
 #[test]
+fn a_table_made_again_just_as_it_was_stands_against_a_drop_before() {
+    in_every_order(
+        2,
+        &[
+            Exec(0, 1000, "CREATE TABLE t (id TEXT PRIMARY KEY, x); CREATE INDEX i ON t (x)"),
+            Meet(0, 1),
+            Exec(1, 2000, "DROP TABLE t"),
+            Exec(
+                0,
+                3000,
+                "BEGIN; DROP TABLE t; CREATE TABLE t (id TEXT PRIMARY KEY, x); CREATE INDEX i ON t (x); INSERT INTO t VALUES ('1', 1); COMMIT",
+            ),
+            Exec(0, 4000, "CREATE INDEX IF NOT EXISTS i ON t (x)"),
+        ],
+        |peer| {
+            assert_eq!(peer.rows("SELECT * FROM t"), [r#""1"|1"#]);
+            assert_eq!(peer.rows("SELECT count(*) FROM sqlite_schema WHERE name = 'i'"), ["1"]);
+        },
+    );
+}
+
+#[test]
 fn a_drop_that_was_undone_never_was() {
     for at_hand in [1 << 20, 0] {
         let (mut a, mut b) = both();

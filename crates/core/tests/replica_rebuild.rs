@@ -74,6 +74,22 @@ fn a_rebuild_and_what_others_write_meanwhile_converge_in_every_order() {
     );
 }
 
+/// Found by `replay_makes_the_same_database`: the second one leaves the definition as it is, and so told only that the table was dropped.
+#[test]
+fn a_rebuild_that_changes_nothing_more_is_told_whole() {
+    const REBUILD: &str = "BEGIN; CREATE TABLE n (id TEXT PRIMARY KEY, y DEFAULT 5, x); INSERT INTO n (id, x) SELECT id, x FROM t; DROP TABLE t; ALTER TABLE n RENAME TO t; COMMIT";
+    in_every_order(
+        1,
+        &[
+            Exec(0, 1000, "CREATE TABLE t (id TEXT PRIMARY KEY, x)"),
+            Exec(0, 2000, REBUILD),
+            Exec(0, 3000, REBUILD),
+            Exec(0, 4000, "INSERT INTO t (id, x) VALUES ('1', 1)"),
+        ],
+        |peer| assert_eq!(peer.rows("SELECT id, y, x FROM t"), [r#""1"|5|1"#]),
+    );
+}
+
 #[test]
 fn the_same_rebuild_on_two_devices_leaves_one_table() {
     const REBUILD: &str = "BEGIN; CREATE TABLE n (id INTEGER PRIMARY KEY, x TEXT); INSERT INTO n SELECT * FROM t; DROP TABLE t; ALTER TABLE n RENAME TO t; COMMIT";

@@ -17,7 +17,7 @@ use super::query::SqlError;
 use super::record::Recorder;
 use super::rows;
 use super::schema::Tables;
-use super::store::{Origins, Place, Tx};
+use super::store::{Origins, Place, SCHEMA_TABLE, Tx};
 use super::table::Table;
 use crate::planted::{Bug, planted};
 
@@ -94,7 +94,10 @@ pub(super) fn changes<'a>(
             (None, None) => {}
             (None, new) => others.push(change(OperationKind::Insert, None, new)),
             (Some(_), None) => deletes.push(change(OperationKind::Delete, old, None)),
-            (Some(image), Some(new)) if *image == *new && !(planted(Bug::RolledBackSavepoint) && touched.undone) => {}
+            (Some(image), Some(new))
+                if *image == *new
+                    && !is_made_anew(table, row)
+                    && !(planted(Bug::RolledBackSavepoint) && touched.undone) => {}
             (Some(image), Some(new)) if row.deleted.is_none() && same_key(table, image, &new) => {
                 others.push(change(OperationKind::Update, old, Some(new)));
             }
@@ -106,6 +109,12 @@ pub(super) fn changes<'a>(
     }
     deletes.append(&mut others);
     Ok(Changes { read: deletes, unread, tables, touched })
+}
+
+/// Whether a definition was dropped and made again just as it was: it stands from now on, also against a DROP of somebody else's meanwhile, and comes
+/// with the DROP that it survived.
+fn is_made_anew(table: &Table, row: &Touched) -> bool {
+    table.id == SCHEMA_TABLE && row.deleted.is_some()
 }
 
 /// Rows that were inserted and nothing else, of which only the content is at hand.

@@ -94,8 +94,11 @@ pub(super) fn is_sound(operation: &Operation) -> bool {
 
 /// After the user's statement ran: what it made or dropped becomes, or ends, a row. Gives the reason if others would not make it.
 pub(super) fn register(connection: &Connection, object: &Object) -> Result<Result<(), String>, StorageError> {
-    connection.prepare_cached("DELETE FROM rtc_schema WHERE id = ?1")?.execute([object.id()])?;
-    if let Some(text) = object.text(connection)? {
+    let text = object.text(connection)?;
+    // What is there already is not made again.
+    let delete = "DELETE FROM rtc_schema WHERE id = ?1 AND sql IS NOT ?2";
+    connection.prepare_cached(delete)?.execute(params![object.id(), text])?;
+    if let Some(text) = text {
         if names_internals(&text) {
             let Object { kind, name } = object;
             return Ok(Err(format!(
@@ -103,7 +106,7 @@ pub(super) fn register(connection: &Connection, object: &Object) -> Result<Resul
                 kind.word()
             )));
         }
-        let insert = "INSERT INTO rtc_schema (id, kind, name, sql) VALUES (?1, ?2, ?3, ?4)";
+        let insert = "INSERT OR IGNORE INTO rtc_schema (id, kind, name, sql) VALUES (?1, ?2, ?3, ?4)";
         let row = params![object.id(), object.kind.word(), object.name, text];
         connection.prepare_cached(insert)?.execute(row)?;
     }

@@ -53,12 +53,14 @@ const TABLES: [&str; 12] = [
 ];
 
 /// What a program does with tables themselves.
-const DEFINITIONS: [&str; 6] = [
+const DEFINITIONS: [&str; 7] = [
     "DROP TABLE ints",
     "CREATE TABLE IF NOT EXISTS ints (k INTEGER PRIMARY KEY, a, b TEXT)",
     "DROP TABLE rtrim",
     "CREATE TABLE IF NOT EXISTS rtrim (k TEXT COLLATE RTRIM, a, b, PRIMARY KEY (k)) WITHOUT ROWID",
     "DROP TABLE parents",
+    "SAVEPOINT r; CREATE TABLE n (k TEXT COLLATE RTRIM, b, c, a, PRIMARY KEY (k)) WITHOUT ROWID; INSERT INTO n SELECT k, b, 1, a FROM rtrim;
+     DROP TABLE rtrim; ALTER TABLE n RENAME TO rtrim; RELEASE r",
     "CREATE TABLE IF NOT EXISTS parents (k INTEGER PRIMARY KEY, a, b)",
 ];
 
