@@ -41,6 +41,14 @@ function sqlJs() {
 
 const SDP = 'v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\n';
 
+/** What is sent on one of a link's channels: as what the peer hears it, and as what it leaves the buffer. That the second one opens both hear. */
+const HEARD = {
+  sendText: ['channelText', 'channelDrained'],
+  sendBinary: ['channelBinary', 'channelDrained'],
+  openBulk: ['bulkOpened', 'bulkOpened'],
+  sendBulk: ['bulkBinary', 'bulkDrained'],
+};
+
 /** A node with an open link to a peer, which made the offer or `offers` not; what it says goes to `hear`. */
 function linked(offers = false, made = node(false)) {
   const linked = { ...made, hear: () => {} };
@@ -51,7 +59,7 @@ function linked(offers = false, made = node(false)) {
       const { output, value: effect } = made.node.pollOutput(now());
       if (output === 'idle') return;
       if (effect.kind === 'openLink') link = effect.link;
-      if (effect.kind === 'sendText' || effect.kind === 'sendBinary') linked.hear(effect);
+      if (effect.kind in HEARD) linked.hear(effect);
     }
   };
   const signaling = (message) => linked.input({ kind: 'signalingText', text: JSON.stringify(message) });
@@ -64,22 +72,25 @@ function linked(offers = false, made = node(false)) {
   return linked;
 }
 
+const size = ({ text, bytes }) => text?.length ?? bytes?.length ?? 0;
+
 /** One of ours that has the rows, and a newcomer that asks for them: how long the newcomer works, and what came, in bytes. */
 function sync(made) {
   const [writer, reader] = [linked(true, made), linked()];
   const waiting = [];
   let [took, bytes] = [0, 0];
   const carry = (from, to) => {
-    let sentBytes = 0;
+    const sent = {};
     from.hear = ({ kind, text, bytes }) => {
-      sentBytes += text?.length ?? bytes.length;
-      const input = kind === 'sendText' ? { kind: 'channelText', text } : { kind: 'channelBinary', bytes };
-      waiting.push(() => to(input), () => from.input({ kind: 'channelDrained', sentBytes }));
+      const [heard, left] = HEARD[kind];
+      sent[left] = (sent[left] ?? 0) + size({ text, bytes });
+      const sentBytes = sent[left];
+      waiting.push(() => to({ kind: heard, text, bytes }), () => from.input({ kind: left, sentBytes }));
     };
   };
   carry(reader, writer.input);
   carry(writer, (input) => {
-    bytes += input.text?.length ?? input.bytes.length;
+    bytes += size(input);
     const start = performance.now();
     reader.input(input);
     took += performance.now() - start;
