@@ -81,3 +81,25 @@ fn a_replica_is_reopened_as_it_was_whatever_it_did_last() {
     }
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn a_database_of_an_earlier_version_gets_what_it_lacks_and_one_that_is_whole_is_left_as_it_is() {
+    let file = std::env::temp_dir().join(format!("rtc-battery-{}-earlier", std::process::id()));
+    let mut a = open(&file);
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x UNIQUE); INSERT INTO t VALUES (1, 1)");
+    drop(a);
+    let whole = std::fs::read(&file).unwrap();
+    drop(open(&file));
+    assert_eq!(std::fs::read(&file).unwrap(), whole);
+
+    let connection = Connection::open(&file).unwrap();
+    connection.execute_batch("DROP VIEW rtc_conflicts; DROP TABLE rtc_parked; DROP TABLE rtc_quarantine").unwrap();
+    drop(connection);
+    let (mut a, mut b) = (open(&file), peer("b"));
+    b.pull(&a);
+    b.at(2, "UPDATE t SET x = 2; INSERT INTO t VALUES (2, 1)");
+    a.exec("INSERT INTO t VALUES (3, 2)");
+    a.pull(&b);
+    assert_eq!(a.rows("SELECT pk FROM rtc_conflicts"), ["\"[3]\""]);
+    std::fs::remove_file(&file).unwrap();
+}

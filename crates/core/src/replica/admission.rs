@@ -11,7 +11,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use rtc_battery_proto::Hlc;
+use rtc_battery_proto::{Hlc, SqlValue};
 use rusqlite::Connection;
 
 use super::capture::{Capture, Slot};
@@ -141,7 +141,7 @@ fn shown_row(
     origins: &Origins,
     table: &Table,
     slot: &Slot,
-    image: &[rtc_battery_proto::SqlValue],
+    image: &[SqlValue],
 ) -> Result<Option<(String, Row)>, StorageError> {
     let key = table.key_of_row(image).ok_or(StorageError::Corrupt("a row without a key"))?;
     let mut entries = Vec::new();

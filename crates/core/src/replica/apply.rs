@@ -18,7 +18,6 @@ use rusqlite::{Connection, params};
 use super::admission;
 use super::alter;
 use super::bounds::within_bounds;
-use super::digest::Registers;
 use super::dropped::{self, Floors};
 use super::error::StorageError;
 use super::join::{self, Outcome};
@@ -231,7 +230,7 @@ impl State {
             state.registers += tally.registers;
             // They are in the vector since they came; what is shown has changed all the same.
             state.version += 1;
-            state.save_progress(connection, state.registers, state.own_last())?;
+            store::save_progress(connection, state.progress())?;
             Ok((true, ((true, applied), tally.conflicts)))
         })?;
         self.quarantine.retried();
@@ -295,7 +294,7 @@ impl State {
             let mut registers = merge.state.registers;
             registers += merge.tally.registers;
             let conflicts = std::mem::take(&mut merge.tally.conflicts);
-            self.save_progress(connection, registers, self.own_last())?;
+            store::save_progress(connection, Progress { registers, ..self.progress() })?;
             Ok((true, (registers, conflicts)))
         });
         self.schema_may_have_changed();
@@ -335,7 +334,8 @@ impl State {
         self.version = self.version.min(rtc_battery_proto::MAX_SEQ);
         // The merge may have forgotten our newest transaction, which told our last sequence number.
         let new = news.origin(&self.node).and_then(|own| own.last()).unwrap_or(0);
-        self.save_progress(connection, self.registers, self.own_last().max(new))
+        let seq = self.own_last().max(new);
+        store::save_progress(connection, Progress { seq, ..self.progress() })
     }
 
     /// The sequence number of our newest transaction.
@@ -343,15 +343,10 @@ impl State {
         self.next_dot().seq - 1
     }
 
-    fn save_progress(&self, connection: &Connection, registers: Registers, seq: u64) -> Result<(), StorageError> {
-        let progress = Progress { version: self.version, last: self.clock.last(), seq, registers };
-        store::save_progress(connection, progress)
-    }
-
-    /// Stores how far the replica has come, under a new id.
-    pub(super) fn save_progress_as(&self, connection: &Connection, version: u64, seq: u64) -> Result<(), StorageError> {
-        let progress = Progress { version, last: self.clock.last(), seq, registers: self.registers };
-        store::save_progress(connection, progress)
+    /// How far the replica has come.
+    pub(super) fn progress(&self) -> Progress {
+        let Self { version, registers, .. } = *self;
+        Progress { version, last: self.clock.last(), seq: self.own_last(), registers }
     }
 }
 

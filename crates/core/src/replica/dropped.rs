@@ -21,6 +21,7 @@ use super::delta::Stored;
 use super::digest::Registers;
 use super::error::StorageError;
 use super::objects::{Kind, Object};
+use super::parked;
 use super::replica::State;
 use super::rows::{self, Tally};
 use super::schema::{self, SCHEMA, Tables};
@@ -156,7 +157,7 @@ pub(super) fn register(connection: &Connection, tables: &mut Tables, dropping: D
     let count = "INSERT INTO rtc_schema (id, kind, name, sql) VALUES (?1, ?2, ?3, ?4)";
     let drops = drops.unwrap_or_default().saturating_add(1);
     connection.prepare_cached(count)?.execute(params![id, KIND, table.name, drops])?;
-    connection.prepare_cached("DELETE FROM rtc_parked WHERE tbl = ?1")?.execute([table.id])?;
+    parked::forget_table(connection, table.id)?;
     // A name that no table has.
     let retire = "UPDATE rtc_tables SET name = 'rtc_dropped ' || id WHERE id = ?1";
     connection.prepare_cached(retire)?.execute([table.id])?;
@@ -229,7 +230,7 @@ fn forget_operations(connection: &Connection, id: i64, tally: &mut Tally) -> Res
     tally.thinned.extend(transactions.collect::<rusqlite::Result<BTreeSet<Tx>>>()?);
     connection.prepare_cached("DELETE FROM rtc_operations WHERE tbl = ?1")?.execute([id])?;
     connection.prepare_cached("DELETE FROM rtc_tables WHERE id = ?1")?.execute([id])?;
-    connection.prepare_cached("DELETE FROM rtc_parked WHERE tbl = ?1")?.execute([id])?;
+    parked::forget_table(connection, id)?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use rusqlite::{Connection, params};
 
 use super::error::StorageError;
 use super::replica::State;
+use super::store::{self, Progress};
 use crate::planted::{Bug, planted};
 
 impl State {
@@ -44,7 +45,7 @@ impl State {
         }
         connection.execute("UPDATE rtc_replica SET node = ?1", params![fresh.as_str()])?;
         let seq = self.vector.origin(fresh).and_then(|have| have.last()).unwrap_or(0);
-        self.save_progress_as(connection, self.version + 1, seq)
+        store::save_progress(connection, Progress { version: self.version + 1, seq, ..self.progress() })
     }
 
     /// Whether a peer knows transactions of ours that we do not: there is, or was, another writer of our id.

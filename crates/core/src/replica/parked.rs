@@ -69,6 +69,12 @@ pub(super) fn forget(connection: &Connection, table: &Table, key: &str) -> Resul
     Ok(())
 }
 
+/// The table is gone.
+pub(super) fn forget_table(connection: &Connection, table: i64) -> Result<(), StorageError> {
+    connection.prepare_cached("DELETE FROM rtc_parked WHERE tbl = ?1")?.execute([table])?;
+    Ok(())
+}
+
 /// Whether any row of the table is parked.
 pub(super) fn any(connection: &Connection, table: i64) -> Result<bool, StorageError> {
     let exists = "SELECT EXISTS (SELECT 1 FROM rtc_parked WHERE tbl = ?1)";

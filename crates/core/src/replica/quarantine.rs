@@ -24,29 +24,6 @@ pub(super) const TOLERANCE_MS: u64 = 5 * 60_000;
 /// What may be set aside, as JSON: nobody sees it, and whoever sends it need only lie about the time.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-const LAYOUT: &str = "
-BEGIN IMMEDIATE;
-CREATE TABLE main.rtc_quarantine (
-  origin INTEGER NOT NULL,
-  seq INTEGER NOT NULL,
-  idx INTEGER NOT NULL,
-  until INTEGER NOT NULL,
-  hlc TEXT NOT NULL,
-  operation TEXT NOT NULL,
-  PRIMARY KEY (origin, seq, idx)
-) WITHOUT ROWID;
-CREATE INDEX main.rtc_quarantine_by_clock ON rtc_quarantine (hlc);
-COMMIT;";
-
-/// Makes the table where there is none.
-pub(super) fn create(connection: &Connection) -> Result<(), StorageError> {
-    let exists = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = 'rtc_quarantine')";
-    if !connection.query_row(exists, [], |row| row.get::<_, bool>(0))? {
-        connection.execute_batch(LAYOUT)?;
-    }
-    Ok(())
-}
-
 /// What is set aside, in sum.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Quarantine {

@@ -10,7 +10,6 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::digest::Registers;
 use super::error::{OpenError, StorageError};
-use super::quarantine;
 use super::runs::Run;
 use crate::planted::{Bug, planted};
 
@@ -21,7 +20,7 @@ pub(super) const FORMAT: i64 = 1;
 pub(super) const SCHEMA_TABLE: i64 = 1;
 
 const LAYOUT: &str = "
-CREATE TABLE rtc_replica (
+CREATE TABLE IF NOT EXISTS rtc_replica (
   one INTEGER PRIMARY KEY CHECK (one = 1),
   format INTEGER NOT NULL,
   room TEXT NOT NULL,
@@ -32,9 +31,9 @@ CREATE TABLE rtc_replica (
   seq INTEGER NOT NULL,
   registers INTEGER NOT NULL
 );
-CREATE TABLE rtc_origins (id INTEGER PRIMARY KEY, node TEXT NOT NULL UNIQUE, have TEXT NOT NULL);
-CREATE TABLE rtc_tables (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE);
-CREATE TABLE rtc_transactions (
+CREATE TABLE IF NOT EXISTS rtc_origins (id INTEGER PRIMARY KEY, node TEXT NOT NULL UNIQUE, have TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS rtc_tables (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE);
+CREATE TABLE IF NOT EXISTS rtc_transactions (
   origin INTEGER NOT NULL,
   seq INTEGER NOT NULL,
   ts INTEGER NOT NULL,
@@ -45,7 +44,7 @@ CREATE TABLE rtc_transactions (
   row INTEGER,
   PRIMARY KEY (origin, seq)
 ) WITHOUT ROWID;
-CREATE TABLE rtc_operations (
+CREATE TABLE IF NOT EXISTS rtc_operations (
   tbl INTEGER NOT NULL,
   row NOT NULL,
   origin INTEGER NOT NULL,
@@ -58,8 +57,8 @@ CREATE TABLE rtc_operations (
   hlc TEXT,
   PRIMARY KEY (tbl, row, origin, seq, idx)
 ) WITHOUT ROWID;
-CREATE INDEX rtc_operations_of_transaction ON rtc_operations (origin, seq, idx) WHERE listed;
-CREATE TABLE rtc_waiting (
+CREATE INDEX IF NOT EXISTS rtc_operations_of_transaction ON rtc_operations (origin, seq, idx) WHERE listed;
+CREATE TABLE IF NOT EXISTS rtc_waiting (
   origin INTEGER NOT NULL,
   seq INTEGER NOT NULL,
   idx INTEGER NOT NULL,
@@ -68,26 +67,36 @@ CREATE TABLE rtc_waiting (
   operation TEXT NOT NULL,
   PRIMARY KEY (origin, seq, idx)
 ) WITHOUT ROWID;
-CREATE UNIQUE INDEX rtc_waiting_for_table ON rtc_waiting (tbl, hlc);
-CREATE TABLE rtc_parked (
+CREATE UNIQUE INDEX IF NOT EXISTS rtc_waiting_for_table ON rtc_waiting (tbl, hlc);
+CREATE TABLE IF NOT EXISTS rtc_quarantine (
+  origin INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  idx INTEGER NOT NULL,
+  until INTEGER NOT NULL,
+  hlc TEXT NOT NULL,
+  operation TEXT NOT NULL,
+  PRIMARY KEY (origin, seq, idx)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS rtc_quarantine_by_clock ON rtc_quarantine (hlc);
+CREATE TABLE IF NOT EXISTS rtc_parked (
   tbl INTEGER NOT NULL,
   row TEXT NOT NULL,
   why TEXT NOT NULL,
   blocker TEXT,
   PRIMARY KEY (tbl, row)
 ) WITHOUT ROWID;
-CREATE INDEX rtc_parked_by_blocker ON rtc_parked (tbl, blocker);
-CREATE VIEW rtc_conflicts (\"table\", pk, reason, with_pk) AS
+CREATE INDEX IF NOT EXISTS rtc_parked_by_blocker ON rtc_parked (tbl, blocker);
+CREATE VIEW IF NOT EXISTS rtc_conflicts (\"table\", pk, reason, with_pk) AS
   SELECT t.name, p.row, p.why, p.blocker FROM rtc_parked p JOIN rtc_tables t ON t.id = p.tbl;
-CREATE TABLE rtc_answers (
+CREATE TABLE IF NOT EXISTS rtc_answers (
   n INTEGER PRIMARY KEY,
   caller TEXT NOT NULL,
   call INTEGER NOT NULL,
   answer TEXT NOT NULL,
   UNIQUE (caller, call)
 );
-CREATE TABLE rtc_schema (id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, sql TEXT NOT NULL) WITHOUT ROWID;
-INSERT INTO rtc_tables (id, name) VALUES (1, 'rtc_schema');
+CREATE TABLE IF NOT EXISTS rtc_schema (id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, sql TEXT NOT NULL) WITHOUT ROWID;
+INSERT OR IGNORE INTO rtc_tables (id, name) VALUES (1, 'rtc_schema');
 ";
 
 /// A transaction as the store names it.
@@ -128,16 +137,20 @@ pub(super) struct Progress {
 /// Creates the tables where there are none.
 pub(super) fn initialize(connection: &Connection, room: &str, fresh_id: &ReplicaId) -> Result<Identity, OpenError> {
     let exists = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = 'rtc_replica')";
-    if !connection.query_row(exists, [], |row| row.get::<_, bool>(0)).map_err(StorageError::from)? {
-        let create = || {
-            connection.execute_batch("BEGIN IMMEDIATE")?;
-            connection.execute_batch(LAYOUT)?;
-            let insert = "INSERT INTO rtc_replica VALUES (1, ?1, ?2, ?3, 0, 0, 0, 0, 0)";
-            connection.execute(insert, params![FORMAT, room, fresh_id.as_str()])?;
-            connection.execute_batch("COMMIT")
-        };
-        create().map_err(StorageError::from)?;
+    let exists: bool = connection.query_row(exists, [], |row| row.get(0)).map_err(StorageError::from)?;
+    if exists {
+        // What is refused is left as it is.
+        read_identity(connection, room)?;
     }
+    // Of an earlier version's database what it lacks.
+    let create = || {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        connection.execute_batch(LAYOUT)?;
+        let insert = "INSERT OR IGNORE INTO rtc_replica VALUES (1, ?1, ?2, ?3, 0, 0, 0, 0, 0)";
+        connection.execute(insert, params![FORMAT, room, fresh_id.as_str()])?;
+        connection.execute_batch("COMMIT")
+    };
+    create().map_err(StorageError::from)?;
     read_identity(connection, room)
 }
 
@@ -159,7 +172,6 @@ fn read_identity(connection: &Connection, room: &str) -> Result<Identity, OpenEr
         return Err(OpenError::OtherRoom);
     }
     let node = ReplicaId::new(&node).map_err(|_| StorageError::Corrupt("rtc_replica.node"))?;
-    quarantine::create(connection)?;
     add_own_since(connection, &node, &mut progress)?;
     Ok(Identity { node, progress })
 }
