@@ -127,11 +127,34 @@ pub fn sync(a: &mut Peer, b: &mut Peer) {
 
 /// Same rows, same registers, same vectors, same digests.
 pub fn assert_equal(a: &mut Peer, b: &mut Peer) {
+    assert_same_lines(&a.log(), &b.log());
+    assert_alike(a, b);
+}
+
+/// The same, where tables were dropped by who had not heard of everything: what waits for a dropped table is not compacted while it waits, so of
+/// such tables one log may have what is overwritten in another. What they show when there is one of their name again is the same.
+pub fn assert_equal_but_for_what_drops_left(a: &mut Peer, b: &mut Peer) {
+    let log_without_dropped = |peer: &mut Peer| {
+        let dropped = peer.exec("SELECT name FROM rtc_schema WHERE kind = 'dropped table'").values;
+        let dropped: Vec<String> = dropped.iter().map(|row| row[0].as_text().unwrap().into_owned()).collect();
+        let operations = peer.delta(&VersionVector::default()).0.into_iter();
+        let mut log: Vec<String> = operations
+            .filter(|operation| !dropped.iter().any(|name| name.eq_ignore_ascii_case(&operation.table)))
+            .map(|operation| serde_json::to_string(&operation).unwrap())
+            .collect();
+        log.sort();
+        log
+    };
+    assert_same_lines(&log_without_dropped(a), &log_without_dropped(b));
+    assert_alike(a, b);
+}
+
+/// Same vectors, same rows, same digests.
+fn assert_alike(a: &mut Peer, b: &mut Peer) {
     assert_eq!(a.replica.vector(), b.replica.vector());
     assert_same_lines(&a.dump(), &b.dump());
-    assert_same_lines(&a.log(), &b.log());
     let (left, right) = (a.replica.digest().unwrap(), b.replica.digest().unwrap());
-    assert_eq!(left, right, "equal logs, other digests");
+    assert_eq!(left, right, "equal rows, other digests");
 }
 
 /// Tells the lines that only one side has.

@@ -53,7 +53,7 @@ const TABLES: [&str; 12] = [
 ];
 
 /// What a program does with tables themselves.
-const DEFINITIONS: [&str; 7] = [
+pub const DEFINITIONS: [&str; 7] = [
     "DROP TABLE ints",
     "CREATE TABLE IF NOT EXISTS ints (k INTEGER PRIMARY KEY, a, b TEXT)",
     "DROP TABLE rtrim",
