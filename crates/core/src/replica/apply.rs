@@ -1,36 +1,28 @@
-//! Takes in what other replicas did: a delta, in one SQLite transaction.
+//! Takes in what other replicas did: a delta, in one SQLite transaction, which [`merging`](super::merging) fills.
 //!
 //! Every operation is hostile until it has been read against the table it names. What is invalid is refused and told, and does not stop those
 //! after it; what names a table or column that is not known yet waits in `rtc_waiting`, in the log like everything else. Merges run with
 //! foreign keys off, CHECK ignored and main-schema triggers off: the writer's database enforced them, and the effects of its triggers are
 //! operations of their own.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use rtc_battery_proto::{
     Adopted, Dot, MAX_ORIGINS, MAX_RANGES, Operation, OperationKind, Tick, TransactionExtent, VersionVector,
 };
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
-use super::admission;
-use super::alter;
 use super::bounds::within_bounds;
-use super::dropped::{self, Floors};
+use super::enforcement::lifted;
 use super::error::StorageError;
-use super::join::{self, Outcome};
-use super::log_view;
+use super::merging::Merge;
 use super::objects;
-use super::parked::{self, Conflict};
+use super::parked::Conflict;
 use super::quarantine::{self, Verdict};
-use super::replica::{Committed, State};
-use super::rows::{self, Tally};
-use super::schema::{self, SCHEMA, Tables};
-use super::sql::{is_internal, is_sqlites, run_or_undo};
-use super::store::{self, Place, Progress, Tx};
-use super::temp_triggers;
+use super::replica::Committed;
+use super::schema::{SCHEMA, Tables};
+use super::state::State;
+use super::store::{self, Progress};
 use crate::Now;
 use crate::planted::{Bug, planted};
 
@@ -64,12 +56,20 @@ impl Applied {
         Self { refused: vec![why], ..Self::default() }
     }
 
-    fn refuse(&mut self, operation: &Operation, why: &str) {
+    /// Something did not go in.
+    pub(super) fn tell(&mut self, why: impl FnOnce() -> String) {
         if self.refused.len() < MAX_REASONS {
+            self.refused.push(why());
+        }
+    }
+
+    /// An operation did not.
+    pub(super) fn refuse(&mut self, operation: &Operation, why: &str) {
+        self.tell(|| {
             let Operation { hlc, kind, table, .. } = operation;
             let table: String = table.chars().take(64).collect();
-            self.refused.push(format!("{kind:?} {hlc} on table {table:?}: {why}"));
-        }
+            format!("{kind:?} {hlc} on table {table:?}: {why}")
+        });
     }
 
     /// Transactions from the future do not fit beside those that are set aside.
@@ -311,18 +311,6 @@ impl State {
         }
     }
 
-    /// Whether the schema has triggers, CHECKs or foreign keys. To lift them has a price: SQLite compiles every statement anew.
-    pub(super) fn enforces(&mut self, connection: &Connection) -> Result<bool, StorageError> {
-        // The words may stand in a comment or a name; that costs time only.
-        // LIKE would heed PRAGMA case_sensitive_like.
-        let select = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE lower(substr(name, 1, 4)) <> 'rtc_'
-                      AND (type = 'trigger' OR type = 'table' AND (instr(lower(sql), 'check') OR instr(lower(sql), 'references'))))";
-        if self.enforces.is_none() {
-            self.enforces = Some(connection.query_row(select, [], |row| row.get(0))?);
-        }
-        Ok(self.enforces == Some(true))
-    }
-
     /// Stores vector, version and clock as they are with the new dots. The vector in memory follows after the COMMIT.
     fn save_news(&mut self, connection: &Connection, news: &VersionVector) -> Result<(), StorageError> {
         for (origin, ranges) in news.iter() {
@@ -351,7 +339,7 @@ impl State {
 }
 
 /// Whether the operation is about a table, not a row.
-fn is_schema(operation: &Operation) -> bool {
+pub(super) fn is_schema(operation: &Operation) -> bool {
     operation.table.eq_ignore_ascii_case(SCHEMA)
 }
 
@@ -408,273 +396,4 @@ fn in_merge_transaction<T>(
         }
         outcome
     })
-}
-
-/// Runs something, if `lift` says so with the user's enforcement (foreign keys, CHECKs, main-schema triggers) out of the way, and back afterwards.
-pub(super) fn lifted<T>(
-    connection: &Connection,
-    lift: bool,
-    run: impl FnOnce() -> Result<T, StorageError>,
-) -> Result<T, StorageError> {
-    if !lift {
-        return run();
-    }
-    let foreign_keys = connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY)?;
-    let enforce = |on: bool| -> Result<(), StorageError> {
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, on && foreign_keys)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, on)?;
-        Ok(connection.pragma_update(None, "ignore_check_constraints", !on)?)
-    };
-    let outcome = enforce(false).and_then(|()| run());
-    enforce(true)?;
-    outcome
-}
-
-/// One merge transaction under way.
-struct Merge<'a> {
-    connection: &'a Connection,
-    state: &'a mut State,
-    floors: Arc<Floors>,
-    /// The transactions met so far, and which of their operations.
-    transactions: BTreeMap<Dot, (Tx, TransactionExtent, BTreeSet<u32>)>,
-    tally: Tally,
-    applied: Applied,
-    /// Adopted operations that changed something or wait.
-    fresh: Vec<Operation>,
-    /// Transactions that are not to be applied now.
-    verdicts: BTreeMap<Dot, Verdict>,
-}
-
-impl<'a> Merge<'a> {
-    fn new(connection: &'a Connection, state: &'a mut State) -> Result<Self, StorageError> {
-        let (transactions, tally, applied, fresh, verdicts) = Default::default();
-        let floors = state.floors(connection)?;
-        Ok(Self { connection, state, floors, transactions, tally, applied, fresh, verdicts })
-    }
-
-    fn run(&mut self, operations: Vec<Operation>, news: &VersionVector) -> Result<(), StorageError> {
-        // Tables before their rows, whatever the order they came in.
-        let (schema, rows): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_schema);
-        let schema_changed = !schema.is_empty();
-        let in_order: Vec<_> =
-            schema.iter().filter_map(|operation| operation.pk.get("id")?.as_text().map(Cow::into_owned)).collect();
-        let objects_before = if schema_changed { objects::rows(self.connection)? } else { Default::default() };
-        let floors_before = Arc::clone(&self.floors);
-        for operation in schema {
-            self.take(operation, news)?;
-        }
-        if schema_changed {
-            self.release(SCHEMA)?;
-            let local = self.state.drop_received(self.connection, &floors_before, &mut self.tally)?;
-            self.floors = self.state.floors(self.connection)?;
-            self.create_tables()?;
-            self.add_columns(&in_order)?;
-            let State { origins, tables, .. } = &*self.state;
-            let parked = objects::show(self.connection, (tables, origins), &objects_before, &mut self.tally)?;
-            parked.into_iter().for_each(|why| self.tell(why));
-            for text in local {
-                // Without its table, or a column that it names, it cannot come back.
-                let _ = run_or_undo(self.connection, &text)?;
-            }
-            self.retry_parked()?;
-            self.state.watch_tables();
-            let State { tables, guard, .. } = &*self.state;
-            let dropped = temp_triggers::drop_unfit(self.connection, tables, guard)?;
-            dropped.into_iter().for_each(|why| self.tell(why));
-            log_view::refresh(self.connection, self.state.tables.iter())?;
-        }
-        let half = rows.len() / 2;
-        for (n, operation) in rows.into_iter().enumerate() {
-            if planted(Bug::TwoCommits) && n > 0 && n == half {
-                self.connection.execute_batch("COMMIT; BEGIN IMMEDIATE")?;
-            }
-            self.take(operation, news)?;
-        }
-        self.settle()?;
-        self.forget_empty()
-    }
-
-    /// Decides which rows are shown, where two want one value.
-    fn settle(&mut self) -> Result<(), StorageError> {
-        let Self { connection, state, tally, .. } = self;
-        let unsettled = std::mem::take(&mut tally.unsettled);
-        let State { origins, tables, capture, .. } = &**state;
-        tally.conflicts.extend(admission::settle(connection, origins, tables, capture, unsettled)?);
-        Ok(())
-    }
-
-    /// After the schema has changed: tables may show other rows, and rows that SQLite refused may fit.
-    fn retry_parked(&mut self) -> Result<(), StorageError> {
-        for table in self.state.tables.reindexed(self.connection)? {
-            self.state.tables.describe_again(self.connection, &table.name)?;
-            self.tally.unsettled.retry(table.id);
-        }
-        parked::tables(self.connection)?.into_iter().for_each(|table| self.tally.unsettled.retry(table));
-        Ok(())
-    }
-
-    /// Transactions none of whose operations shows, the new ones among them.
-    fn forget_empty(&mut self) -> Result<(), StorageError> {
-        self.tally.thinned.extend(self.transactions.values().map(|(tx, ..)| *tx));
-        self.tally.runs.store(self.connection)?;
-        self.tally.forget_empty(self.connection)
-    }
-
-    /// One operation of the delta.
-    fn take(&mut self, operation: Operation, news: &VersionVector) -> Result<(), StorageError> {
-        let Some((dot, extent, index)) = operation.place() else {
-            self.applied.refuse(&operation, "it does not say which transaction it belongs to");
-            return Ok(());
-        };
-        if !news.contains(&dot) {
-            return Ok(());
-        }
-        let verdict = self.verdicts.get(&dot).copied();
-        if verdict == Some(Verdict::Beyond) {
-            self.applied.refuse(&operation, "its clock is beyond all time");
-            return Ok(());
-        }
-        let Some(tx) = self.place(dot, extent, index)? else {
-            self.applied.refuse(&operation, "it contradicts another operation of its transaction");
-            return Ok(());
-        };
-        let place = Place { tx, index };
-        if let Some(Verdict::Aside(until_ms)) = verdict {
-            return self.set_aside(place, operation, until_ms);
-        }
-        self.state.clock.advance(operation.hlc.tick);
-        let mut outcome = self.apply(place, &operation)?;
-        if matches!(outcome, Outcome::Waits) && !store::wait(self.connection, place, &operation)? {
-            outcome = Outcome::Absorbed;
-        }
-        match outcome {
-            Outcome::Refused(why) => self.applied.refuse(&operation, &why),
-            Outcome::Absorbed => {}
-            Outcome::Applied | Outcome::Waits => {
-                self.applied.operations += 1;
-                if operation.adopted.is_some() {
-                    self.fresh.push(operation);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps an operation until its time has come.
-    fn set_aside(&mut self, place: Place, operation: Operation, until_ms: u64) -> Result<(), StorageError> {
-        if self.state.quarantine.keep(self.connection, place, &operation, until_ms)? {
-            self.applied.set_aside += 1;
-            self.applied.until_ms = self.applied.until_ms.max(until_ms);
-            if operation.adopted.is_some() {
-                self.fresh.push(operation);
-            }
-        }
-        Ok(())
-    }
-
-    /// The transaction's number, once for each of its operations.
-    fn place(&mut self, dot: Dot, extent: TransactionExtent, index: u32) -> Result<Option<Tx>, StorageError> {
-        if let Some((tx, known, indices)) = self.transactions.get_mut(&dot) {
-            return Ok((*known == extent && indices.insert(index)).then_some(*tx));
-        }
-        let origin = self.state.origins.id(self.connection, &dot.origin)?;
-        let tx = Tx { origin, seq: dot.seq };
-        store::insert_transaction(self.connection, tx, extent, None, None)?;
-        self.tally.runs.begin(tx);
-        self.transactions.insert(dot, (tx, extent, BTreeSet::from([index])));
-        Ok(Some(tx))
-    }
-
-    fn apply(&mut self, place: Place, operation: &Operation) -> Result<Outcome, StorageError> {
-        if is_internal(&operation.table) && !operation.table.eq_ignore_ascii_case(SCHEMA) {
-            return Ok(Outcome::Refused("the table belongs to RTC Battery".to_owned()));
-        }
-        if is_sqlites(&operation.table) {
-            return Ok(Outcome::Refused("the table belongs to SQLite".to_owned()));
-        }
-        if self.floors.kill(operation) {
-            return Ok(Outcome::Absorbed);
-        }
-        if is_schema(operation) && !objects::is_sound(operation) {
-            if !schema::is_sound(operation) && !dropped::is_sound(operation) {
-                return Ok(Outcome::Refused("it is no definition".to_owned()));
-            }
-            let is_rest = operation.kind == OperationKind::Insert && schema::is_overwritten(operation);
-            if is_rest && !schema::is_known(self.connection, &self.state.tables, operation)? {
-                return Ok(Outcome::Waits);
-            }
-        }
-        let Some(table) = self.state.tables.by_name(&operation.table).cloned() else { return Ok(Outcome::Waits) };
-        join::join(self.connection, &self.state.origins, &table, place, operation, &mut self.tally)
-    }
-
-    /// Makes tables of the rows of `rtc_schema` that have none yet, and applies what waited for them.
-    fn create_tables(&mut self) -> Result<(), StorageError> {
-        let mut select =
-            self.connection.prepare("SELECT id, name, sql FROM rtc_schema WHERE kind = 'table' ORDER BY id")?;
-        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        let rows = rows.collect::<rusqlite::Result<Vec<(String, String, String)>>>()?;
-        for (identity, name, sql) in rows {
-            if self.state.tables.by_name(&name).is_some_and(|table| table.identity() == identity) {
-                continue;
-            }
-            match schema::create_received(self.connection, &mut self.state.tables, &identity, &name, &sql)? {
-                Ok(()) => self.release(&name)?,
-                Err(why) => self.tell(why),
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds the columns that `rtc_schema` has and their tables have not, those that came now in the order they came in, and applies what waited for
-    /// them.
-    fn add_columns(&mut self, in_order: &[String]) -> Result<(), StorageError> {
-        let mut select =
-            self.connection.prepare("SELECT id, name, sql FROM rtc_schema WHERE kind = 'column' ORDER BY id")?;
-        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        let mut rows = rows.collect::<rusqlite::Result<Vec<(String, String, String)>>>()?;
-        rows.sort_by_cached_key(|(id, ..)| in_order.iter().position(|came| came == id));
-        for (id, column, definition) in rows {
-            let Some(table) = alter::table_of(&self.state.tables, &id, &column) else { continue };
-            if table.column(&column).is_some() {
-                continue;
-            }
-            let table = table.name.clone();
-            match alter::add_received(self.connection, &mut self.state.tables, &table, &column, &definition)? {
-                Ok(()) => self.release(&table)?,
-                Err(why) => self.tell(why),
-            }
-        }
-        Ok(())
-    }
-
-    fn tell(&mut self, why: String) {
-        if self.applied.refused.len() < MAX_REASONS {
-            self.applied.refused.push(why);
-        }
-    }
-
-    /// Applies what waited for a table.
-    fn release(&mut self, name: &str) -> Result<(), StorageError> {
-        let mut select =
-            self.connection.prepare_cached("SELECT origin, seq, idx, operation FROM rtc_waiting WHERE tbl = ?1")?;
-        let rows = select.query_map([name], |row| Ok((rows::place(row)?, row.get(3)?)))?;
-        let rows = rows.collect::<rusqlite::Result<Vec<(Place, String)>>>()?;
-        for (place, text) in rows {
-            let operation: Operation =
-                serde_json::from_str(&text).map_err(|_| StorageError::Corrupt("rtc_waiting.operation"))?;
-            let outcome = self.apply(place, &operation)?;
-            if let Outcome::Refused(why) = &outcome {
-                self.applied.refuse(&operation, why);
-            }
-            if !matches!(outcome, Outcome::Waits) {
-                let mut delete = self
-                    .connection
-                    .prepare_cached("DELETE FROM rtc_waiting WHERE origin = ?1 AND seq = ?2 AND idx = ?3")?;
-                delete.execute(params![place.tx.origin, place.tx.seq, place.index])?;
-                self.tally.thinned.insert(place.tx);
-            }
-        }
-        Ok(())
-    }
 }

@@ -14,9 +14,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::capture::Slot;
 use super::columns::ColumnSet;
 use super::error::StorageError;
-use super::replica::State;
 use super::rows;
 use super::runs::Run;
+use super::state::State;
 use super::store::Tx;
 use super::table::Table;
 

@@ -9,7 +9,7 @@ use rtc_battery_proto::{ReplicaId, VersionVector};
 use rusqlite::{Connection, params};
 
 use super::error::StorageError;
-use super::replica::State;
+use super::state::State;
 use super::store::{self, Progress};
 use crate::planted::{Bug, planted};
 

@@ -7,7 +7,7 @@
 
 use rusqlite::Connection;
 
-use super::apply::lifted;
+use super::enforcement::lifted;
 use super::error::StorageError;
 use super::guard::Guard;
 use super::schema::Tables;
