@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use rtc_battery_proto::SqlValue;
 use rusqlite::fallible_iterator::FallibleIterator as _;
 use rusqlite::{Batch, Connection, Statement, ffi};
 
@@ -15,14 +14,13 @@ use super::dropped;
 use super::error::StorageError;
 use super::fresh;
 use super::guard::{Control, Facts};
-use super::limits::{MAX_RESULT_BYTES, within_user_limit};
 use super::log_view;
 use super::objects;
 use super::parked::{self, Conflict};
-use super::query::{Params, QueryResult, Scope, SqlError};
-use super::schema::NotSynced;
-use super::sql::{Bind, text_of, value};
+use super::query::{Params, QueryResult, Scope, SqlError, refused};
+use super::sql::text_of;
 use super::state::State;
+use super::step::{bind, step};
 use super::store;
 use super::temp_triggers::{self, Unfit};
 use crate::Now;
@@ -48,46 +46,6 @@ impl OpenTransaction {
     pub(super) fn is_local(&self) -> bool {
         self.scope == Some(Scope::Local)
     }
-}
-
-impl From<rusqlite::Error> for SqlError {
-    fn from(error: rusqlite::Error) -> Self {
-        let code = match &error {
-            rusqlite::Error::SqliteFailure(failure, _) => failure.extended_code,
-            rusqlite::Error::SqlInputError { error, .. } => error.extended_code,
-            _ => ffi::SQLITE_ERROR,
-        };
-        let message = match error {
-            rusqlite::Error::SqliteFailure(_, Some(message)) => message,
-            rusqlite::Error::SqlInputError { msg, .. } => msg,
-            other => other.to_string(),
-        };
-        Self { message, code }
-    }
-}
-
-impl From<StorageError> for SqlError {
-    fn from(error: StorageError) -> Self {
-        match error {
-            StorageError::Sqlite(error) => error.into(),
-            StorageError::Corrupt(_) | StorageError::InTransaction => {
-                Self { message: error.to_string(), code: ffi::SQLITE_CORRUPT }
-            }
-        }
-    }
-}
-
-impl From<NotSynced> for SqlError {
-    fn from(error: NotSynced) -> Self {
-        match error {
-            NotSynced::Refused(message) => refused(message),
-            NotSynced::Storage(error) => error.into(),
-        }
-    }
-}
-
-fn refused(message: String) -> SqlError {
-    SqlError { message, code: ffi::SQLITE_AUTH }
 }
 
 impl State {
@@ -481,83 +439,5 @@ fn run_ours(connection: &Connection, sql: &str) -> Result<(), SqlError> {
 
 fn run(statement: &mut Statement<'_>) -> Result<(), SqlError> {
     statement.raw_execute()?;
-    Ok(())
-}
-
-/// Steps a statement to its end.
-fn step(
-    statement: &mut Statement<'_>,
-    facts: &Facts,
-    connection: &Connection,
-    result: &mut QueryResult,
-) -> Result<(), SqlError> {
-    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
-    let mut rows = || {
-        let mut rows = statement.raw_query();
-        let mut values = Vec::new();
-        let mut left_bytes = MAX_RESULT_BYTES;
-        while let Some(row) = rows.next()? {
-            let row = (0..columns.len()).map(|column| Ok(value(row.get_ref(column)?)));
-            let row = row.collect::<rusqlite::Result<Vec<_>>>()?;
-            left_bytes = left_bytes.checked_sub(row_bytes(&row)).ok_or_else(too_large)?;
-            values.push(row);
-        }
-        Ok::<_, SqlError>(values)
-    };
-    // What is only read may be longer: the literal of a large blob, for example.
-    let values = if facts.writes_rows { within_user_limit(connection, rows)? } else { rows()? };
-    if !columns.is_empty() {
-        (result.columns, result.values) = (columns, values);
-    }
-    if facts.writes_rows && !facts.changes_schema {
-        result.rows_affected += connection.changes();
-    }
-    Ok(())
-}
-
-/// What a row of a result takes in memory.
-fn row_bytes(row: &[SqlValue]) -> usize {
-    let outside = |value: &SqlValue| match value {
-        SqlValue::Text(bytes) | SqlValue::Blob(bytes) => bytes.len(),
-        SqlValue::Null | SqlValue::Integer(_) | SqlValue::Real(_) => 0,
-    };
-    size_of::<Vec<SqlValue>>() + size_of_val(row) + row.iter().map(outside).sum::<usize>()
-}
-
-fn too_large() -> SqlError {
-    let message =
-        format!("the result takes more than {MAX_RESULT_BYTES} bytes; ask for less of it, for example with LIMIT");
-    SqlError { message, code: ffi::SQLITE_TOOBIG }
-}
-
-/// Binds one statement's parameters. `taken` counts the positional ones that statements before it used.
-fn bind(statement: &mut Statement<'_>, params: &Params, taken: &mut usize) -> Result<(), SqlError> {
-    let count = statement.parameter_count();
-    let missing = |what: String| SqlError {
-        message: format!("no value was given for parameter {what}"),
-        code: ffi::SQLITE_RANGE,
-    };
-    match params {
-        Params::None if count == 0 => {}
-        Params::None => return Err(missing("1".to_owned())),
-        Params::Positional(values) => {
-            for n in 1..=count {
-                let value = values.get(*taken + n - 1).ok_or_else(|| missing((*taken + n).to_string()))?;
-                statement.raw_bind_parameter(n, Bind(value))?;
-            }
-            *taken += count;
-        }
-        Params::Named(values) => {
-            for n in 1..=count {
-                let name = statement.parameter_name(n).unwrap_or_default().to_owned();
-                let bare = name.get(1..).unwrap_or_default();
-                let given = |(given, _): &&(String, SqlValue)| *given == name || given == bare;
-                let (_, value) = values.iter().find(given).ok_or_else(|| {
-                    missing(if name.is_empty() { format!("{n}, which has no name") } else { name.clone() })
-                })?;
-                statement.raw_bind_parameter(n, Bind(value))?;
-            }
-        }
-    }
     Ok(())
 }

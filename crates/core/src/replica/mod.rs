@@ -1,6 +1,6 @@
 //! A SQLite database that keeps a log of what was written to it and merges the logs of others.
 //!
-//! The rooms: [`exec`](self::exec) runs the user's SQL under the eye of [`guard`](self::guard), [`capture`](self::capture) notes what it touched, [`state`](self::state) is what is known of it,
+//! The rooms: [`exec`](self::exec) runs the user's SQL [`step`](self::step) by step under the eye of [`guard`](self::guard), [`capture`](self::capture) notes what it touched, [`state`](self::state) is what is known of it,
 //! [`commit`](self::commit) makes a transaction of it and [`record`](self::record) writes it into the log, [`prepared`](self::prepared) remembers statements, [`automatic`](self::automatic) notices keys that devices would choose alike, [`merge`](self::merge) decides (pure, knows no SQLite), [`rows`](self::rows) and
 //! [`store`](self::store) keep registers and log, [`apply`](self::apply) takes the deltas of others, [`merging`](self::merging) reads each operation of them and [`join`](self::join) joins it into its row, with the user's [`enforcement`](self::enforcement) out of the way, [`digest`](self::digest) sums the registers up, and [`show`](self::show) makes them
 //! visible, [`admission`](self::admission) one of those that want one value ([`unique`](self::unique)) while the others are [`parked`](self::parked), [`temp_triggers`](self::temp_triggers) minds what a device does beside, [`file`](self::file) makes a plain file of the database and takes one in, [`quarantine`](self::quarantine) keeps what is from the future, [`identity`](self::identity) gives a copied database a name of its own, [`delta`](self::delta) reads the log for others, [`log_view`](self::log_view) for people, [`layer`](self::layer) is a replica by itself, in memory, [`schema`](self::schema) and [`table`](self::table) know the tables. None of them
@@ -50,6 +50,7 @@ mod show;
 mod sql;
 mod staging;
 mod state;
+mod step;
 mod store;
 mod table;
 mod temp_triggers;

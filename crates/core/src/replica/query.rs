@@ -1,7 +1,11 @@
 //! What goes into [`exec`](super::Replica::exec) and what comes out.
 
 use rtc_battery_proto::SqlValue;
+use rusqlite::ffi;
 use serde::{Deserialize, Serialize};
+
+use super::error::StorageError;
+use super::schema::NotSynced;
 
 /// Values for a statement's parameters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,4 +47,45 @@ pub struct SqlError {
     pub message: String,
     /// SQLite's extended result code; `SQLITE_AUTH` (23) where RTC Battery refuses.
     pub code: i32,
+}
+
+/// What the user must not do.
+pub(super) fn refused(message: String) -> SqlError {
+    SqlError { message, code: ffi::SQLITE_AUTH }
+}
+
+impl From<rusqlite::Error> for SqlError {
+    fn from(error: rusqlite::Error) -> Self {
+        let code = match &error {
+            rusqlite::Error::SqliteFailure(failure, _) => failure.extended_code,
+            rusqlite::Error::SqlInputError { error, .. } => error.extended_code,
+            _ => ffi::SQLITE_ERROR,
+        };
+        let message = match error {
+            rusqlite::Error::SqliteFailure(_, Some(message)) => message,
+            rusqlite::Error::SqlInputError { msg, .. } => msg,
+            other => other.to_string(),
+        };
+        Self { message, code }
+    }
+}
+
+impl From<StorageError> for SqlError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Sqlite(error) => error.into(),
+            StorageError::Corrupt(_) | StorageError::InTransaction => {
+                Self { message: error.to_string(), code: ffi::SQLITE_CORRUPT }
+            }
+        }
+    }
+}
+
+impl From<NotSynced> for SqlError {
+    fn from(error: NotSynced) -> Self {
+        match error {
+            NotSynced::Refused(message) => refused(message),
+            NotSynced::Storage(error) => error.into(),
+        }
+    }
 }

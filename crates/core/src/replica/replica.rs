@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use rtc_battery_proto::packed::Packed;
 use rtc_battery_proto::{Digest, Operation, ReplicaId, VersionVector};
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
-use rusqlite::{Connection, ffi};
 
 use super::answers::{self, Answer};
 use super::apart;
@@ -27,7 +27,7 @@ use super::log_view;
 use super::parked::{self, Conflict};
 use super::prepared::Prepared;
 use super::quarantine::Quarantine;
-use super::query::{Params, QueryResult, Scope, SqlError};
+use super::query::{Params, QueryResult, Scope, SqlError, refused};
 use super::schema::Tables;
 use super::staging;
 use super::state::State;
@@ -328,7 +328,7 @@ impl Replica {
 
     /// A table that a file brings is created as the user would, once its text has shown that it does nothing else.
     fn create_imported(&mut self, sql: &str, now: Now) -> Result<(), SqlError> {
-        apart::check_one_create_table(sql).map_err(|message| SqlError { message, code: ffi::SQLITE_AUTH })?;
+        apart::check_one_create_table(sql).map_err(refused)?;
         self.exec(sql, &Params::None, Scope::Synced, now).map(|_| ())
     }
 
