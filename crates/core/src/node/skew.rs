@@ -7,12 +7,10 @@
 use std::collections::BTreeMap;
 
 use super::io::LinkId;
+use crate::replica::TOLERANCE_MS;
 
 /// An answer that took longer says little, in milliseconds.
 const MAX_ROUND_TRIP_MS: u64 = 20_000;
-
-/// What others set aside is further ahead than this, in milliseconds.
-const TOLERANCE_MS: i64 = 5 * 60_000;
 
 /// What is known of others' clocks.
 #[derive(Debug, Default)]
@@ -44,10 +42,10 @@ impl Skew {
         let mut all: Vec<i64> = self.ahead_ms.values().copied().collect();
         all.sort_unstable();
         let ahead_ms = all[(all.len() - 1) / 2];
-        let is_fast = ahead_ms > TOLERANCE_MS;
-        let tell = is_fast && !self.told;
-        self.told = is_fast;
-        tell.then_some(ahead_ms.unsigned_abs())
+        // Others set aside what we write then.
+        let fast_ms = u64::try_from(ahead_ms).ok().filter(|ahead_ms| *ahead_ms > TOLERANCE_MS);
+        let was_told = std::mem::replace(&mut self.told, fast_ms.is_some());
+        fast_ms.filter(|_| !was_told)
     }
 }
 

@@ -66,6 +66,7 @@ pub(crate) use file::operations_of_file;
 pub use layer::{ApplyError, ExecuteError, Executed, SqlLayer};
 pub use limits::MAX_ROW_BYTES;
 pub use parked::Conflict;
+pub(crate) use quarantine::TOLERANCE_MS;
 pub use query::{Params, QueryResult, Scope, SqlError};
 pub use replica::{Committed, Replica};
 pub(crate) use schema::SCHEMA;

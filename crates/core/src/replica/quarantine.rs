@@ -19,7 +19,7 @@ use super::store::{self, Place};
 use crate::planted::{Bug, planted};
 
 /// How far ahead of the wall clock a stamp may be, in milliseconds.
-pub(super) const TOLERANCE_MS: u64 = 5 * 60_000;
+pub(crate) const TOLERANCE_MS: u64 = 5 * 60_000;
 
 /// What may be set aside, as JSON: nobody sees it, and whoever sends it need only lie about the time.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
