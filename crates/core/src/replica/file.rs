@@ -13,8 +13,8 @@ use rusqlite::config::DbConfig;
 use sha2::{Digest as _, Sha256};
 
 use super::error::StorageError;
+use super::schema::table::{Affinity, Table};
 use super::sql::{is_internal, quoted};
-use super::table::{Affinity, Table};
 
 /// Why a file cannot be imported. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,8 +9,8 @@ use rtc_battery_proto::{ReplicaId, VersionVector};
 use rusqlite::{Connection, params};
 
 use super::error::StorageError;
+use super::log::store::{self, Progress};
 use super::state::State;
-use super::store::{self, Progress};
 use crate::planted::{Bug, planted};
 
 impl State {

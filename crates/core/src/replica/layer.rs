@@ -12,10 +12,10 @@ use rusqlite::Connection;
 use super::error::{OpenError, StorageError};
 use super::file::ImportError;
 use super::limits::MAX_ROW_BYTES;
-use super::parked::Conflict;
-use super::query::{Params, QueryResult, Scope, SqlError};
 use super::replica::Replica;
-use super::table::Affinity;
+use super::schema::table::Affinity;
+use super::session::query::{Params, QueryResult, Scope, SqlError};
+use super::unique::parked::Conflict;
 use crate::Now;
 
 /// A database in memory that tells what was written to it, and takes what was written to others.

@@ -14,8 +14,8 @@ use rusqlite::{Connection, params};
 
 use super::clock::MAX_OPERATION_TS_MS;
 use super::error::StorageError;
-use super::rows;
-use super::store::{self, Place};
+use super::log::rows;
+use super::log::store::{self, Place};
 use crate::planted::{Bug, planted};
 
 /// How far ahead of the wall clock a stamp may be, in milliseconds.

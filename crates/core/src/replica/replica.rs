@@ -9,30 +9,30 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 
-use super::answers::{self, Answer};
-use super::apart;
-use super::apply::Applied;
-use super::automatic::Automatic;
-use super::capture::Capture;
+use super::capture::hook::Capture;
 use super::clock::Clock;
-use super::delta::{DeltaChunk, DeltaReader};
-use super::dropped::{self};
 use super::error::{OpenError, StorageError};
-use super::exec::OpenTransaction;
 use super::file::{self, ImportError};
-use super::functions::{self};
-use super::guard::Guard;
 use super::limits;
-use super::log_view;
-use super::parked::{self, Conflict};
-use super::prepared::Prepared;
+use super::log::delta::{DeltaChunk, DeltaReader};
+use super::log::staging;
+use super::log::store::{self, Origins};
+use super::log::view;
+use super::merge::apply::Applied;
 use super::quarantine::Quarantine;
-use super::query::{Params, QueryResult, Scope, SqlError, refused};
-use super::schema::Tables;
-use super::staging;
+use super::schema::apart;
+use super::schema::dropped::{self};
+use super::schema::table::{Affinity, Table};
+use super::schema::tables::Tables;
+use super::session::answers::{self, Answer};
+use super::session::automatic::Automatic;
+use super::session::exec::OpenTransaction;
+use super::session::functions::{self};
+use super::session::guard::Guard;
+use super::session::prepared::Prepared;
+use super::session::query::{Params, QueryResult, Scope, SqlError, refused};
 use super::state::State;
-use super::store::{self, Origins};
-use super::table::{Affinity, Table};
+use super::unique::parked::{self, Conflict};
 use crate::Now;
 use crate::planted::{Bug, planted};
 
@@ -86,7 +86,7 @@ impl Replica {
         capture.keep_images(AT_HAND_BYTES);
         let guard = Guard::install(&mut connection).map_err(StorageError::from)?;
         guard.watch(tables.iter());
-        log_view::create_functions(&connection)?;
+        view::create_functions(&connection)?;
         let wall_clock = functions::create(&connection)?;
         let state = State {
             node: identity.node,

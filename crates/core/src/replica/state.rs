@@ -8,29 +8,29 @@ use std::sync::Arc;
 use rtc_battery_proto::{Dot, ReplicaId, VersionVector};
 use rusqlite::{Connection, ffi};
 
-use super::admission::{self, Unsettled};
-use super::alter;
-use super::automatic::Automatic;
-use super::capture::{Capture, TouchedRows};
+use super::capture::commit::{self, CommitError, Sealed};
+use super::capture::hook::{Capture, TouchedRows};
 use super::clock::Clock;
-use super::commit::{self, CommitError, Sealed};
-use super::digest::Registers;
-use super::dropped::{self, Dropping, Floors};
-use super::enforcement::lifted;
 use super::error::StorageError;
-use super::exec::OpenTransaction;
-use super::fresh::{self, Altering};
-use super::functions::WallClock;
-use super::guard::Guard;
-use super::log_view;
-use super::parked::Conflict;
-use super::prepared::Prepared;
+use super::log::digest::Registers;
+use super::log::store::Origins;
+use super::log::view;
+use super::merge::enforcement::lifted;
 use super::quarantine::Quarantine;
-use super::query::SqlError;
 use super::replica::Committed;
-use super::schema::{self, Tables};
-use super::store::Origins;
-use super::table::Table;
+use super::schema::alter;
+use super::schema::dropped::{self, Dropping, Floors};
+use super::schema::fresh::{self, Altering};
+use super::schema::table::Table;
+use super::schema::tables::{self, Tables};
+use super::session::automatic::Automatic;
+use super::session::exec::OpenTransaction;
+use super::session::functions::WallClock;
+use super::session::guard::Guard;
+use super::session::prepared::Prepared;
+use super::session::query::SqlError;
+use super::unique::admission::{self, Unsettled};
+use super::unique::parked::Conflict;
 use crate::Now;
 use crate::planted::{Bug, planted};
 
@@ -177,7 +177,7 @@ impl State {
         if known {
             return Ok(());
         }
-        schema::register_created(connection, &mut self.tables, name)?;
+        tables::register_created(connection, &mut self.tables, name)?;
         self.watch_tables();
         self.table_created = true;
         Ok(())
@@ -205,7 +205,7 @@ impl State {
         self.capture.made_anew(*id, same_columns);
         self.watch_tables();
         self.table_created = true;
-        Ok(log_view::refresh(connection, self.tables.iter())?)
+        Ok(view::refresh(connection, self.tables.iter())?)
     }
 
     /// The user has dropped a synced table.
@@ -213,7 +213,7 @@ impl State {
         dropped::register(connection, &mut self.tables, dropping)?;
         self.floors = None;
         self.watch_tables();
-        Ok(log_view::refresh(connection, self.tables.iter())?)
+        Ok(view::refresh(connection, self.tables.iter())?)
     }
 
     /// Reads again which tables are synced, after a rollback.

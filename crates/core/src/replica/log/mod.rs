@@ -1,0 +1,12 @@
+//! The log is the registers: [`rows`] keeps the operations that still show, [`store`] the transactions they are of and who has which,
+//! [`digest`] sums them up. [`delta`] reads them for other replicas, [`view`] for people; deltas of others wait in [`staging`].
+
+pub(crate) mod bounds;
+pub(crate) mod columns;
+pub(crate) mod delta;
+pub(crate) mod digest;
+pub(crate) mod rows;
+pub(crate) mod runs;
+pub(crate) mod staging;
+pub(crate) mod store;
+pub(crate) mod view;

@@ -1,0 +1,270 @@
+//! One merge under way: each operation of a delta is read against what is here, definitions before rows, and joined into its row, kept until its table or its
+//! time comes, or refused; at the end it is decided which rows are shown.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rtc_battery_proto::{Dot, Operation, OperationKind, TransactionExtent, VersionVector};
+use rusqlite::{Connection, params};
+
+use super::apply::{Applied, is_schema};
+use super::join::{self, Outcome};
+use crate::planted::{Bug, planted};
+use crate::replica::error::StorageError;
+use crate::replica::log::rows::{self, Tally};
+use crate::replica::log::store::{self, Place, Tx};
+use crate::replica::log::view;
+use crate::replica::quarantine::Verdict;
+use crate::replica::schema::alter;
+use crate::replica::schema::dropped::{self, Floors};
+use crate::replica::schema::objects;
+use crate::replica::schema::tables::{self, SCHEMA};
+use crate::replica::schema::temp_triggers;
+use crate::replica::sql::{is_internal, is_sqlites, run_or_undo};
+use crate::replica::state::State;
+use crate::replica::unique::admission;
+use crate::replica::unique::parked;
+
+/// One merge transaction under way.
+pub(crate) struct Merge<'a> {
+    connection: &'a Connection,
+    pub(crate) state: &'a mut State,
+    floors: Arc<Floors>,
+    /// The transactions met so far, and which of their operations.
+    transactions: BTreeMap<Dot, (Tx, TransactionExtent, BTreeSet<u32>)>,
+    pub(crate) tally: Tally,
+    pub(crate) applied: Applied,
+    /// Adopted operations that changed something or wait.
+    pub(crate) fresh: Vec<Operation>,
+    /// Transactions that are not to be applied now.
+    pub(crate) verdicts: BTreeMap<Dot, Verdict>,
+}
+
+impl<'a> Merge<'a> {
+    pub(crate) fn new(connection: &'a Connection, state: &'a mut State) -> Result<Self, StorageError> {
+        let (transactions, tally, applied, fresh, verdicts) = Default::default();
+        let floors = state.floors(connection)?;
+        Ok(Self { connection, state, floors, transactions, tally, applied, fresh, verdicts })
+    }
+
+    pub(crate) fn run(&mut self, operations: Vec<Operation>, news: &VersionVector) -> Result<(), StorageError> {
+        // Tables before their rows, whatever the order they came in.
+        let (schema, rows): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_schema);
+        let schema_changed = !schema.is_empty();
+        let in_order: Vec<_> =
+            schema.iter().filter_map(|operation| operation.pk.get("id")?.as_text().map(Cow::into_owned)).collect();
+        let objects_before = if schema_changed { objects::rows(self.connection)? } else { Default::default() };
+        let floors_before = Arc::clone(&self.floors);
+        for operation in schema {
+            self.take(operation, news)?;
+        }
+        if schema_changed {
+            self.release(SCHEMA)?;
+            let local = self.state.drop_received(self.connection, &floors_before, &mut self.tally)?;
+            self.floors = self.state.floors(self.connection)?;
+            self.create_tables()?;
+            self.add_columns(&in_order)?;
+            let State { origins, tables, .. } = &*self.state;
+            let parked = objects::show(self.connection, (tables, origins), &objects_before, &mut self.tally)?;
+            parked.into_iter().for_each(|why| self.applied.tell(|| why));
+            for text in local {
+                // Without its table, or a column that it names, it cannot come back.
+                let _ = run_or_undo(self.connection, &text)?;
+            }
+            self.retry_parked()?;
+            self.state.watch_tables();
+            let State { tables, guard, .. } = &*self.state;
+            let dropped = temp_triggers::drop_unfit(self.connection, tables, guard)?;
+            dropped.into_iter().for_each(|why| self.applied.tell(|| why));
+            view::refresh(self.connection, self.state.tables.iter())?;
+        }
+        let half = rows.len() / 2;
+        for (n, operation) in rows.into_iter().enumerate() {
+            if planted(Bug::TwoCommits) && n > 0 && n == half {
+                self.connection.execute_batch("COMMIT; BEGIN IMMEDIATE")?;
+            }
+            self.take(operation, news)?;
+        }
+        self.settle()?;
+        self.forget_empty()
+    }
+
+    /// Decides which rows are shown, where two want one value.
+    pub(crate) fn settle(&mut self) -> Result<(), StorageError> {
+        let Self { connection, state, tally, .. } = self;
+        let unsettled = std::mem::take(&mut tally.unsettled);
+        let State { origins, tables, capture, .. } = &**state;
+        tally.conflicts.extend(admission::settle(connection, origins, tables, capture, unsettled)?);
+        Ok(())
+    }
+
+    /// After the schema has changed: tables may show other rows, and rows that SQLite refused may fit.
+    pub(crate) fn retry_parked(&mut self) -> Result<(), StorageError> {
+        for table in self.state.tables.reindexed(self.connection)? {
+            self.state.tables.describe_again(self.connection, &table.name)?;
+            self.tally.unsettled.retry(table.id);
+        }
+        parked::tables(self.connection)?.into_iter().for_each(|table| self.tally.unsettled.retry(table));
+        Ok(())
+    }
+
+    /// Transactions none of whose operations shows, the new ones among them.
+    pub(crate) fn forget_empty(&mut self) -> Result<(), StorageError> {
+        self.tally.thinned.extend(self.transactions.values().map(|(tx, ..)| *tx));
+        self.tally.runs.store(self.connection)?;
+        self.tally.forget_empty(self.connection)
+    }
+
+    /// One operation of the delta.
+    fn take(&mut self, operation: Operation, news: &VersionVector) -> Result<(), StorageError> {
+        let Some((dot, extent, index)) = operation.place() else {
+            self.applied.refuse(&operation, "it does not say which transaction it belongs to");
+            return Ok(());
+        };
+        if !news.contains(&dot) {
+            return Ok(());
+        }
+        let verdict = self.verdicts.get(&dot).copied();
+        if verdict == Some(Verdict::Beyond) {
+            self.applied.refuse(&operation, "its clock is beyond all time");
+            return Ok(());
+        }
+        let Some(tx) = self.place(dot, extent, index)? else {
+            self.applied.refuse(&operation, "it contradicts another operation of its transaction");
+            return Ok(());
+        };
+        let place = Place { tx, index };
+        if let Some(Verdict::Aside(until_ms)) = verdict {
+            return self.set_aside(place, operation, until_ms);
+        }
+        self.state.clock.advance(operation.hlc.tick);
+        let mut outcome = self.apply(place, &operation)?;
+        if matches!(outcome, Outcome::Waits) && !store::wait(self.connection, place, &operation)? {
+            outcome = Outcome::Absorbed;
+        }
+        match outcome {
+            Outcome::Refused(why) => self.applied.refuse(&operation, &why),
+            Outcome::Absorbed => {}
+            Outcome::Applied | Outcome::Waits => {
+                self.applied.operations += 1;
+                if operation.adopted.is_some() {
+                    self.fresh.push(operation);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps an operation until its time has come.
+    fn set_aside(&mut self, place: Place, operation: Operation, until_ms: u64) -> Result<(), StorageError> {
+        if self.state.quarantine.keep(self.connection, place, &operation, until_ms)? {
+            self.applied.set_aside += 1;
+            self.applied.until_ms = self.applied.until_ms.max(until_ms);
+            if operation.adopted.is_some() {
+                self.fresh.push(operation);
+            }
+        }
+        Ok(())
+    }
+
+    /// The transaction's number, once for each of its operations.
+    fn place(&mut self, dot: Dot, extent: TransactionExtent, index: u32) -> Result<Option<Tx>, StorageError> {
+        if let Some((tx, known, indices)) = self.transactions.get_mut(&dot) {
+            return Ok((*known == extent && indices.insert(index)).then_some(*tx));
+        }
+        let origin = self.state.origins.id(self.connection, &dot.origin)?;
+        let tx = Tx { origin, seq: dot.seq };
+        store::insert_transaction(self.connection, tx, extent, None, None)?;
+        self.tally.runs.begin(tx);
+        self.transactions.insert(dot, (tx, extent, BTreeSet::from([index])));
+        Ok(Some(tx))
+    }
+
+    fn apply(&mut self, place: Place, operation: &Operation) -> Result<Outcome, StorageError> {
+        if is_internal(&operation.table) && !operation.table.eq_ignore_ascii_case(SCHEMA) {
+            return Ok(Outcome::Refused("the table belongs to RTC Battery".to_owned()));
+        }
+        if is_sqlites(&operation.table) {
+            return Ok(Outcome::Refused("the table belongs to SQLite".to_owned()));
+        }
+        if self.floors.kill(operation) {
+            return Ok(Outcome::Absorbed);
+        }
+        if is_schema(operation) && !objects::is_sound(operation) {
+            if !tables::is_sound(operation) && !dropped::is_sound(operation) {
+                return Ok(Outcome::Refused("it is no definition".to_owned()));
+            }
+            let is_rest = operation.kind == OperationKind::Insert && tables::is_overwritten(operation);
+            if is_rest && !tables::is_known(self.connection, &self.state.tables, operation)? {
+                return Ok(Outcome::Waits);
+            }
+        }
+        let Some(table) = self.state.tables.by_name(&operation.table).cloned() else { return Ok(Outcome::Waits) };
+        join::join(self.connection, &self.state.origins, &table, place, operation, &mut self.tally)
+    }
+
+    /// Makes tables of the rows of `rtc_schema` that have none yet, and applies what waited for them.
+    fn create_tables(&mut self) -> Result<(), StorageError> {
+        let mut select =
+            self.connection.prepare("SELECT id, name, sql FROM rtc_schema WHERE kind = 'table' ORDER BY id")?;
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let rows = rows.collect::<rusqlite::Result<Vec<(String, String, String)>>>()?;
+        for (identity, name, sql) in rows {
+            if self.state.tables.by_name(&name).is_some_and(|table| table.identity() == identity) {
+                continue;
+            }
+            match tables::create_received(self.connection, &mut self.state.tables, &identity, &name, &sql)? {
+                Ok(()) => self.release(&name)?,
+                Err(why) => self.applied.tell(|| why),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the columns that `rtc_schema` has and their tables have not, those that came now in the order they came in, and applies what waited for
+    /// them.
+    fn add_columns(&mut self, in_order: &[String]) -> Result<(), StorageError> {
+        let mut select =
+            self.connection.prepare("SELECT id, name, sql FROM rtc_schema WHERE kind = 'column' ORDER BY id")?;
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let mut rows = rows.collect::<rusqlite::Result<Vec<(String, String, String)>>>()?;
+        rows.sort_by_cached_key(|(id, ..)| in_order.iter().position(|came| came == id));
+        for (id, column, definition) in rows {
+            let Some(table) = alter::table_of(&self.state.tables, &id, &column) else { continue };
+            if table.column(&column).is_some() {
+                continue;
+            }
+            let table = table.name.clone();
+            match alter::add_received(self.connection, &mut self.state.tables, &table, &column, &definition)? {
+                Ok(()) => self.release(&table)?,
+                Err(why) => self.applied.tell(|| why),
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies what waited for a table.
+    pub(crate) fn release(&mut self, name: &str) -> Result<(), StorageError> {
+        let mut select =
+            self.connection.prepare_cached("SELECT origin, seq, idx, operation FROM rtc_waiting WHERE tbl = ?1")?;
+        let rows = select.query_map([name], |row| Ok((rows::place(row)?, row.get(3)?)))?;
+        let rows = rows.collect::<rusqlite::Result<Vec<(Place, String)>>>()?;
+        for (place, text) in rows {
+            let operation: Operation =
+                serde_json::from_str(&text).map_err(|_| StorageError::Corrupt("rtc_waiting.operation"))?;
+            let outcome = self.apply(place, &operation)?;
+            if let Outcome::Refused(why) = &outcome {
+                self.applied.refuse(&operation, why);
+            }
+            if !matches!(outcome, Outcome::Waits) {
+                let mut delete = self
+                    .connection
+                    .prepare_cached("DELETE FROM rtc_waiting WHERE origin = ?1 AND seq = ?2 AND idx = ?3")?;
+                delete.execute(params![place.tx.origin, place.tx.seq, place.index])?;
+                self.tally.thinned.insert(place.tx);
+            }
+        }
+        Ok(())
+    }
+}

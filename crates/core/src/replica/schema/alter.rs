@@ -1,0 +1,205 @@
+//! `ALTER TABLE ... ADD COLUMN` as data: a row of `rtc_schema` for each added column, so that columns which two devices add at once both stand.
+//!
+//! A row's id is the table's identity and the column's name: the migration that every device runs by itself is one row. Adding a column makes no
+//! operation on any row of the table: a column that nobody wrote shows its constant default. A definition that SQLite takes for an empty table
+//! only (NOT NULL without a default, a default that is no constant) is refused where it is written, since others have rows.
+//!
+//! A received definition is hostile until SQLite, in a database apart, has added just this column by it.
+
+use rtc_battery_proto::SqlValue;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::{Connection, params};
+
+use super::apart;
+use super::table::{Affinity, Column, Default, Table};
+use super::tables::{self, NotSynced, Tables};
+use crate::replica::error::StorageError;
+use crate::replica::sql::{quoted, run_or_undo, text_of, value};
+
+/// What an added column shows in rows that were there.
+#[derive(Debug)]
+pub(crate) struct Added {
+    /// The table's number.
+    pub(crate) table: i64,
+    pub(crate) default: SqlValue,
+}
+
+/// The id of a column's row in `rtc_schema`.
+fn id(table: &Table, column: &str) -> String {
+    format!("{}.{}", table.identity(), column.to_ascii_lowercase())
+}
+
+/// The table whose column a row of `rtc_schema` is about.
+pub(crate) fn table_of<'a>(tables: &'a Tables, row_id: &str, column: &str) -> Option<&'a Table> {
+    tables.of_user().find(|table| id(table, column) == row_id)
+}
+
+/// Whether a row of `rtc_schema` can be one for an added column.
+pub(crate) fn is_sound(row_id: &str, column: &str) -> bool {
+    row_id.strip_suffix(&column.to_ascii_lowercase()).is_some_and(|rest| rest.ends_with(").") && rest.contains('('))
+}
+
+/// After the user's ALTER TABLE ran on a synced table that had the text `before`: makes the added column a synced one.
+pub(crate) fn register_added(
+    connection: &Connection,
+    tables: &mut Tables,
+    name: &str,
+    before: &str,
+) -> Result<Added, NotSynced> {
+    let other = || {
+        let message = format!(
+            "of ALTER TABLE only ADD COLUMN is replicated yet, and {name} is a synced table; create another one, copy the rows, drop the old one \
+             and rename the new one, all in one transaction"
+        );
+        NotSynced::Refused(message)
+    };
+    let known = tables.by_name(name).ok_or_else(other)?;
+    let after = text_of(connection, "table", name).map_err(StorageError::from)?.ok_or_else(other)?;
+    let table = tables::describe(connection, known.id, name)?.ok_or_else(other)?;
+    let column = match table.columns.split_last() {
+        Some((added, rest)) if *rest == *known.columns && table.key == known.key && table.name == known.name => added,
+        _ => return Err(other()),
+    };
+    let definition = inserted(before, &after).ok_or_else(other)?;
+    check_apart(&column.name, definition, true).map_err(|why| {
+        NotSynced::Refused(format!("column {} cannot be added on devices that have rows in {name}: {why}", column.name))
+    })?;
+    let added = Added { table: table.id, default: default_of(connection, column)? };
+    let insert = "INSERT OR IGNORE INTO rtc_schema (id, kind, name, sql) VALUES (?1, 'column', ?2, ?3)";
+    let row = params![id(&table, &column.name), column.name, definition];
+    connection.prepare_cached(insert).and_then(|mut insert| insert.execute(row)).map_err(StorageError::from)?;
+    tables.insert(table);
+    Ok(added)
+}
+
+/// What the column shows where nobody wrote it.
+fn default_of(connection: &Connection, column: &Column) -> Result<SqlValue, StorageError> {
+    match &column.default {
+        Default::Constant(value) => Ok(column.affinity.stored(connection, value)?),
+        _ => Err(StorageError::Corrupt("an added column whose default is no constant")),
+    }
+}
+
+/// What SQLite inserted into a table's text: the column's definition, as it was written.
+fn inserted<'a>(before: &str, after: &'a str) -> Option<&'a str> {
+    let length = after.len().checked_sub(before.len())?;
+    let common = before.bytes().zip(after.bytes()).take_while(|(before, after)| before == after).count();
+    // What was inserted may begin as what follows it does.
+    let at = (0..=common).rev().find(|at| {
+        after.get(at + length..) == before.get(*at..) && after.get(*at..).is_some_and(|rest| rest.starts_with(','))
+    })?;
+    Some(after.get(at + 1..at + length)?.trim())
+}
+
+/// What is left of the user's text after its first statement, if that adds a column that is there already, by the same definition.
+pub(crate) fn rest_after_done<'a>(
+    connection: &Connection,
+    tables: &Tables,
+    sql: &'a str,
+) -> rusqlite::Result<Option<&'a str>> {
+    let mut select = connection.prepare("SELECT id, name, sql FROM rtc_schema WHERE kind = 'column'")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (row_id, name, definition): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let Some(table) = table_of(tables, &row_id, &name) else { continue };
+        let columns_after = |text: &str| {
+            let apart = Connection::open_in_memory().ok()?;
+            apart.execute_batch(&format!("CREATE TABLE {} ({APART})", quoted(&table.name))).ok()?;
+            apart::run_one_statement(&apart, text).ok()?;
+            Some(Table::describe(&apart, 0, &table.name).ok()??.columns)
+        };
+        let Some(by_row) = columns_after(&alter(&table.name, &definition)) else { continue };
+        // The first statement ends at the first semicolon that leaves a whole one before it.
+        let ends = sql.match_indices(';').map(|(at, _)| at + 1).chain([sql.len()]);
+        let statement = ends.map(|end| sql.split_at(end)).find_map(|(text, rest)| Some((columns_after(text)?, rest)));
+        if let Some((_, rest)) = statement.filter(|(by_user, _)| *by_user == by_row) {
+            return Ok(Some(rest));
+        }
+    }
+    Ok(None)
+}
+
+/// The key of the table that stands for a table in a database apart.
+const APART: &str = "rtc_key INTEGER PRIMARY KEY";
+
+fn alter(table: &str, definition: &str) -> String {
+    format!("ALTER TABLE {} ADD COLUMN {definition}", quoted(table))
+}
+
+/// A column that a peer added: adds it here, if its definition is what it must be. Gives the reason if it is not.
+pub(crate) fn add_received(
+    connection: &Connection,
+    tables: &mut Tables,
+    table: &str,
+    column: &str,
+    definition: &str,
+) -> Result<Result<(), String>, StorageError> {
+    if let Err(why) = check_apart(column, definition, false) {
+        return Ok(Err(format!("the definition of column {column} of table {table} was refused: {why}")));
+    }
+    let text = format!("ALTER TABLE main.{} ADD COLUMN {definition}", quoted(table));
+    if let Err(why) = run_or_undo(connection, &text)? {
+        return Ok(Err(format!("column {column} cannot be added to table {table} here: {why}")));
+    }
+    tables.describe_again(connection, table)?;
+    Ok(Ok(()))
+}
+
+/// Lets SQLite say whether a text defines one column of this name and nothing else, in a table that has rows.
+fn check_apart(column: &str, definition: &str, own: bool) -> Result<(), String> {
+    let told = |error: rusqlite::Error| error.to_string();
+    let mut apart = Connection::open_in_memory().map_err(told)?;
+    apart.execute_batch(&format!("CREATE TABLE t ({APART}); INSERT INTO t VALUES (1)")).map_err(told)?;
+    if !own {
+        apart.authorizer(Some(only_add_column)).map_err(told)?;
+    }
+    apart::run_one_statement(&apart, &alter("t", definition))?;
+    apart.authorizer(None::<fn(AuthContext<'_>) -> Authorization>).map_err(told)?;
+    let table = Table::describe(&apart, 0, "t").map_err(told)?;
+    let columns = table.map(|table| table.columns).unwrap_or_default();
+    let [_, added] = columns.as_slice() else { return Err("it is not one stored column".to_owned()) };
+    if added.name != column {
+        return Err("it is a column of another name".to_owned());
+    }
+    Affinity::create_oracle(&apart).map_err(told)?;
+    let default = default_of(&apart, added).map_err(|error| error.to_string())?;
+    let select = format!("SELECT {} FROM t", quoted(column));
+    let shown = apart.query_row(&select, [], |row| Ok(value(row.get_ref(0)?))).map_err(told)?;
+    if shown == default { Ok(()) } else { Err("its default is an expression".to_owned()) }
+}
+
+fn only_add_column(context: AuthContext<'_>) -> Authorization {
+    match context.action {
+        AuthAction::AlterTable { .. }
+        | AuthAction::Read { .. }
+        | AuthAction::Select
+        | AuthAction::Function { .. }
+        | AuthAction::Reindex { .. } => Authorization::Allow,
+        ref action if apart::writes_schema(action) => Authorization::Allow,
+        _ => Authorization::Deny,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_columns_definition_is_what_was_inserted() {
+        let cases = [
+            ("CREATE TABLE t (a)", "c TEXT DEFAULT ', ('"),
+            ("CREATE TABLE t (a, b)", "b2"),
+            ("CREATE TABLE t (a PRIMARY KEY, b) WITHOUT ROWID", "c CHECK (c > 0)"),
+            ("CREATE TABLE t (a, b INT, PRIMARY KEY (a))", "\"x, y\" INT"),
+            ("CREATE TABLE t (a /* , */ )", "b /* so */"),
+        ];
+        for (before, definition) in cases {
+            let connection = Connection::open_in_memory().unwrap();
+            connection.execute_batch(before).unwrap();
+            let before = text_of(&connection, "table", "t").unwrap().unwrap();
+            connection.execute_batch(&alter("t", definition)).unwrap();
+            let after = text_of(&connection, "table", "T").unwrap().unwrap();
+            assert_eq!(inserted(&before, &after), Some(definition), "{after}");
+        }
+    }
+}

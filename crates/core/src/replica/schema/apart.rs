@@ -1,0 +1,58 @@
+//! Received schema texts are hostile until SQLite itself, in a database apart and under an authorizer that knows nothing else, has said what they
+//! are.
+
+use rusqlite::fallible_iterator::FallibleIterator as _;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::{Batch, Connection};
+
+/// Whether a text is one CREATE TABLE and nothing else.
+pub(crate) fn check_one_create_table(sql: &str) -> Result<(), String> {
+    create_table(sql).map(|_| ())
+}
+
+/// Runs a text in a database apart, under an authorizer that knows nothing but CREATE TABLE.
+pub(crate) fn create_table(sql: &str) -> Result<Connection, String> {
+    let mut apart = Connection::open_in_memory().map_err(|error| error.to_string())?;
+    apart.authorizer(Some(only_create_table)).map_err(|error| error.to_string())?;
+    run_one_statement(&apart, sql)?;
+    apart.authorizer(None::<fn(AuthContext<'_>) -> Authorization>).map_err(|error| error.to_string())?;
+    let objects = "SELECT count(*) FROM sqlite_schema WHERE type <> 'index' AND name NOT GLOB 'sqlite_*'";
+    let objects: i64 = apart.query_row(objects, [], |row| row.get(0)).map_err(|error| error.to_string())?;
+    if objects == 1 { Ok(apart) } else { Err("it is not one table".to_owned()) }
+}
+
+/// Runs a text, if it is one statement.
+pub(crate) fn run_one_statement(connection: &Connection, sql: &str) -> Result<(), String> {
+    let run = || -> rusqlite::Result<bool> {
+        let mut batch = Batch::new(connection, sql);
+        let Some(mut statement) = batch.next()? else { return Ok(false) };
+        statement.raw_execute()?;
+        Ok(batch.next()?.is_none())
+    };
+    match run() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("it is not one statement".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn only_create_table(context: AuthContext<'_>) -> Authorization {
+    match context.action {
+        // A column is read where CHECK or a generated column names it, and no other table exists there.
+        AuthAction::CreateTable { .. }
+        | AuthAction::CreateIndex { .. }
+        | AuthAction::Reindex { .. }
+        | AuthAction::Read { .. }
+        | AuthAction::Function { .. } => Authorization::Allow,
+        ref action if writes_schema(action) => Authorization::Allow,
+        _ => Authorization::Deny,
+    }
+}
+
+/// Whether SQLite writes its own tables, as every definition makes it do.
+pub(crate) fn writes_schema(action: &AuthAction<'_>) -> bool {
+    match action {
+        AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. } => table_name.starts_with("sqlite_"),
+        _ => false,
+    }
+}

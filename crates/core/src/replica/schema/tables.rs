@@ -1,0 +1,262 @@
+//! Schema as data: a table created through `exec` is a row of the reserved synced table `rtc_schema`, and a row that comes from a peer
+//! becomes a table.
+//!
+//! A row's id is the table's identity (name and key definition), so that the same CREATE TABLE on two devices is one row. A received text
+//! is hostile until it has been tried [`apart`]. Columns that are added later are rows of their own, see [`alter`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rtc_battery_proto::{Columns, Operation, OperationKind, SqlValue};
+use rusqlite::{Connection, params};
+
+use super::alter;
+use super::apart;
+use super::dropped;
+use super::table::Table;
+use crate::replica::error::StorageError;
+use crate::replica::log::store::{SCHEMA_TABLE, table_id};
+use crate::replica::sql::{is_internal, quoted};
+use crate::replica::unique::indexes;
+
+/// The synced tables that exist here.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    by_name: BTreeMap<String, Arc<Table>>,
+    by_id: BTreeMap<i64, Arc<Table>>,
+}
+
+/// More columns than this in a primary key make a statement that SQLite does not compile.
+const MAX_KEY_COLUMNS: usize = 64;
+
+/// Whether an operation of a peer on the reserved table is one that a replica of ours writes: a new row, all text, for a table, whose id
+/// begins with its name, or a column, whose id ends with it. Or what is left of one, or its end.
+pub(crate) fn is_sound(operation: &Operation) -> bool {
+    let text = |name: &str| operation.values.as_ref()?.get(name)?.as_text();
+    let is_definition = || {
+        let (Some(id), Some(kind), Some(name), Some(_)) = (text("id"), text("kind"), text("name"), text("sql")) else {
+            return false;
+        };
+        match &*kind {
+            "table" => id.starts_with(&format!("{}(", name.to_ascii_lowercase())),
+            "column" => alter::is_sound(&id, &name),
+            _ => false,
+        }
+    };
+    match operation.kind {
+        OperationKind::Insert => is_overwritten(operation) || is_definition(),
+        OperationKind::Delete => operation.pk.get("id").and_then(SqlValue::as_text).is_some_and(|id| is_id(&id)),
+        OperationKind::Update => false,
+    }
+}
+
+/// Whether a row of this id can be a table's or a column's.
+fn is_id(id: &str) -> bool {
+    !is_internal(id) && id.contains('(') && (id.ends_with(')') || id.contains(")."))
+}
+
+/// Whether the operation defines nothing any more: another device has created the same table later, and of this CREATE TABLE only its time counts.
+pub(crate) fn is_overwritten(operation: &Operation) -> bool {
+    operation.values.as_ref().is_none_or(Columns::is_empty)
+}
+
+/// Whether the definition that the operation is about is here, also one that was dropped.
+pub(crate) fn is_known(connection: &Connection, tables: &Tables, operation: &Operation) -> rusqlite::Result<bool> {
+    let id = operation.pk.get("id");
+    let key = tables.by_name(SCHEMA).zip(id).and_then(|(schema, id)| schema.canonical_key([id]));
+    let exists = "SELECT EXISTS (SELECT 1 FROM rtc_operations WHERE tbl = ?1 AND row = ?2 AND cols <> 0)";
+    connection.prepare_cached(exists)?.query_row(params![SCHEMA_TABLE, key], |row| row.get(0))
+}
+
+/// The reserved table's name.
+pub(crate) const SCHEMA: &str = "rtc_schema";
+
+impl Tables {
+    /// Reads which of the main schema's tables are synced.
+    pub(crate) fn load(connection: &Connection) -> Result<Self, StorageError> {
+        let mut tables = Self::default();
+        tables.insert(Table::describe(connection, SCHEMA_TABLE, SCHEMA)?.ok_or(StorageError::Corrupt(SCHEMA))?);
+        let mut select = connection.prepare("SELECT id, name FROM rtc_schema WHERE kind = 'table'")?;
+        let rows = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        for row in rows.collect::<rusqlite::Result<Vec<_>>>()? {
+            tables.add(connection, &row.0, &row.1)?;
+        }
+        Ok(tables)
+    }
+
+    /// Adds a table if it exists here with this identity; tells whether it does.
+    pub(crate) fn add(&mut self, connection: &Connection, identity: &str, name: &str) -> Result<bool, StorageError> {
+        if self.by_name(name).is_some_and(|table| table.identity() == identity) {
+            return Ok(true);
+        }
+        let Some(table) = describe(connection, table_id(connection, name)?, name)? else { return Ok(false) };
+        let same = table.identity() == identity;
+        if same {
+            self.insert(table);
+        }
+        Ok(same)
+    }
+
+    /// The tables that have other UNIQUE indexes now than they had when they were described.
+    pub(crate) fn reindexed(&self, connection: &Connection) -> Result<Vec<Arc<Table>>, StorageError> {
+        let mut reindexed = Vec::new();
+        for table in self.by_id.values().filter(|table| table.id != SCHEMA_TABLE) {
+            if indexes::columns_read(connection, &table.name, &table.columns)? != table.unique {
+                reindexed.push(Arc::clone(table));
+            }
+        }
+        Ok(reindexed)
+    }
+
+    /// A table has other columns now.
+    pub(crate) fn describe_again(&mut self, connection: &Connection, name: &str) -> Result<(), StorageError> {
+        if let Some(known) = self.by_name(name)
+            && let Some(table) = describe(connection, known.id, name)?
+        {
+            self.insert(table);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn insert(&mut self, table: Table) {
+        let table = Arc::new(table);
+        self.by_name.insert(table.name.to_ascii_lowercase(), Arc::clone(&table));
+        self.by_id.insert(table.id, table);
+    }
+
+    /// A table is gone.
+    pub(crate) fn remove(&mut self, table: &Table) {
+        self.by_name.remove(&table.name.to_ascii_lowercase());
+        self.by_id.remove(&table.id);
+    }
+
+    /// A table by name, as SQLite compares names.
+    pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<Table>> {
+        self.by_name.get(&name.to_ascii_lowercase())
+    }
+
+    /// A table by its number.
+    pub(crate) fn by_id(&self, id: i64) -> Option<&Arc<Table>> {
+        self.by_id.get(&id)
+    }
+
+    /// Those that users made.
+    pub(crate) fn of_user(&self) -> impl Iterator<Item = &Table> {
+        self.by_id.values().map(Arc::as_ref).filter(|table| table.id != SCHEMA_TABLE)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.by_id.values()
+    }
+}
+
+/// Describes a table that is synced, or about to be.
+pub(crate) fn describe(connection: &Connection, id: i64, name: &str) -> Result<Option<Table>, StorageError> {
+    let Some(mut table) = Table::describe(connection, id, name)? else { return Ok(None) };
+    if dropped::was_dropped(connection, name)? {
+        table.names.forget_births();
+    }
+    Ok(Some(table))
+}
+
+/// After the user's CREATE TABLE ran: makes it a synced table by a row in `rtc_schema`. [`NotSynced::Refused`] says why it cannot be one.
+pub(crate) fn register_created(connection: &Connection, tables: &mut Tables, name: &str) -> Result<(), NotSynced> {
+    // CREATE TABLE IF NOT EXISTS of a table that execLocal made.
+    let has_rows = format!("SELECT EXISTS (SELECT 1 FROM main.{})", quoted(name));
+    if connection.query_row(&has_rows, [], |row| row.get(0)).map_err(StorageError::from)? {
+        return Err(NotSynced::Refused(format!(
+            "table {name} is on this device only and has rows, which nobody else would get; create another one and copy them"
+        )));
+    }
+    register(connection, tables, name)
+}
+
+/// Makes a table that is here a synced one.
+pub(crate) fn register(connection: &Connection, tables: &mut Tables, name: &str) -> Result<(), NotSynced> {
+    let id = table_id(connection, name)?;
+    let table = describe(connection, id, name)?;
+    let table = table.ok_or_else(|| NotSynced::Refused(no_key(name)))?;
+    if table.key.len() > MAX_KEY_COLUMNS {
+        let message = format!("the primary key of table {name} has more than {MAX_KEY_COLUMNS} columns");
+        return Err(NotSynced::Refused(message));
+    }
+    let mut insert = connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO rtc_schema (id, kind, name, sql)
+             SELECT ?1, 'table', name, sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?2 COLLATE NOCASE",
+        )
+        .map_err(StorageError::from)?;
+    insert.execute(params![table.identity(), name]).map_err(StorageError::from)?;
+    tables.insert(table);
+    Ok(())
+}
+
+/// A table is no synced one any more.
+pub(crate) fn forget(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
+    let (identity, columns) = (table.identity(), format!("{}.", table.identity()));
+    let delete = "DELETE FROM rtc_schema WHERE id = ?1 OR kind = 'column' AND substr(id, 1, length(?2)) = ?2";
+    connection.prepare_cached(delete)?.execute([&identity, &columns])?;
+    Ok(())
+}
+
+/// Why a created table is not synced.
+#[derive(Debug)]
+pub(crate) enum NotSynced {
+    Refused(String),
+    Storage(StorageError),
+}
+
+impl From<StorageError> for NotSynced {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+fn no_key(name: &str) -> String {
+    format!(
+        "table {name} has no primary key, so its rows cannot be told apart between devices; \
+         add one, for example: id TEXT PRIMARY KEY"
+    )
+}
+
+/// A table that a peer created: makes it here, if its text is what it must be. Gives the reason if it is not.
+pub(crate) fn create_received(
+    connection: &Connection,
+    tables: &mut Tables,
+    identity: &str,
+    name: &str,
+    sql: &str,
+) -> Result<Result<(), String>, StorageError> {
+    if tables.by_name(name).is_some_and(|table| table.identity() == identity) {
+        return Ok(Ok(()));
+    }
+    let taken = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = ?1 COLLATE NOCASE)";
+    if connection.query_row(taken, [name], |row| row.get::<_, bool>(0))? {
+        return Ok(Err(format!("the name {name} is taken on this device by something else")));
+    }
+    if let Err(why) = validate(identity, name, sql) {
+        return Ok(Err(format!("the definition of table {name} was refused: {why}")));
+    }
+    connection.execute_batch(sql)?;
+    if !tables.add(connection, identity, name)? {
+        connection.execute_batch(&format!("DROP TABLE main.{}", quoted(name)))?;
+        return Ok(Err(format!("the definition of table {name} means something else here")));
+    }
+    Ok(Ok(()))
+}
+
+/// Lets SQLite say whether a text is one CREATE TABLE of this name and identity and nothing else.
+fn validate(identity: &str, name: &str, sql: &str) -> Result<(), String> {
+    if is_internal(name) {
+        return Err("rtc_* is reserved".to_owned());
+    }
+    let apart = apart::create_table(sql)?;
+    match Table::describe(&apart, 0, name).map_err(|error| error.to_string())? {
+        None => Err("it has no primary key, or another name".to_owned()),
+        Some(table) if table.identity() != identity || table.name != name => {
+            Err("its name or key is not what its id says".to_owned())
+        }
+        Some(table) if table.key.len() > MAX_KEY_COLUMNS => Err("its key has too many columns".to_owned()),
+        Some(_) => Ok(()),
+    }
+}
