@@ -161,7 +161,7 @@ fn errors_say_what_sqlite_says_and_what_to_do() {
         ("CREATE TABLE u (x)", "has no primary key", 23),
         ("CREATE TRIGGER tr AFTER INSERT ON t BEGIN SELECT rtc_version(); END", "execLocal", 23),
         ("CREATE VIRTUAL TABLE f USING fts5 (x)", "execLocal", 23),
-        ("ALTER TABLE t DROP COLUMN y", "only ADD COLUMN is replicated", 23),
+        ("ALTER TABLE t ADD COLUMN z AS (y)", "this ALTER TABLE is not replicated", 23),
         ("INSERT INTO rtc_tables VALUES (9, 'x')", "rtc_tables", 23),
         ("DELETE FROM RTC_operations", "rtc_operations", 23),
         ("CREATE TABLE rtc_mine (id INTEGER PRIMARY KEY)", "rtc_mine", 23),

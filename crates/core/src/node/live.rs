@@ -11,6 +11,7 @@ use rtc_battery_proto::packed::{Extent, pack};
 use rtc_battery_proto::{Columns, Message, Operation, SyncResponse, VersionVector};
 
 use super::{PART_BYTES, plain};
+use crate::Replica;
 use crate::replica::Committed;
 
 /// Most bytes that wait for one peer, a single transaction larger than this excepted.
@@ -34,10 +35,10 @@ pub(super) struct Live {
 
 impl Live {
     /// `None` where the operations are not at hand: peers are told our vector instead.
-    pub(super) fn of(committed: Committed, for_json: bool, for_plain: bool) -> Option<Self> {
+    pub(super) fn of(committed: Committed, for_json: bool, for_plain: Option<&Replica>) -> Option<Self> {
         let Committed { covers, operations, .. } = committed;
         let operations = operations?;
-        let plain = if for_plain { plain::messages(&operations) } else { Vec::new() };
+        let plain = for_plain.map(|replica| plain::messages(replica, &operations)).unwrap_or_default();
         let parts = parts(&operations);
         let packed = parts_of(&parts, &covers, encode_packed);
         let json = match operations.as_slice() {
@@ -211,7 +212,7 @@ mod tests {
     }
 
     fn live(covers: &str, operations: Vec<Operation>) -> Live {
-        Live::of(Committed { version: 1, covers: vector(covers), operations: Some(operations) }, true, false).unwrap()
+        Live::of(Committed { version: 1, covers: vector(covers), operations: Some(operations) }, true, None).unwrap()
     }
 
     /// Operations, what they cover, and whether others follow.

@@ -23,9 +23,9 @@ const RESPONSE_END: &str = "]}";
 const RESPONSE_GOES_ON: &str = r#"],"more":true}"#;
 
 /// Operations as `op` messages. What only ours understand is left out.
-pub(super) fn messages(operations: &[Operation]) -> Vec<Arc<str>> {
+pub(super) fn messages(replica: &Replica, operations: &[Operation]) -> Vec<Arc<str>> {
     let for_them = operations.iter().filter(|operation| is_for_plain(operation));
-    for_them.map(|operation| Message::Op { payload: operation.clone() }.encode().into()).collect()
+    for_them.map(|operation| Message::Op { payload: replica.by_name(operation.clone()) }.encode().into()).collect()
 }
 
 /// The schema travels in a table of ours; such a peer brings its own.
@@ -142,8 +142,9 @@ impl Plain {
                 return Ok(None);
             }
             let part = replica.read_delta(reader, PART_BYTES)?;
-            let operations = part.operations.iter().filter(|operation| is_for_plain(operation));
-            self.read.extend(operations.filter_map(|operation| serde_json::to_string(operation).ok()));
+            let operations = part.operations.into_iter().filter(is_for_plain);
+            let as_json = |operation| serde_json::to_string(&replica.by_name(operation)).ok();
+            self.read.extend(operations.filter_map(as_json));
             if part.end.is_some() {
                 self.reader = None;
             }

@@ -41,6 +41,7 @@ impl Node {
             let for_plain = self.room.links.values().any(|link| link.language() == Some(Language::Plain));
             let mut sessions = self.sessions.iter();
             let for_json = sessions.any(|(id, session)| self.room.is_ours(*id) && !session.reads_packed);
+            let for_plain = for_plain.then_some(&self.replica);
             let live = Live::of(committed, for_json, for_plain).map(Arc::new);
             for (id, session) in &mut self.sessions {
                 if let Some(channel) = self.room.channel(*id) {
@@ -88,6 +89,7 @@ impl Node {
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
             }
             Work::Adopt(operations) => {
+                let operations = operations.into_iter().map(|operation| self.replica.by_identity(operation)).collect();
                 let (applied, covers) = self.replica.adopt(operations, now)?;
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
             }

@@ -136,7 +136,7 @@ impl SqlLayer {
     #[must_use]
     pub fn is_real(&self, table: &str, column: &str) -> bool {
         let table = self.replica.table(table);
-        let column = table.and_then(|table| Some(&table.columns[table.column(column)?]));
+        let column = table.and_then(|table| Some(&table.columns[table.of_identity(column)?]));
         column.is_some_and(|column| column.affinity == Affinity::Real)
     }
 

@@ -15,6 +15,7 @@ use super::error::{OpenError, StorageError};
 use super::file::{self, ImportError};
 use super::limits;
 use super::log::delta::{DeltaChunk, DeltaReader};
+use super::log::narrow;
 use super::log::staging;
 use super::log::store::{self, Origins};
 use super::log::view;
@@ -22,6 +23,7 @@ use super::merge::apply::Applied;
 use super::quarantine::Quarantine;
 use super::schema::apart;
 use super::schema::dropped::{self};
+use super::schema::naming;
 use super::schema::table::{Affinity, Table};
 use super::schema::tables::Tables;
 use super::session::answers::{self, Answer};
@@ -80,6 +82,7 @@ impl Replica {
         }
         staging::create(&connection)?;
         dropped::create(&connection).map_err(StorageError::from)?;
+        narrow::create(&connection)?;
         Affinity::create_oracle(&connection).map_err(StorageError::from)?;
         let capture = Capture::install(&mut connection).map_err(StorageError::from)?;
         capture.watch(tables.iter());
@@ -238,6 +241,24 @@ impl Replica {
         self.state.tables.by_name(name).map(Arc::as_ref)
     }
 
+    /// An operation as somebody means it who knows no columns but by what they are called here.
+    #[must_use]
+    pub fn by_identity(&self, operation: Operation) -> Operation {
+        match self.table(&operation.table) {
+            Some(table) => naming::by_identity(table, operation),
+            None => operation,
+        }
+    }
+
+    /// An operation for somebody who knows columns by what they are called here. What was written to one that was dropped is left out.
+    #[must_use]
+    pub fn by_name(&self, operation: Operation) -> Operation {
+        match self.table(&operation.table) {
+            Some(table) => naming::by_name(table, operation),
+            None => operation,
+        }
+    }
+
     /// What was committed and not [taken](Self::take_committed) yet, in order.
     pub fn committed(&self) -> impl Iterator<Item = &Committed> {
         self.state.committed.iter()
@@ -284,7 +305,7 @@ impl Replica {
         self.state.release(&self.connection, now)
     }
 
-    /// Adopts operations of a peer that speaks only the specification, or of a file: they have no dot, so they are applied as one transaction of this
+    /// Adopts operations of somebody who speaks only the specification, with columns [by identity](Self::by_identity): they have no dot, so they are applied as one transaction of this
     /// replica, keeping their clock values. Gives its dot, or nothing where all of them were known or beaten.
     ///
     /// # Errors
@@ -320,6 +341,7 @@ impl Replica {
                 Err(error) => left_out.push(format!("table {}: {error}", table.name)),
             }
         }
+        let operations = operations.into_iter().map(|operation| self.by_identity(operation)).collect();
         let adopted = self.adopt(operations, now).map_err(|error| ImportError(error.to_string()))?;
         let (mut applied, covers) = adopted;
         applied.refused.append(&mut left_out);

@@ -18,9 +18,11 @@ use super::log::view;
 use super::merge::enforcement::lifted;
 use super::quarantine::Quarantine;
 use super::replica::Committed;
-use super::schema::alter;
+use super::schema::alter::{self, Added};
+use super::schema::columns;
 use super::schema::dropped::{self, Dropping, Floors};
 use super::schema::fresh::{self, Altering};
+use super::schema::objects::{self, Object};
 use super::schema::table::Table;
 use super::schema::tables::{self, Tables};
 use super::session::automatic::Automatic;
@@ -28,7 +30,7 @@ use super::session::exec::OpenTransaction;
 use super::session::functions::WallClock;
 use super::session::guard::Guard;
 use super::session::prepared::Prepared;
-use super::session::query::SqlError;
+use super::session::query::{SqlError, refused};
 use super::unique::admission::{self, Unsettled};
 use super::unique::parked::Conflict;
 use crate::Now;
@@ -190,11 +192,41 @@ impl State {
         table: &str,
         before: &str,
     ) -> Result<(), SqlError> {
-        let added = alter::register_added(connection, &mut self.tables, table, before)?;
-        self.capture.column_added(&added);
+        let Added { before, default } = alter::register_added(connection, &mut self.tables, table, before)?;
+        if let Some(table) = self.tables.by_name(table) {
+            self.capture.column_added(&before, table, &default);
+        }
         self.watch_tables();
         self.table_created = true;
         Ok(())
+    }
+
+    /// The user has dropped a column of a synced table.
+    pub(super) fn note_column_dropped(
+        &mut self,
+        connection: &Connection,
+        dropping: &columns::Dropping,
+    ) -> Result<(), SqlError> {
+        columns::register_dropped(connection, &mut self.tables, dropping)?;
+        self.capture.column_dropped(dropping.table.id);
+        self.watch_tables();
+        self.table_created = true;
+        Ok(())
+    }
+
+    /// The user has altered a synced table, and added and dropped nothing.
+    pub(super) fn note_renamed(
+        &mut self,
+        connection: &Connection,
+        table: &Table,
+        objects: &[(Object, String)],
+    ) -> Result<bool, SqlError> {
+        let renamed = columns::register_renamed(connection, &mut self.tables, table)?;
+        if renamed {
+            objects::register_rewritten(connection, objects)?.map_err(refused)?;
+            self.watch_tables();
+        }
+        Ok(renamed)
     }
 
     /// The user has altered a table that the open transaction made.

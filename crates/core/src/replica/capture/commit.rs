@@ -42,7 +42,7 @@ pub(crate) struct Change<'a> {
     pub(crate) kind: OperationKind,
     /// Where the row stands in the table, or stood.
     pub(crate) slot: &'a Slot,
-    pub(crate) old: Option<&'a [SqlValue]>,
+    pub(crate) old: Option<Cow<'a, [SqlValue]>>,
     pub(crate) new: Option<Cow<'a, [SqlValue]>>,
 }
 
@@ -86,22 +86,22 @@ pub(crate) fn changes<'a>(
             New::Image(image) if !touched.undone => Some(Cow::Borrowed(image.as_slice())),
             _ => rows::read(connection, table, slot)?.map(Cow::Owned),
         };
-        let old = row.old.as_deref();
+        let old = row.old.as_ref().map(|old| old.of(table));
         if let Some(new) = &new {
             require_key(table, new)?;
         }
         match (old, new) {
             (None, None) => {}
             (None, new) => others.push(change(OperationKind::Insert, None, new)),
-            (Some(_), None) => deletes.push(change(OperationKind::Delete, old, None)),
+            (old @ Some(_), None) => deletes.push(change(OperationKind::Delete, old, None)),
             (Some(image), Some(new))
-                if *image == *new
+                if image == new
                     && !is_made_anew(table, row)
                     && !(planted(Bug::RolledBackSavepoint) && touched.undone) => {}
-            (Some(image), Some(new)) if row.deleted.is_none() && same_key(table, image, &new) => {
-                others.push(change(OperationKind::Update, old, Some(new)));
+            (Some(image), Some(new)) if row.deleted.is_none() && same_key(table, &image, &new) => {
+                others.push(change(OperationKind::Update, Some(image), Some(new)));
             }
-            (Some(_), Some(new)) => {
+            (old @ Some(_), Some(new)) => {
                 deletes.push(change(OperationKind::Delete, old, None));
                 others.push(change(OperationKind::Insert, None, Some(new)));
             }
@@ -163,20 +163,20 @@ impl From<StorageError> for CommitError {
 impl Change<'_> {
     /// The row after the change, or, where it is gone, before.
     fn row(&self) -> &[SqlValue] {
-        self.new.as_deref().or(self.old).unwrap_or_default()
+        self.new.as_deref().or(self.old.as_deref()).unwrap_or_default()
     }
 
     /// The columns that the operation carries.
     pub(crate) fn written(&self) -> Vec<usize> {
         let Some(new) = &self.new else { return Vec::new() };
-        let changed = |column: &usize| self.old.is_none_or(|old| old[*column] != new[*column]);
+        let changed = |column: &usize| self.old.as_ref().is_none_or(|old| old[*column] != new[*column]);
         (0..new.len()).filter(changed).collect()
     }
 
     /// The operation in the specification's shape.
     fn operation(&self, hlc: Hlc, seq: u64, extent: TransactionExtent) -> Operation {
         let names = |columns: &[usize], row: &[SqlValue]| -> Columns {
-            columns.iter().map(|column| (self.table.columns[*column].name.clone(), row[*column].clone())).collect()
+            columns.iter().map(|column| (self.table.columns[*column].identity.clone(), row[*column].clone())).collect()
         };
         let written = self.written();
         let update = self.kind == OperationKind::Update;
@@ -186,7 +186,7 @@ impl Change<'_> {
             table: self.table.name.clone(),
             pk: names(&self.table.key, self.row()),
             values: self.new.as_deref().map(|new| names(&written, new)),
-            prev: self.old.filter(|_| update).map(|old| names(&written, old)),
+            prev: self.old.as_deref().filter(|_| update).map(|old| names(&written, old)),
             seq: Some(seq),
             tx: Some(extent),
             adopted: None,

@@ -5,6 +5,7 @@
 //! there, and need not be read again; of many rows only a hash of it is kept. The hook stays installed from open to close, because SQLite
 //! decides at prepare time whether `DELETE FROM t` may skip it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +16,6 @@ use rusqlite::types::ValueRef;
 
 use crate::replica::log::digest::Content;
 use crate::replica::log::store::SCHEMA_TABLE;
-use crate::replica::schema::alter::Added;
 use crate::replica::schema::table::{Addressing, Table};
 use crate::replica::sql;
 
@@ -26,11 +26,20 @@ pub(crate) enum Slot {
     Key(String),
 }
 
+/// A row before the transaction, and its table as it was when the row was touched first: an ALTER TABLE may come later, and be undone.
+#[derive(Debug, Clone)]
+pub(crate) struct Image {
+    table: Arc<Table>,
+    values: Vec<SqlValue>,
+}
+
 /// A touched row.
 #[derive(Debug, Clone)]
 pub(crate) struct Touched {
     /// The row before the transaction; `None` if there was none.
-    pub(crate) old: Option<Vec<SqlValue>>,
+    pub(crate) old: Option<Image>,
+    /// When it was touched first.
+    first: Moment,
     /// When the row was deleted first, if ever: what is there now is another row then, even under the same key (REPLACE).
     pub(crate) deleted: Option<Moment>,
     /// What the last report left here. True only where nothing was undone since.
@@ -120,10 +129,13 @@ impl Capture {
     }
 
     /// The rows of a table that were touched and were there before, as they were.
-    pub(crate) fn first_images(&self, table: i64) -> BTreeMap<Slot, Vec<SqlValue>> {
+    pub(crate) fn first_images(&self, table: &Table) -> BTreeMap<Slot, Vec<SqlValue>> {
         self.with(|State { touched, .. }| {
-            let of_table = touched.rows.iter().filter(|((other, _), _)| *other == table);
-            of_table.filter_map(|((_, slot), row)| Some((slot.clone(), row.old.clone()?))).collect()
+            let of_table = touched.rows.iter().filter(|((other, _), _)| *other == table.id);
+            let image = |((_, slot), row): (&(i64, Slot), &Touched)| {
+                Some((slot.clone(), row.old.as_ref()?.of(table).into_owned()))
+            };
+            of_table.filter_map(image).collect()
         })
     }
 
@@ -147,29 +159,31 @@ impl Capture {
         });
     }
 
-    /// Tables and columns that were created since are gone, and numbers above `highest` will be given to other tables: what was touched in those
-    /// never was. (What was touched in a dropped table may come back.)
-    pub(crate) fn forget_what_is_gone(&self, highest: i64) {
-        self.with(|State { tables, touched, .. }| {
-            let known: BTreeMap<i64, usize> = tables.values().map(|table| (table.id, table.columns.len())).collect();
-            touched.rows.retain(|(table, _), _| *table <= highest);
-            for ((table, _), row) in &mut touched.rows {
-                if let (Some(old), Some(columns)) = (&mut row.old, known.get(table)) {
-                    old.truncate(*columns);
+    /// Everything since `moment` was undone by a savepoint: what was touched first since then was not touched.
+    pub(crate) fn undo_all_since(&self, moment: Moment) {
+        self.undo_since(moment);
+        self.with(|state| state.touched.rows.retain(|_, row| row.first <= moment));
+    }
+
+    /// Rows that were touched before had the new column too, by its default. `before` is the table without it.
+    pub(crate) fn column_added(&self, before: &Table, table: &Arc<Table>, default: &SqlValue) {
+        self.with(|State { touched, .. }| {
+            for (_, row) in touched.rows.iter_mut().filter(|((other, _), _)| *other == table.id) {
+                row.new = New::Unknown;
+                if let Some(old) = &mut row.old {
+                    let mut values = old.of(before).into_owned();
+                    values.push(default.clone());
+                    *old = Image { table: Arc::clone(table), values };
                 }
             }
         });
     }
 
-    /// Rows that were touched before had the new column too, by its default.
-    pub(crate) fn column_added(&self, added: &Added) {
+    /// A table has lost a column: rows are to be read again.
+    pub(crate) fn column_dropped(&self, table: i64) {
         self.with(|State { touched, .. }| {
-            for (_, row) in touched.rows.iter_mut().filter(|((table, _), _)| *table == added.table) {
-                row.new = New::Unknown;
-                if let Some(old) = &mut row.old {
-                    old.push(added.default.clone());
-                }
-            }
+            let of_table = touched.rows.iter_mut().filter(|((other, _), _)| *other == table);
+            of_table.for_each(|(_, row)| row.new = New::Unknown);
         });
     }
 
@@ -200,11 +214,11 @@ impl State {
         let Some(table) = tables.get(table).filter(|_| *on) else { return };
         *reported += 1;
         match case {
-            PreUpdateCase::Insert(new) => appeared(touched, table, new),
-            PreUpdateCase::Delete(old) => disappeared(touched, table, old, Some(*reported)),
+            PreUpdateCase::Insert(new) => appeared(touched, table, new, *reported),
+            PreUpdateCase::Delete(old) => disappeared(touched, table, old, (*reported, true)),
             PreUpdateCase::Update { old_value_accessor, new_value_accessor } => {
-                disappeared(touched, table, old_value_accessor, None);
-                appeared(touched, table, new_value_accessor);
+                disappeared(touched, table, old_value_accessor, (*reported, false));
+                appeared(touched, table, new_value_accessor, *reported);
             }
             PreUpdateCase::Unknown => {}
         }
@@ -212,6 +226,20 @@ impl State {
             touched.many = true;
             touched.forget_images(|id| tables.values().find(|table| table.id == id));
         }
+    }
+}
+
+impl Image {
+    /// The row in the columns that the table has now.
+    pub(crate) fn of(&self, table: &Table) -> Cow<'_, [SqlValue]> {
+        let Self { table: then, values } = self;
+        let is_same =
+            || then.columns.iter().map(|column| &column.identity).eq(table.columns.iter().map(|c| &c.identity));
+        if std::ptr::eq(Arc::as_ptr(then), table) || is_same() {
+            return Cow::Borrowed(values);
+        }
+        let value = |identity: &str| then.of_identity(identity).and_then(|column| values.get(column).cloned());
+        Cow::Owned(table.columns.iter().map(|column| value(&column.identity).unwrap_or(SqlValue::Null)).collect())
     }
 }
 
@@ -242,20 +270,29 @@ fn place(
     }
 }
 
-fn disappeared(touched: &mut TouchedRows, table: &Table, row: &PreUpdateOldValueAccessor, deleted: Option<Moment>) {
+fn disappeared(
+    touched: &mut TouchedRows,
+    table: &Arc<Table>,
+    row: &PreUpdateOldValueAccessor,
+    (now, deleted): (Moment, bool),
+) {
     let read = || image(table, |index| row.get_old_column_value(index));
     let Some((slot, read_already)) = place(table, || row.get_old_row_id(), read) else { return };
-    let first = || Touched { old: Some(read_already.unwrap_or_else(read)), deleted: None, new: New::Unknown };
+    let first = || {
+        let old = Image { table: Arc::clone(table), values: read_already.unwrap_or_else(read) };
+        Touched { old: Some(old), first: now, deleted: None, new: New::Unknown }
+    };
     let row = touched.rows.entry((table.id, slot)).or_insert_with(first);
     row.new = New::Unknown;
-    row.deleted = row.deleted.or(deleted);
+    row.deleted = row.deleted.or(deleted.then_some(now));
 }
 
-fn appeared(touched: &mut TouchedRows, table: &Table, row: &PreUpdateNewValueAccessor) {
+fn appeared(touched: &mut TouchedRows, table: &Table, row: &PreUpdateNewValueAccessor, now: Moment) {
     let read = || image(table, |index| row.get_new_column_value(index));
     let Some((slot, read_already)) = place(table, || row.get_new_row_id(), read) else { return };
     let TouchedRows { rows, many, image_bytes, .. } = touched;
-    let row = rows.entry((table.id, slot)).or_insert_with(|| Touched { old: None, deleted: None, new: New::Unknown });
+    let first = || Touched { old: None, first: now, deleted: None, new: New::Unknown };
+    let row = rows.entry((table.id, slot)).or_insert_with(first);
     if *many && row.old.is_some() {
         return;
     }

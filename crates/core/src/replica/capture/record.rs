@@ -47,9 +47,9 @@ impl<'a> Recorder<'a> {
     /// Records a change as an operation.
     pub(crate) fn record(&mut self, change: &Change<'_>, place: Place, hlc: Hlc) -> Result<(), StorageError> {
         self.unsettle(change);
-        let Change { table, kind, slot, old, .. } = change;
+        let Change { table, kind, slot, .. } = change;
         let new = change.new.as_deref().unwrap_or_default();
-        match (kind, old) {
+        match (kind, change.old.as_deref()) {
             (OperationKind::Insert, _) if self.has_no_past(table)? => {
                 let content = table.names.content_of(new.iter().enumerate());
                 self.insert(table, slot, place, &hlc, content)
@@ -142,8 +142,9 @@ impl<'a> Recorder<'a> {
 
     /// Rows that this one kept out may come in.
     fn unsettle(&mut self, change: &Change<'_>) {
-        let Change { table, kind, old, .. } = change;
-        if let Some(key) = old.filter(|_| table.unique.is_some()).and_then(|old| table.key_of_row(old)) {
+        let Change { table, kind, .. } = change;
+        let old = change.old.as_deref().filter(|_| table.unique.is_some());
+        if let Some(key) = old.and_then(|old| table.key_of_row(old)) {
             let written = change.written();
             if table.ranks(*kind, |column| written.contains(&column)) {
                 self.tally.unsettled.changed(table, &key);
@@ -164,9 +165,9 @@ impl<'a> Recorder<'a> {
 
     /// Joins the change with all that is known of the row.
     fn merge(&mut self, change: &Change<'_>, operation: Option<(Place, Hlc)>) -> Result<(), StorageError> {
-        let Change { table, kind, slot, old, .. } = change;
-        let new = change.new.as_deref();
-        let key = new.or(*old).and_then(|row| table.key_of_row(row));
+        let Change { table, kind, slot, .. } = change;
+        let (old, new) = (change.old.as_deref(), change.new.as_deref());
+        let key = new.or(old).and_then(|row| table.key_of_row(row));
         let key = key.ok_or(StorageError::Corrupt("a row without a key"))?;
         let by_key = Slot::Key(key.clone());
         if let Some((tx, extent)) = self.unstored.take() {
@@ -178,13 +179,13 @@ impl<'a> Recorder<'a> {
         if **slot != by_key && *kind != OperationKind::Insert {
             rows::load(self.connection, self.origins, table, slot, &mut entries)?;
         }
-        let mut state = rows::state(&entries, *old)?;
+        let mut state = rows::state(&entries, old)?;
         if state.exists() && old.is_none() && new.is_some() {
             parked::forget(self.connection, table, &key)?;
         }
         if let Some((place, hlc)) = operation {
             let before = table.names.row(&state, &key);
-            state.apply(&hlc, *kind, written(*old, new));
+            state.apply(&hlc, *kind, written(old, new));
             self.tally.registers.change(before, table.names.row(&state, &key));
             let columns = ColumnSet::default();
             let (kind, adopted) = (*kind, false);

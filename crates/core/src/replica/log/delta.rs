@@ -236,7 +236,7 @@ fn pk(table: &Table, slot: &Slot, image: Option<&[SqlValue]>) -> Result<Columns,
         (None, Slot::Key(key)) => table.key_values(key),
         (None, Slot::Rowid(_)) => return Err(StorageError::Corrupt("an operation whose row is nowhere")),
     };
-    let name = |column: &usize| table.columns[*column].name.clone();
+    let name = |column: &usize| table.columns[*column].identity.clone();
     Ok(table.key.iter().map(name).zip(values).collect())
 }
 
@@ -253,7 +253,7 @@ fn values(
         };
         let value = value.ok_or(StorageError::Corrupt("an operation whose value is nowhere"))?;
         let column = table.columns.get(column).ok_or(StorageError::Corrupt("rtc_operations.cols"))?;
-        Ok((column.name.clone(), value.clone()))
+        Ok((column.identity.clone(), value.clone()))
     };
     columns.iter().enumerate().map(value).collect()
 }

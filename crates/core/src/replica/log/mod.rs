@@ -1,10 +1,11 @@
 //! The log is the registers: [`rows`] keeps the operations that still show, [`store`] the transactions they are of and who has which,
-//! [`digest`] sums them up. [`delta`] reads them for other replicas, [`view`] for people; deltas of others wait in [`staging`].
+//! [`digest`] sums them up, [`narrow`] takes a dropped column out of them. [`delta`] reads them for other replicas, [`view`] for people; deltas of others wait in [`staging`].
 
 pub(crate) mod bounds;
 pub(crate) mod columns;
 pub(crate) mod delta;
 pub(crate) mod digest;
+pub(crate) mod narrow;
 pub(crate) mod rows;
 pub(crate) mod runs;
 pub(crate) mod staging;

@@ -251,7 +251,8 @@ pub(crate) fn overwrite(
     tally.registers.move_live(&table.names, live, by);
     for entry in &entries {
         let left = entry.columns.without(written);
-        if left == entry.columns {
+        // An UPDATE of columns that were dropped has none, and was there for being the newest.
+        if left == entry.columns && (!left.is_empty() || is_insert(entry)) {
             continue;
         }
         let values = entry.columns.iter().enumerate().map(|(place, column)| {
@@ -324,7 +325,12 @@ fn thin(
     Ok(())
 }
 
-fn delete(connection: &Connection, table: &Table, slot: &Slot, Place { tx, index }: Place) -> Result<(), StorageError> {
+pub(crate) fn delete(
+    connection: &Connection,
+    table: &Table,
+    slot: &Slot,
+    Place { tx, index }: Place,
+) -> Result<(), StorageError> {
     let delete = "DELETE FROM rtc_operations WHERE tbl = ?1 AND row = ?2 AND origin = ?3 AND seq = ?4 AND idx = ?5";
     connection.prepare_cached(delete)?.execute(params![table.id, slot, tx.origin, tx.seq, index])?;
     Ok(())

@@ -58,6 +58,11 @@ pub(crate) fn create<'a>(
     Ok(())
 }
 
+/// Takes it away: what it names would stand in the way of an ALTER TABLE.
+pub(crate) fn remove(connection: &Connection) -> Result<(), StorageError> {
+    Ok(connection.execute_batch(&format!("DROP VIEW IF EXISTS temp.{NAME}"))?)
+}
+
 /// Makes it anew if it is there: a view of what is gone stands in the way of who renames something.
 pub(crate) fn refresh<'a>(
     connection: &Connection,

@@ -369,7 +369,9 @@ fn lacks_nothing(tables: &Tables, operation: &Operation) -> bool {
         }
         OperationKind::Insert => {
             let table = tables.by_name(&operation.table);
-            values.zip(table).is_some_and(|(values, table)| table.columns.iter().all(|c| values.contains_key(&c.name)))
+            values
+                .zip(table)
+                .is_some_and(|(values, table)| table.columns.iter().all(|c| values.contains_key(&c.identity)))
         }
     }
 }

@@ -149,15 +149,16 @@ fn written<'a>(table: &Table, operation: &'a Operation) -> Result<Vec<(usize, &'
     if operation.kind == OperationKind::Delete {
         return Ok(Vec::new());
     }
-    let values = operation.values.iter().flatten();
-    values.map(|(name, value)| Some((table.column(name)?, value))).collect::<Option<_>>().ok_or(Outcome::Waits)
+    // What is written to a column that was dropped is written to nothing.
+    let values = operation.values.iter().flatten().filter(|(name, _)| !table.is_dropped(name));
+    values.map(|(name, value)| Some((table.of_identity(name)?, value))).collect::<Option<_>>().ok_or(Outcome::Waits)
 }
 
 /// SQLite folds ASCII case in names.
 fn names_a_column_twice(table: &Table, columns: &Columns) -> bool {
     let mut known = ColumnSet::default();
     let mut unknown = Vec::new();
-    columns.keys().any(|name| match table.column(name) {
+    columns.keys().any(|name| match table.of_identity(name) {
         Some(column) => !known.insert(column),
         None => {
             let again = unknown.iter().any(|other: &&str| other.eq_ignore_ascii_case(name));
@@ -175,7 +176,7 @@ fn key(
     written: &[(usize, &SqlValue)],
 ) -> Result<Result<Vec<SqlValue>, &'static str>, StorageError> {
     let named = |column: &usize| {
-        let name = &table.columns[*column].name;
+        let name = &table.columns[*column].identity;
         let folded = || operation.pk.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value);
         operation.pk.get(name).or_else(folded)
     };

@@ -16,7 +16,7 @@ use crate::replica::log::rows::{self, Tally};
 use crate::replica::log::store::{self, Place, Tx};
 use crate::replica::log::view;
 use crate::replica::quarantine::Verdict;
-use crate::replica::schema::alter;
+use crate::replica::schema::columns;
 use crate::replica::schema::dropped::{self, Floors};
 use crate::replica::schema::objects;
 use crate::replica::schema::tables::{self, SCHEMA};
@@ -28,7 +28,7 @@ use crate::replica::unique::parked;
 
 /// One merge transaction under way.
 pub(crate) struct Merge<'a> {
-    connection: &'a Connection,
+    pub(crate) connection: &'a Connection,
     pub(crate) state: &'a mut State,
     floors: Arc<Floors>,
     /// The transactions met so far, and which of their operations.
@@ -61,10 +61,10 @@ impl<'a> Merge<'a> {
         }
         if schema_changed {
             self.release(SCHEMA)?;
-            let local = self.state.drop_received(self.connection, &floors_before, &mut self.tally)?;
+            let mut local = self.state.drop_received(self.connection, &floors_before, &mut self.tally)?;
             self.floors = self.state.floors(self.connection)?;
             self.create_tables()?;
-            self.add_columns(&in_order)?;
+            local.append(&mut self.reshape(&in_order, &objects_before)?);
             let State { origins, tables, .. } = &*self.state;
             let parked = objects::show(self.connection, (tables, origins), &objects_before, &mut self.tally)?;
             parked.into_iter().for_each(|why| self.applied.tell(|| why));
@@ -192,7 +192,7 @@ impl<'a> Merge<'a> {
             return Ok(Outcome::Absorbed);
         }
         if is_schema(operation) && !objects::is_sound(operation) {
-            if !tables::is_sound(operation) && !dropped::is_sound(operation) {
+            if !tables::is_sound(operation) && !dropped::is_sound(operation) && !columns::is_sound(operation) {
                 return Ok(Outcome::Refused("it is no definition".to_owned()));
             }
             let is_rest = operation.kind == OperationKind::Insert && tables::is_overwritten(operation);
@@ -216,28 +216,6 @@ impl<'a> Merge<'a> {
             }
             match tables::create_received(self.connection, &mut self.state.tables, &identity, &name, &sql)? {
                 Ok(()) => self.release(&name)?,
-                Err(why) => self.applied.tell(|| why),
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds the columns that `rtc_schema` has and their tables have not, those that came now in the order they came in, and applies what waited for
-    /// them.
-    fn add_columns(&mut self, in_order: &[String]) -> Result<(), StorageError> {
-        let mut select =
-            self.connection.prepare("SELECT id, name, sql FROM rtc_schema WHERE kind = 'column' ORDER BY id")?;
-        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        let mut rows = rows.collect::<rusqlite::Result<Vec<(String, String, String)>>>()?;
-        rows.sort_by_cached_key(|(id, ..)| in_order.iter().position(|came| came == id));
-        for (id, column, definition) in rows {
-            let Some(table) = alter::table_of(&self.state.tables, &id, &column) else { continue };
-            if table.column(&column).is_some() {
-                continue;
-            }
-            let table = table.name.clone();
-            match alter::add_received(self.connection, &mut self.state.tables, &table, &column, &definition)? {
-                Ok(()) => self.release(&table)?,
                 Err(why) => self.applied.tell(|| why),
             }
         }

@@ -1,10 +1,11 @@
-//! What others did: [`apply`] takes their deltas in, [`merging`] reads each operation of one, [`join`] joins it into its row by the
-//! [`rules`] (pure: they know no SQLite), and [`show`] makes the row visible, with the user's own [`enforcement`] out of the way.
+//! What others did: [`apply`] takes their deltas in, [`merging`] reads each operation of one, [`reshape`] gives tables their columns, [`join`]
+//! joins an operation into its row by the [`rules`] (pure: they know no SQLite), and [`show`] makes the row visible, with the user's own [`enforcement`] out of the way.
 
 pub(crate) mod apply;
 pub(crate) mod enforcement;
 pub(crate) mod join;
 pub(crate) mod merging;
+pub(crate) mod reshape;
 pub(crate) mod rules;
 pub(crate) mod show;
 

@@ -1,16 +1,20 @@
 //! `ALTER TABLE ... ADD COLUMN` as data: a row of `rtc_schema` for each added column, so that columns which two devices add at once both stand.
 //!
-//! A row's id is the table's identity and the column's name: the migration that every device runs by itself is one row. Adding a column makes no
+//! A row's id is the table's identity and the column's, see [`naming`]: the migration that every device runs by itself is one row. Adding a column makes no
 //! operation on any row of the table: a column that nobody wrote shows its constant default. A definition that SQLite takes for an empty table
 //! only (NOT NULL without a default, a default that is no constant) is refused where it is written, since others have rows.
 //!
 //! A received definition is hostile until SQLite, in a database apart, has added just this column by it.
+
+use std::sync::Arc;
 
 use rtc_battery_proto::SqlValue;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Connection, params};
 
 use super::apart;
+use super::columns;
+use super::naming;
 use super::table::{Affinity, Column, Default, Table};
 use super::tables::{self, NotSynced, Tables};
 use crate::replica::error::StorageError;
@@ -19,24 +23,24 @@ use crate::replica::sql::{quoted, run_or_undo, text_of, value};
 /// What an added column shows in rows that were there.
 #[derive(Debug)]
 pub(crate) struct Added {
-    /// The table's number.
-    pub(crate) table: i64,
+    /// The table before it was added.
+    pub(crate) before: Arc<Table>,
     pub(crate) default: SqlValue,
 }
 
-/// The id of a column's row in `rtc_schema`.
-fn id(table: &Table, column: &str) -> String {
-    format!("{}.{}", table.identity(), column.to_ascii_lowercase())
-}
-
-/// The table whose column a row of `rtc_schema` is about.
-pub(crate) fn table_of<'a>(tables: &'a Tables, row_id: &str, column: &str) -> Option<&'a Table> {
-    tables.of_user().find(|table| id(table, column) == row_id)
+/// The table whose column a row of `rtc_schema` is about, and the column's identity, which is the name that it was made by or that with a number.
+pub(crate) fn column_of<'a, 'b>(tables: &'a Tables, row_id: &'b str, column: &str) -> Option<(&'a Table, &'b str)> {
+    tables.of_user().find_map(|table| {
+        let identity = row_id.strip_prefix(&table.identity())?.strip_prefix('.')?;
+        naming::made_by(identity).eq_ignore_ascii_case(column).then_some((table, identity))
+    })
 }
 
 /// Whether a row of `rtc_schema` can be one for an added column.
 pub(crate) fn is_sound(row_id: &str, column: &str) -> bool {
-    row_id.strip_suffix(&column.to_ascii_lowercase()).is_some_and(|rest| rest.ends_with(").") && rest.contains('('))
+    let column = column.to_ascii_lowercase();
+    let ends = |at: usize| naming::made_by(&row_id[at + 2..]) == column;
+    row_id.contains('(') && !naming::is_numbered(&column) && row_id.match_indices(").").any(|(at, _)| ends(at))
 }
 
 /// After the user's ALTER TABLE ran on a synced table that had the text `before`: makes the added column a synced one.
@@ -48,12 +52,12 @@ pub(crate) fn register_added(
 ) -> Result<Added, NotSynced> {
     let other = || {
         let message = format!(
-            "of ALTER TABLE only ADD COLUMN is replicated yet, and {name} is a synced table; create another one, copy the rows, drop the old one \
+            "this ALTER TABLE is not replicated yet, and {name} is a synced table; create another one, copy the rows, drop the old one \
              and rename the new one, all in one transaction"
         );
         NotSynced::Refused(message)
     };
-    let known = tables.by_name(name).ok_or_else(other)?;
+    let known = Arc::clone(tables.by_name(name).ok_or_else(other)?);
     let after = text_of(connection, "table", name).map_err(StorageError::from)?.ok_or_else(other)?;
     let table = tables::describe(connection, known.id, name)?.ok_or_else(other)?;
     let column = match table.columns.split_last() {
@@ -61,14 +65,22 @@ pub(crate) fn register_added(
         _ => return Err(other()),
     };
     let definition = inserted(before, &after).ok_or_else(other)?;
+    if naming::is_numbered(&column.name) {
+        return Err(NotSynced::Refused(format!("{:?} cannot be the name of a synced column", column.name)));
+    }
+    if table.addressing != known.addressing && !table.addressing.is_by_rowid() {
+        return Err(NotSynced::Refused(columns::rowid_is_hidden(name)));
+    }
     check_apart(&column.name, definition, true).map_err(|why| {
         NotSynced::Refused(format!("column {} cannot be added on devices that have rows in {name}: {why}", column.name))
     })?;
-    let added = Added { table: table.id, default: default_of(connection, column)? };
+    let identity = columns::new_identity(connection, &known, &column.name).map_err(StorageError::from)?;
+    let added = Added { before: Arc::clone(&known), default: default_of(connection, column)? };
     let insert = "INSERT OR IGNORE INTO rtc_schema (id, kind, name, sql) VALUES (?1, 'column', ?2, ?3)";
-    let row = params![id(&table, &column.name), column.name, definition];
+    let row = params![columns::id(&known, &identity), column.name, definition];
     connection.prepare_cached(insert).and_then(|mut insert| insert.execute(row)).map_err(StorageError::from)?;
-    tables.insert(table);
+    naming::note(connection, known.id, &identity, &column.name).map_err(StorageError::from)?;
+    tables.describe_again(connection, name)?;
     Ok(added)
 }
 
@@ -101,7 +113,7 @@ pub(crate) fn rest_after_done<'a>(
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let (row_id, name, definition): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let Some(table) = table_of(tables, &row_id, &name) else { continue };
+        let Some((table, _)) = column_of(tables, &row_id, &name) else { continue };
         let columns_after = |text: &str| {
             let apart = Connection::open_in_memory().ok()?;
             apart.execute_batch(&format!("CREATE TABLE {} ({APART})", quoted(&table.name))).ok()?;
@@ -126,10 +138,9 @@ fn alter(table: &str, definition: &str) -> String {
     format!("ALTER TABLE {} ADD COLUMN {definition}", quoted(table))
 }
 
-/// A column that a peer added: adds it here, if its definition is what it must be. Gives the reason if it is not.
+/// A column that a peer added: adds it here by the name it was made by, if its definition is what it must be. Gives the reason if it is not.
 pub(crate) fn add_received(
     connection: &Connection,
-    tables: &mut Tables,
     table: &str,
     column: &str,
     definition: &str,
@@ -138,11 +149,8 @@ pub(crate) fn add_received(
         return Ok(Err(format!("the definition of column {column} of table {table} was refused: {why}")));
     }
     let text = format!("ALTER TABLE main.{} ADD COLUMN {definition}", quoted(table));
-    if let Err(why) = run_or_undo(connection, &text)? {
-        return Ok(Err(format!("column {column} cannot be added to table {table} here: {why}")));
-    }
-    tables.describe_again(connection, table)?;
-    Ok(Ok(()))
+    let run = run_or_undo(connection, &text)?;
+    Ok(run.map_err(|why| format!("column {column} cannot be added to table {table} here: {why}")))
 }
 
 /// Lets SQLite say whether a text defines one column of this name and nothing else, in a table that has rows.

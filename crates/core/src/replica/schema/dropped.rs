@@ -16,6 +16,7 @@ use std::sync::Arc;
 use rtc_battery_proto::{Dot, Hlc, Operation, OperationKind, SqlValue, Tick, TransactionExtent};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::naming;
 use super::objects::{Kind, Object};
 use super::table::Table;
 use super::tables::{self, SCHEMA, Tables};
@@ -24,6 +25,7 @@ use crate::replica::capture::hook::{Capture, Slot};
 use crate::replica::error::StorageError;
 use crate::replica::log::delta::Stored;
 use crate::replica::log::digest::Registers;
+use crate::replica::log::narrow;
 use crate::replica::log::rows::{self, Tally};
 use crate::replica::log::store::{self, Origins, Place, Tx};
 use crate::replica::sql::{is_internal, quoted};
@@ -134,7 +136,7 @@ pub(crate) fn look(
     capture: &Capture,
     table: &Arc<Table>,
 ) -> Result<Dropping, StorageError> {
-    let registers = registers_of(connection, origins, table, &capture.first_images(table.id))?;
+    let registers = registers_of(connection, origins, table, &capture.first_images(table))?;
     let mut select = connection.prepare_cached(
         "SELECT type, name FROM main.sqlite_schema WHERE tbl_name = ?1 COLLATE NOCASE AND type IN ('index', 'trigger')",
     )?;
@@ -180,7 +182,7 @@ pub(crate) fn bury(connection: &Connection, tally: &mut Tally) -> Result<(), Sto
     if !tables.is_empty() {
         connection.execute_batch("DELETE FROM temp.rtc_dropped")?;
     }
-    Ok(())
+    narrow::take_kept(connection, tally)
 }
 
 /// The digest of all registers of a table, `first` being the rows that the open transaction has touched as they were before.
@@ -214,7 +216,7 @@ fn registers_of(
 }
 
 /// The texts of indexes and triggers that stand on a table and are no rows of `rtc_schema`.
-fn local_objects(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+pub(crate) fn local_objects(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
     let mut select = connection.prepare_cached(
         "SELECT sql FROM main.sqlite_schema s WHERE tbl_name = ?1 COLLATE NOCASE AND type IN ('index', 'trigger') AND sql IS NOT NULL
          AND NOT EXISTS (SELECT 1 FROM rtc_schema r WHERE r.kind = s.type AND r.name = s.name COLLATE NOCASE)
@@ -230,6 +232,7 @@ fn forget_operations(connection: &Connection, id: i64, tally: &mut Tally) -> Res
     tally.thinned.extend(transactions.collect::<rusqlite::Result<BTreeSet<Tx>>>()?);
     connection.prepare_cached("DELETE FROM rtc_operations WHERE tbl = ?1")?.execute([id])?;
     connection.prepare_cached("DELETE FROM rtc_tables WHERE id = ?1")?.execute([id])?;
+    naming::forget_table(connection, id)?;
     parked::forget_table(connection, id)?;
     Ok(())
 }

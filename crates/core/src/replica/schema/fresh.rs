@@ -28,12 +28,7 @@ pub(crate) struct Altering {
 pub(crate) fn look(connection: &Connection, tables: &Tables, table: &Arc<Table>) -> Result<Altering, StorageError> {
     let root = "SELECT rootpage FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
     let root = connection.query_row(root, [&table.name], |row| row.get(0))?;
-    let mut objects: Vec<(Object, String)> = objects::rows(connection)?.into_values().collect();
-    // What this device calls otherwise is not everybody's.
-    let mut stands = |(object, text): &(Object, String)| Ok(object.text(connection)?.as_ref() == Some(text));
-    let standing = objects.iter().map(&mut stands).collect::<rusqlite::Result<Vec<bool>>>()?;
-    let mut standing = standing.into_iter();
-    objects.retain(|_| standing.next() == Some(true));
+    let objects = objects::standing(connection)?;
     let others = tables.of_user().filter(|other| other.id != table.id);
     let text = |other: &Table| Ok(text_of(connection, "table", &other.name)?.map(|text| (other.name.clone(), text)));
     let others = others.filter_map(|other| text(other).transpose()).collect::<rusqlite::Result<_>>()?;
@@ -60,10 +55,5 @@ pub(crate) fn register(connection: &Connection, tables: &mut Tables, altering: &
     renumber().map_err(StorageError::from)?;
     tables.remove(old);
     tables::register(connection, tables, &name)?;
-    for (object, text) in objects {
-        if object.text(connection).map_err(StorageError::from)?.as_ref() != Some(text) {
-            objects::register(connection, object)?.map_err(NotSynced::Refused)?;
-        }
-    }
-    Ok(())
+    objects::register_rewritten(connection, objects)?.map_err(NotSynced::Refused)
 }

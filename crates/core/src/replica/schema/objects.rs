@@ -113,6 +113,62 @@ pub(crate) fn register(connection: &Connection, object: &Object) -> Result<Resul
     Ok(Ok(()))
 }
 
+/// The objects of `rtc_schema` that stand as it says, and their texts: SQLite rewrites them where they name what is renamed. What this device calls
+/// otherwise is not everybody's.
+pub(crate) fn standing(connection: &Connection) -> Result<Vec<(Object, String)>, StorageError> {
+    let mut standing = Vec::new();
+    for (object, text) in rows(connection)?.into_values() {
+        if object.text(connection)?.as_ref() == Some(&text) {
+            standing.push((object, text));
+        }
+    }
+    Ok(standing)
+}
+
+/// Those of them that have another text now are everybody's by that. Gives the reason if others would not make one.
+pub(crate) fn register_rewritten(
+    connection: &Connection,
+    standing: &[(Object, String)],
+) -> Result<Result<(), String>, StorageError> {
+    for (object, text) in standing {
+        if object.text(connection)?.as_ref() != Some(text)
+            && let Err(why) = register(connection, object)?
+        {
+            return Ok(Err(why));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Takes away what may name a table's columns and stands as it is, or was before, said to: [`show`] makes it again.
+pub(crate) fn lift(connection: &Connection, before: &Rows, table: &str) -> Result<(), StorageError> {
+    let now = rows(connection)?;
+    // Triggers before the views that they stand on.
+    let mut said: Vec<_> = before.values().chain(now.values()).collect();
+    said.sort_by_key(|(object, _)| std::cmp::Reverse(object.kind));
+    for (object, text) in said {
+        let is_elsewhere = object.kind == Kind::Index
+            && table_of_index(connection, &object.name)?.is_none_or(|on| !on.eq_ignore_ascii_case(table));
+        if !is_elsewhere && object.text(connection)?.as_ref() == Some(text) {
+            object.drop(connection)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes away what else stands on a table and would go with it, TEMP triggers too.
+pub(crate) fn clear(connection: &Connection, table: &str) -> Result<(), StorageError> {
+    let mut select = connection.prepare(
+        "SELECT 'main', type, name FROM main.sqlite_schema WHERE tbl_name = ?1 COLLATE NOCASE AND type IN ('index', 'trigger') AND sql IS NOT NULL
+         UNION ALL SELECT 'temp', type, name FROM temp.sqlite_schema WHERE tbl_name = ?1 COLLATE NOCASE AND type = 'trigger'",
+    )?;
+    let found = select.query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    for (schema, kind, name) in found.collect::<rusqlite::Result<Vec<(String, String, String)>>>()? {
+        connection.execute_batch(&format!("DROP {kind} {schema}.{}", quoted(&name)))?;
+    }
+    Ok(())
+}
+
 fn names_internals(text: &str) -> bool {
     text.to_ascii_lowercase().contains("rtc_")
 }

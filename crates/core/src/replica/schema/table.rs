@@ -2,6 +2,7 @@
 //!
 //! Columns are positions in the list of stored columns (generated ones are derived by SQLite, so they are nobody's operation).
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rtc_battery_proto::{OperationKind, SqlValue};
@@ -29,6 +30,8 @@ pub(crate) struct Table {
     pub(crate) unique: Option<ColumnSet>,
     /// For the digest.
     pub(crate) names: Names,
+    /// Identities of columns that were dropped, in lower case: what is written to them is written to nothing.
+    pub(crate) dropped: BTreeSet<String>,
     /// See [`may_have_dead`](Self::may_have_dead).
     dead: AtomicBool,
 }
@@ -37,6 +40,8 @@ pub(crate) struct Table {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Column {
     pub(crate) name: String,
+    /// What operations call it, see [`naming`](super::naming): the name it was made by.
+    pub(crate) identity: String,
     /// Position in the table as SQLite counts, generated columns included: what the pre-update hook uses.
     pub(crate) index: i32,
     pub(crate) affinity: Affinity,
@@ -191,6 +196,7 @@ impl Table {
                 key.push((place, columns.len()));
             }
             columns.push(Column {
+                identity: column_name.clone(),
                 name: column_name,
                 index: row.get(1)?,
                 affinity: Affinity::of_declared(&row.get::<_, String>(2)?, strict),
@@ -207,11 +213,12 @@ impl Table {
         read_collations(connection, name, &mut columns)?;
         let addressing = if without_rowid { Addressing::Key } else { addressing(&names) };
         let statements = Statements::new(name, &columns, &key, &addressing);
-        let digested = Names::new(name, columns.iter().map(|column| column.name.as_str()));
+        let digested = Names::new(name, columns.iter().map(|column| column.identity.as_str()));
         let unique = indexes::columns_read(connection, name, &columns)?;
         let dead = AtomicBool::new(true);
         let name = name.to_owned();
-        Ok(Some(Self { id, name, columns, key, addressing, statements, unique, names: digested, dead }))
+        let dropped = BTreeSet::new();
+        Ok(Some(Self { id, name, columns, key, addressing, statements, unique, names: digested, dropped, dead }))
     }
 
     /// Whether rows of it may have died, or be parked, and left operations under their keys. Errs on this side; described anew (after a
@@ -234,6 +241,21 @@ impl Table {
         self.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name))
     }
 
+    /// A column by identity.
+    pub(crate) fn of_identity(&self, identity: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.identity.eq_ignore_ascii_case(identity))
+    }
+
+    /// Whether the column of an identity was dropped.
+    pub(crate) fn is_dropped(&self, identity: &str) -> bool {
+        !self.dropped.is_empty() && self.dropped.contains(&identity.to_ascii_lowercase())
+    }
+
+    /// Digests by the columns' identities.
+    pub(crate) fn name_registers(&mut self) {
+        self.names = Names::new(&self.name, self.columns.iter().map(|column| column.identity.as_str()));
+    }
+
     /// Whether the table is sure to store a row as it is.
     pub(crate) fn keeps(&self, row: &[SqlValue]) -> bool {
         self.columns.iter().zip(row).all(|(column, value)| column.affinity.keeps(value))
@@ -245,11 +267,18 @@ impl Table {
             .key
             .iter()
             .map(|column| {
-                let Column { name, affinity, collation, .. } = &self.columns[*column];
-                format!("{} {affinity:?} {collation:?}", name.to_ascii_lowercase())
+                let Column { identity, affinity, collation, .. } = &self.columns[*column];
+                format!("{identity} {affinity:?} {collation:?}")
             })
             .collect();
         format!("{}({})", self.name.to_ascii_lowercase(), key.join(", ")).to_ascii_lowercase()
+    }
+}
+
+impl Addressing {
+    /// Whether rows are named by rowid.
+    pub(crate) fn is_by_rowid(&self) -> bool {
+        matches!(self, Self::Rowid(_))
     }
 }
 

@@ -12,7 +12,9 @@ use rusqlite::{Connection, params};
 
 use super::alter;
 use super::apart;
+use super::columns;
 use super::dropped;
+use super::naming;
 use super::table::Table;
 use crate::replica::error::StorageError;
 use crate::replica::log::store::{SCHEMA_TABLE, table_id};
@@ -142,7 +144,12 @@ impl Tables {
 
     /// Those that users made.
     pub(crate) fn of_user(&self) -> impl Iterator<Item = &Table> {
-        self.by_id.values().map(Arc::as_ref).filter(|table| table.id != SCHEMA_TABLE)
+        self.of_user_shared().map(Arc::as_ref)
+    }
+
+    /// The same, to keep.
+    pub(crate) fn of_user_shared(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.by_id.values().filter(|table| table.id != SCHEMA_TABLE)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Table>> {
@@ -153,6 +160,9 @@ impl Tables {
 /// Describes a table that is synced, or about to be.
 pub(crate) fn describe(connection: &Connection, id: i64, name: &str) -> Result<Option<Table>, StorageError> {
     let Some(mut table) = Table::describe(connection, id, name)? else { return Ok(None) };
+    naming::identify(connection, &mut table)?;
+    table.dropped = columns::dropped(connection, &table)?;
+    table.name_registers();
     if dropped::was_dropped(connection, name)? {
         table.names.forget_births();
     }
@@ -176,6 +186,9 @@ pub(crate) fn register(connection: &Connection, tables: &mut Tables, name: &str)
     let id = table_id(connection, name)?;
     let table = describe(connection, id, name)?;
     let table = table.ok_or_else(|| NotSynced::Refused(no_key(name)))?;
+    if let Some(column) = table.columns.iter().find(|column| naming::is_numbered(&column.name)) {
+        return Err(NotSynced::Refused(format!("{:?} cannot be the name of a synced column", column.name)));
+    }
     if table.key.len() > MAX_KEY_COLUMNS {
         let message = format!("the primary key of table {name} has more than {MAX_KEY_COLUMNS} columns");
         return Err(NotSynced::Refused(message));
@@ -193,6 +206,7 @@ pub(crate) fn register(connection: &Connection, tables: &mut Tables, name: &str)
 
 /// A table is no synced one any more.
 pub(crate) fn forget(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
+    columns::forget(connection, table)?;
     let (identity, columns) = (table.identity(), format!("{}.", table.identity()));
     let delete = "DELETE FROM rtc_schema WHERE id = ?1 OR kind = 'column' AND substr(id, 1, length(?2)) = ?2";
     connection.prepare_cached(delete)?.execute([&identity, &columns])?;
@@ -257,6 +271,9 @@ fn validate(identity: &str, name: &str, sql: &str) -> Result<(), String> {
             Err("its name or key is not what its id says".to_owned())
         }
         Some(table) if table.key.len() > MAX_KEY_COLUMNS => Err("its key has too many columns".to_owned()),
+        Some(table) if table.columns.iter().any(|column| naming::is_numbered(&column.name)) => {
+            Err("a column has a name of RTC Battery's".to_owned())
+        }
         Some(_) => Ok(()),
     }
 }

@@ -17,11 +17,9 @@ use crate::replica::error::StorageError;
 use crate::replica::log::store;
 use crate::replica::log::view;
 use crate::replica::schema::alter;
-use crate::replica::schema::dropped;
-use crate::replica::schema::fresh;
+use crate::replica::schema::columns;
 use crate::replica::schema::objects;
 use crate::replica::schema::temp_triggers::{self, Unfit};
-use crate::replica::sql::text_of;
 use crate::replica::state::State;
 use crate::replica::unique::parked::{self, Conflict};
 
@@ -35,7 +33,7 @@ pub(crate) struct OpenTransaction {
     /// What its writes are: all replicated, or all local.
     scope: Option<Scope>,
     /// Tables with higher numbers were made in it.
-    highest_before: Option<i64>,
+    pub(crate) highest_before: Option<i64>,
     /// Tables whose parked rows may fit, since it changed the schema.
     pub(crate) retried: BTreeSet<i64>,
     /// What is to be told once it is committed.
@@ -84,8 +82,12 @@ impl State {
             let prepared = match prepared {
                 Ok(prepared) => prepared,
                 // The migration that every device runs: another was first.
-                Err(error) if count == 1 && is_column_twice(&error) => {
-                    return match alter::rest_after_done(connection, &self.tables, sql)? {
+                Err(error) if count == 1 && is_done_perhaps(sql, &error) => {
+                    let rest = match alter::rest_after_done(connection, &self.tables, sql)? {
+                        None => columns::rest_after_done(connection, &self.tables, sql)?,
+                        rest => rest,
+                    };
+                    return match rest {
                         Some(rest) => self.exec(connection, rest, params, scope, now),
                         None => Err(error.into()),
                     };
@@ -220,34 +222,14 @@ impl State {
     ) -> Result<(), SqlError> {
         self.open.scope.get_or_insert(scope);
         let before = self.capture.moment();
-        let altered = facts.alters_table.as_deref();
-        let altered = altered.map(|table| text_of(connection, "table", table).map(|text| (table, text))).transpose()?;
-        let dropping = facts.drops_table.as_ref().and_then(|name| self.tables.by_name(name));
-        let dropping =
-            dropping.map(|table| dropped::look(connection, &self.origins, &self.capture, table)).transpose()?;
-        if facts.creates_table.is_some() && self.open.highest_before.is_none() {
-            self.open.highest_before = Some(store::highest_table_id(connection)?);
-        }
-        let fresh = facts.alters_table.as_ref().and_then(|name| self.tables.by_name(name));
-        let fresh = fresh.filter(|table| self.open.highest_before.is_some_and(|highest| table.id > highest));
-        let fresh = fresh.map(|table| fresh::look(connection, &self.tables, table)).transpose()?;
+        let schema = self.look_before(connection, facts)?;
         self.capture.switch(true);
         let outcome = step(statement, facts, connection, result);
         if outcome.is_err() {
             self.capture.undo_since(before);
         }
         let outcome = outcome.and_then(|()| self.check_schema_change(connection, facts));
-        let outcome = outcome.and_then(|()| match altered {
-            Some((table, Some(text))) => match (self.make_column_synced(connection, table, &text), fresh) {
-                (Err(_), Some(altering)) => self.note_made_anew(connection, &altering),
-                (outcome, _) => outcome,
-            },
-            _ => Ok(()),
-        });
-        let outcome = outcome.and_then(|()| match dropping {
-            Some(dropping) => self.note_dropped(connection, dropping),
-            None => Ok(()),
-        });
+        let outcome = outcome.and_then(|()| self.register_after(connection, schema));
         self.capture.switch(false);
         outcome
     }
@@ -349,11 +331,9 @@ impl State {
     /// A part of the open transaction was undone.
     fn undone_since(&mut self, connection: &Connection, since: Moment) -> Result<(), StorageError> {
         self.schema_may_have_changed();
-        self.capture.undo_since(since);
+        self.capture.undo_all_since(since);
         // A table created since may be gone, and its number is given again.
-        self.reload_tables(connection)?;
-        self.capture.forget_what_is_gone(store::highest_table_id(connection)?);
-        Ok(())
+        self.reload_tables(connection)
     }
 
     fn savepoint(&self, name: &str) -> Option<usize> {
@@ -411,9 +391,11 @@ impl State {
     }
 }
 
-/// Whether SQLite refuses a column because there is one of its name.
-fn is_column_twice(error: &rusqlite::Error) -> bool {
-    error.to_string().contains("duplicate column name")
+/// Whether SQLite refuses an ALTER TABLE because there is a column of the name, or because there is none.
+fn is_done_perhaps(sql: &str, error: &rusqlite::Error) -> bool {
+    let why = error.to_string();
+    let is_alter = sql.trim_start().get(..5).is_some_and(|word| word.eq_ignore_ascii_case("ALTER"));
+    is_alter && ["duplicate column name", "no such column"].iter().any(|known| why.contains(known))
 }
 
 /// SQLite does not say which statement is a VACUUM, and VACUUM cannot run inside a transaction.

@@ -289,7 +289,9 @@ impl Admission<'_> {
         let touched = self.capture.take();
         self.connection.execute_batch("ROLLBACK TO rtc_probe; RELEASE rtc_probe")?;
         let of_table = touched.rows.into_iter().filter(|((table, _), _)| *table == self.table.id);
-        let displaced = of_table.filter_map(|((_, slot), touched)| Some((slot, touched.old?))).collect();
+        let displaced = of_table
+            .filter_map(|((_, slot), touched)| Some((slot, touched.old?.of(self.table).into_owned())))
+            .collect();
         Ok(replaced?.map(|()| displaced))
     }
 }

@@ -1,0 +1,150 @@
+//! What columns are called: by people, here and now, and by operations, everywhere and for ever.
+//!
+//! A column's identity is the name that it was made by. Operations, the digest and `rtc_schema` call it so, and a RENAME changes only what people
+//! call it here. A name that some column was made by already is given a number for the next one, `rtc_2 title`, so that what was written to one
+//! never reaches the other: neither after DROP and ADD of a name, nor after a RENAME that freed it.
+//!
+//! `rtc_columns` keeps the identities of the columns that are not called by theirs. It is derived from `rtc_schema`, and local.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rtc_battery_proto::{Columns, Operation};
+use rusqlite::{Connection, params};
+
+use super::table::Table;
+
+/// The identity of the `n`th column that was made by a name, from 1.
+pub(crate) fn numbered(name: &str, n: u32) -> String {
+    if n < 2 { name.to_owned() } else { format!("rtc_{n} {name}") }
+}
+
+/// The name that a column of this identity was made by.
+pub(crate) fn made_by(identity: &str) -> &str {
+    number_and_name(identity).map_or(identity, |(_, name)| name)
+}
+
+/// Whether a name looks like an identity with a number: no column can be called so.
+pub(crate) fn is_numbered(name: &str) -> bool {
+    number_and_name(name).is_some()
+}
+
+fn number_and_name(identity: &str) -> Option<(u32, &str)> {
+    let (prefix, rest) = (identity.get(..4)?, identity.get(4..)?);
+    let (number, name) = rest.split_once(' ')?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    (prefix.eq_ignore_ascii_case("rtc_") && is_number).then(|| Some((number.parse().ok()?, name)))?
+}
+
+/// Gives the table's columns their identities.
+pub(crate) fn identify(connection: &Connection, table: &mut Table) -> rusqlite::Result<()> {
+    let mut select = connection.prepare_cached("SELECT name, identity FROM rtc_columns WHERE tbl = ?1")?;
+    let mut rows = select.query([table.id])?;
+    while let Some(row) = rows.next()? {
+        let (name, identity): (String, String) = (row.get(0)?, row.get(1)?);
+        if let Some(column) = table.column(&name) {
+            table.columns[column].identity = identity;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps what a column of a table, by its number, is called now.
+pub(crate) fn note(connection: &Connection, table: i64, identity: &str, name: &str) -> rusqlite::Result<()> {
+    forget(connection, table, identity)?;
+    if !name.eq_ignore_ascii_case(identity) {
+        let insert = "INSERT OR REPLACE INTO rtc_columns (tbl, name, identity) VALUES (?1, ?2, ?3)";
+        connection.prepare_cached(insert)?.execute(params![table, name, identity])?;
+    }
+    Ok(())
+}
+
+/// A column is gone.
+pub(crate) fn forget(connection: &Connection, table: i64, identity: &str) -> rusqlite::Result<()> {
+    let delete = "DELETE FROM rtc_columns WHERE tbl = ?1 AND identity = ?2";
+    connection.prepare_cached(delete)?.execute(params![table, identity])?;
+    Ok(())
+}
+
+/// A table is gone.
+pub(crate) fn forget_table(connection: &Connection, table: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM rtc_columns WHERE tbl = ?1")?.execute([table])?;
+    Ok(())
+}
+
+/// What columns are called, `wished` being their identities and what they were renamed to, if they were. Two that want one name get it in an order that is
+/// the same everywhere: who was made by it before who was renamed to it, then by identity. The other is called as it was made, or gets a number.
+pub(crate) fn called<'a>(wished: &[(&'a str, Option<&'a str>)]) -> BTreeMap<&'a str, String> {
+    let mut in_order: Vec<_> = wished
+        .iter()
+        .map(|(identity, name)| (name.is_some(), identity.to_ascii_lowercase(), *identity, *name))
+        .collect();
+    in_order.sort_unstable();
+    let (mut taken, mut called) = (BTreeSet::new(), BTreeMap::new());
+    for (_, _, identity, name) in in_order {
+        let made_by = made_by(identity);
+        let wish = name.unwrap_or(made_by);
+        let others = (2u32..).map(|n| format!("{wish}_{n}"));
+        let mut candidates = [wish.to_owned(), made_by.to_owned()].into_iter().chain(others);
+        if let Some(name) = candidates.find(|name| taken.insert(name.to_ascii_lowercase())) {
+            called.insert(identity, name);
+        }
+    }
+    called
+}
+
+/// An operation as others' names mean it: by what the columns are called here.
+pub(crate) fn by_identity(table: &Table, operation: Operation) -> Operation {
+    let identity = |name: Arc<str>| match table.column(&name) {
+        Some(column) => table.columns[column].identity.as_str().into(),
+        None => name,
+    };
+    renamed(operation, |columns| columns.into_iter().map(|(name, value)| (identity(name), value)).collect())
+}
+
+/// An operation for who knows nothing but names. What was written to a column that was dropped is left out.
+pub(crate) fn by_name(table: &Table, operation: Operation) -> Operation {
+    let name = |identity: Arc<str>| match table.of_identity(&identity) {
+        Some(column) => Some(table.columns[column].name.as_str().into()),
+        None => (!table.is_dropped(&identity)).then_some(identity),
+    };
+    renamed(operation, |columns| {
+        columns.into_iter().filter_map(|(identity, value)| Some((name(identity)?, value))).collect()
+    })
+}
+
+fn renamed(operation: Operation, rename: impl Fn(Columns) -> Columns) -> Operation {
+    let Operation { pk, values, prev, .. } = operation;
+    Operation { pk: rename(pk), values: values.map(&rename), prev: prev.map(&rename), ..operation }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_tells_columns_of_one_name_apart() {
+        assert_eq!(numbered("title", 1), "title");
+        assert_eq!(made_by(&numbered("the title", 12)), "the title");
+        assert!(is_numbered("RTC_2 title"));
+        for name in ["title", "rtc_x title", "rtc_2", "rtc_ title", "rtc_99999999999999 title", "rt\u{e9}_2 title"] {
+            assert!(!is_numbered(name), "{name}");
+            assert_eq!(made_by(name), name);
+        }
+    }
+
+    #[test]
+    fn two_that_want_one_name_get_it_in_one_order() {
+        let wished = [("b", Some("z")), ("A", Some("Z")), ("c", None), ("rtc_2 c", None), ("z", Some("q"))];
+        let forwards = called(&wished);
+        let mut backwards = wished;
+        backwards.reverse();
+        assert_eq!(forwards, called(&backwards));
+        let names: Vec<_> = forwards.into_iter().collect();
+        let expected = [("A", "Z"), ("b", "b"), ("c", "c"), ("rtc_2 c", "c_2"), ("z", "q")];
+        assert_eq!(names, expected.map(|(identity, name)| (identity, name.to_owned())));
+        // A swap is no conflict.
+        assert_eq!(called(&[("a", Some("b")), ("b", Some("a"))])["a"], "b");
+        assert_eq!(called(&[("a", None), ("b", Some("a"))])["b"], "b");
+    }
+}

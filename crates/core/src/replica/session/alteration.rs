@@ -1,0 +1,93 @@
+//! What a statement of the user's that changes the schema has done: SQLite tells before only what it is about, so what it will change is looked at
+//! before it runs, and what has become of it afterwards.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::guard::Facts;
+use super::query::SqlError;
+use crate::replica::log::store;
+use crate::replica::log::view;
+use crate::replica::schema::columns;
+use crate::replica::schema::dropped;
+use crate::replica::schema::fresh::{self, Altering};
+use crate::replica::schema::objects::{self, Object};
+use crate::replica::schema::table::Table;
+use crate::replica::sql::text_of;
+use crate::replica::state::State;
+
+/// Before a statement runs.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    altered: Option<Altered>,
+    /// A synced table that it drops.
+    dropping: Option<dropped::Dropping>,
+}
+
+/// A synced table that is altered.
+#[derive(Debug)]
+struct Altered {
+    table: Arc<Table>,
+    text: String,
+    /// Where the open transaction made it.
+    fresh: Option<Altering>,
+    /// The column that goes.
+    dropping: Option<columns::Dropping>,
+    objects: Vec<(Object, String)>,
+}
+
+impl State {
+    /// Looks at what the statement will change.
+    pub(crate) fn look_before(&mut self, connection: &Connection, facts: &Facts) -> Result<Before, SqlError> {
+        let mut before = Before::default();
+        if facts.creates_table.is_some() && self.open.highest_before.is_none() {
+            self.open.highest_before = Some(store::highest_table_id(connection)?);
+        }
+        if let Some(table) = facts.drops_table.as_ref().and_then(|name| self.tables.by_name(name)) {
+            before.dropping = Some(dropped::look(connection, &self.origins, &self.capture, table)?);
+        }
+        if let Some(table) = facts.alters_table.as_ref().and_then(|name| self.tables.by_name(name))
+            && let Some(text) = text_of(connection, "table", &table.name)?
+        {
+            let (table, known) = (Arc::clone(table), (&self.origins, &self.capture));
+            let is_fresh = self.open.highest_before.is_some_and(|highest| table.id > highest);
+            let fresh = is_fresh.then(|| fresh::look(connection, &self.tables, &table)).transpose()?;
+            let column = facts.drops_column.as_ref().filter(|_| !is_fresh);
+            let dropping = column.map(|column| columns::look(connection, known, &table, column)).transpose()?.flatten();
+            view::remove(connection)?;
+            before.altered = Some(Altered { table, text, fresh, dropping, objects: objects::standing(connection)? });
+        }
+        Ok(before)
+    }
+
+    /// Makes everybody's what it has changed.
+    pub(crate) fn register_after(&mut self, connection: &Connection, before: Before) -> Result<(), SqlError> {
+        let Before { altered, dropping } = before;
+        if let Some(altered) = altered {
+            self.register_altered(connection, &altered)?;
+        }
+        match dropping {
+            Some(dropping) => self.note_dropped(connection, dropping),
+            None => Ok(()),
+        }
+    }
+
+    fn register_altered(&mut self, connection: &Connection, altered: &Altered) -> Result<(), SqlError> {
+        let Altered { table, text, fresh, dropping, objects } = altered;
+        if let Some(dropping) = dropping {
+            return self.note_column_dropped(connection, dropping);
+        }
+        match (self.make_column_synced(connection, &table.name, text), fresh) {
+            (Err(_), Some(altering)) => self.note_made_anew(connection, altering),
+            (Err(error), None) => {
+                if self.note_renamed(connection, table, objects)? {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
+            (done, _) => done,
+        }
+    }
+}
