@@ -432,6 +432,14 @@ impl Replica {
         self.state.delta(&self.connection, since)
     }
 
+    /// About how many operations of a delta are not read yet: those that were overwritten since are counted too.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn rest_of_delta(&self, reader: &DeltaReader) -> Result<u64, StorageError> {
+        State::rest_of_delta(&self.connection, reader)
+    }
+
     /// The next part of a delta, of about `max_bytes` of JSON. What is committed meanwhile is added to the end, so that the whole is
     /// the fold of whole transactions.
     ///
