@@ -121,9 +121,7 @@ pub(crate) fn rest_after_done<'a>(
             Some(Table::describe(&apart, 0, &table.name).ok()??.columns)
         };
         let Some(by_row) = columns_after(&alter(&table.name, &definition)) else { continue };
-        // The first statement ends at the first semicolon that leaves a whole one before it.
-        let ends = sql.match_indices(';').map(|(at, _)| at + 1).chain([sql.len()]);
-        let statement = ends.map(|end| sql.split_at(end)).find_map(|(text, rest)| Some((columns_after(text)?, rest)));
+        let statement = apart::after_first_statement(sql, columns_after);
         if let Some((_, rest)) = statement.filter(|(by_user, _)| *by_user == by_row) {
             return Ok(Some(rest));
         }
