@@ -11,11 +11,12 @@ use std::sync::Arc;
 use super::merging::Merge;
 use crate::replica::error::StorageError;
 use crate::replica::log::narrow;
-use crate::replica::schema::alter;
+use crate::replica::schema::alter::{self, NotAdded};
 use crate::replica::schema::columns;
 use crate::replica::schema::dropped::local_objects;
 use crate::replica::schema::naming;
 use crate::replica::schema::objects;
+use crate::replica::schema::refill;
 use crate::replica::schema::renames;
 use crate::replica::schema::table::{Column, Table};
 use crate::replica::schema::tables;
@@ -208,7 +209,7 @@ impl Merge<'_> {
         }
         self.rename_columns(&table.name, &called)?;
         for column in &missing {
-            self.add_column(&table.name, column, &called)?;
+            local.append(&mut self.add_column(&table.name, column, &called, objects_before)?);
         }
         self.release(&table.made_by)?;
         Ok(local)
@@ -268,21 +269,32 @@ impl Merge<'_> {
         name: &str,
         missing: &Missing,
         called: &BTreeMap<&str, String>,
-    ) -> Result<(), StorageError> {
+        objects_before: &objects::Rows,
+    ) -> Result<Vec<String>, StorageError> {
         let table = self.table(name)?;
         if let Some(other) = table.column(&missing.name)
             && !self.rename_column(&table, other, naming::MOVING)?
         {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let Missing { identity, name: column, definition } = missing;
-        match alter::add_received(self.connection, name, column, definition)? {
+        let mut local = Vec::new();
+        let mut added = alter::add_received(self.connection, name, column, definition)?;
+        if added.as_ref().is_err_and(|not_added| not_added.for_rows) {
+            objects::lift(self.connection, objects_before, name)?;
+            local = local_objects(self.connection, name)?;
+            let (table, origins) = (self.table(name)?, &self.state.origins);
+            let refilled = refill::add_column(self.connection, origins, &table, definition)?;
+            added = refilled.map_err(|why| NotAdded { why, for_rows: true });
+        }
+        match added {
             Ok(()) => {
                 naming::note(self.connection, table.id, identity, column)?;
                 self.state.tables.describe_again(self.connection, name)?;
             }
-            Err(why) => self.applied.tell(|| why),
+            Err(NotAdded { why, .. }) => self.applied.tell(|| why),
         }
-        self.rename_columns(name, called)
+        self.rename_columns(name, called)?;
+        Ok(local)
     }
 }

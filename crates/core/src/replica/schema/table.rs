@@ -293,7 +293,15 @@ impl Table {
 impl Addressing {
     /// Whether rows are named by rowid.
     pub(crate) fn is_by_rowid(&self) -> bool {
-        matches!(self, Self::Rowid(_))
+        self.rowid().is_some()
+    }
+
+    /// The name by which SQL can say the rowid.
+    pub(crate) fn rowid(&self) -> Option<&'static str> {
+        match self {
+            Self::Rowid(name) => Some(name),
+            Self::Key => None,
+        }
     }
 }
 
