@@ -459,3 +459,25 @@ fn a_rename_that_was_rolled_back_never_was_and_one_that_a_peer_has_done_is_no_er
     assert!(b.try_exec("ALTER TABLE m RENAME TO rtc_m").unwrap_err().message.contains("rtc_m"));
     assert_equal(&mut a, &mut b);
 }
+
+/// SQLite refuses every ALTER TABLE while anything in the schema does not compile.
+#[test]
+fn what_is_broken_on_a_device_is_in_nobodys_way() {
+    let (mut a, mut b) = both();
+    a.exec("CREATE TABLE gone (id TEXT PRIMARY KEY); CREATE TABLE t (id TEXT PRIMARY KEY, x, y); INSERT INTO t VALUES ('1', 2, 3)");
+    a.exec("CREATE TABLE e (id TEXT PRIMARY KEY)");
+    sync(&mut a, &mut b);
+    b.local("CREATE TRIGGER mine AFTER INSERT ON notes BEGIN DELETE FROM gone; END; CREATE VIEW \"my view\" AS SELECT id FROM gone");
+    b.local("CREATE TEMP VIEW v AS SELECT id FROM gone");
+    b.exec("INSERT INTO e VALUES ('1')");
+    a.exec("DROP TABLE gone; ALTER TABLE t RENAME TO u; ALTER TABLE u RENAME COLUMN x TO z; ALTER TABLE u DROP COLUMN y; ALTER TABLE e ADD COLUMN n NOT NULL");
+    assert_eq!(b.pull(&a).refused, Vec::<String>::new());
+    a.pull(&b);
+    assert_eq!(b.rows("SELECT * FROM u"), [r#""1"|2"#]);
+    assert_eq!(
+        b.rows("SELECT name FROM sqlite_schema WHERE type IN ('view', 'trigger') AND name NOT GLOB 'rtc_*'"),
+        [r#""mine""#, r#""my view""#]
+    );
+    assert_eq!(b.rows("SELECT name FROM temp.sqlite_schema WHERE name = 'v'"), [r#""v""#]);
+    assert_equal(&mut a, &mut b);
+}

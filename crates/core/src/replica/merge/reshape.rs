@@ -20,7 +20,7 @@ use crate::replica::schema::refill;
 use crate::replica::schema::renames;
 use crate::replica::schema::table::{Column, Table};
 use crate::replica::schema::tables;
-use crate::replica::sql::{is_internal, quoted, run_or_undo};
+use crate::replica::sql::{is_internal, quoted};
 use crate::replica::state::State;
 
 /// A column that `rtc_schema` has and its table lacks.
@@ -114,7 +114,7 @@ impl Merge<'_> {
     fn rename_table(&mut self, table: &Table, to: &str) -> Result<bool, StorageError> {
         let from = &table.name;
         let text = format!("ALTER TABLE main.{} RENAME TO {}", quoted(from), quoted(to));
-        if let Err(why) = run_or_undo(self.connection, &text)? {
+        if let Err(why) = objects::alter(self.connection, &text)? {
             self.applied.tell(|| format!("table {from} cannot be renamed to {to} here: {why}"));
             return Ok(false);
         }
@@ -225,7 +225,7 @@ impl Merge<'_> {
         let called = &table.columns[column].name;
         let registers = narrow::registers(connection, &self.state.origins, &table, column, &BTreeMap::new())?;
         let text = format!("ALTER TABLE main.{} DROP COLUMN {}", quoted(name), quoted(called));
-        if let Err(why) = run_or_undo(connection, &text)? {
+        if let Err(why) = objects::alter(connection, &text)? {
             self.applied.tell(|| format!("column {called} of table {name} cannot be dropped here: {why}"));
             return Ok(());
         }
@@ -254,7 +254,7 @@ impl Merge<'_> {
         let column = &table.columns[column];
         let (from, name) = (&column.name, &table.name);
         let text = format!("ALTER TABLE main.{} RENAME COLUMN {} TO {}", quoted(name), quoted(from), quoted(to));
-        if let Err(why) = run_or_undo(self.connection, &text)? {
+        if let Err(why) = objects::alter(self.connection, &text)? {
             self.applied.tell(|| format!("column {from} of table {name} cannot be renamed to {to} here: {why}"));
             return Ok(false);
         }

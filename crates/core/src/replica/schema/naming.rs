@@ -142,16 +142,18 @@ pub(crate) fn by_identity(table: &Table, operation: Operation) -> Operation {
     renamed(operation, |columns| columns.into_iter().map(|(name, value)| (identity(name), value)).collect())
 }
 
-/// An operation for who knows nothing but names. What was written to a column that was dropped is left out.
+/// An operation for who knows nothing but names. What was written to a column that was dropped is left out. One that says something else so has no place in
+/// its transaction any more: a replica of ours, which could take it for what was written, is told that otherwise.
 pub(crate) fn by_name(table: &Table, operation: Operation) -> Operation {
     let name = |identity: Arc<str>| match table.of_identity(&identity) {
         Some(column) => Some(table.columns[column].name.as_str().into()),
         None => (!table.is_dropped(&identity)).then_some(identity),
     };
-    let operation = Operation { table: table.name.clone(), ..operation };
-    renamed(operation, |columns| {
+    let written = operation.clone();
+    let operation = renamed(Operation { table: table.name.clone(), ..operation }, |columns| {
         columns.into_iter().filter_map(|(identity, value)| Some((name(identity)?, value))).collect()
-    })
+    });
+    if operation == written { operation } else { operation.into_plain() }
 }
 
 fn renamed(operation: Operation, rename: impl Fn(Columns) -> Columns) -> Operation {

@@ -8,6 +8,7 @@ use rtc_battery_proto::SqlValue;
 use rusqlite::Connection;
 
 use super::naming::MOVING;
+use super::objects;
 use super::table::{Addressing, Table};
 use crate::replica::capture::hook::Slot;
 use crate::replica::error::StorageError;
@@ -24,19 +25,24 @@ pub(crate) fn add_column(
 ) -> Result<Result<(), String>, StorageError> {
     connection.execute_batch("SAVEPOINT rtc_refill")?;
     let done = refill(connection, origins, table, definition);
-    if done.is_err() {
+    if !matches!(done, Ok(Ok(()))) {
         connection.execute_batch("ROLLBACK TO rtc_refill")?;
     }
     connection.execute_batch("RELEASE rtc_refill")?;
-    Ok(done.map_err(|error| error.to_string()))
+    Ok(done.unwrap_or_else(|error| Err(error.to_string())))
 }
 
-fn refill(connection: &Connection, origins: &Origins, table: &Table, definition: &str) -> Result<(), StorageError> {
+fn refill(
+    connection: &Connection,
+    origins: &Origins,
+    table: &Table,
+    definition: &str,
+) -> Result<Result<(), String>, StorageError> {
     connection.execute_batch(&wider(connection, table, definition)?)?;
     copy(connection, origins, table)?;
     let (name, moving) = (quoted(&table.name), quoted(MOVING));
-    connection.execute_batch(&format!("DROP TABLE main.{name}; ALTER TABLE main.{moving} RENAME TO {name}"))?;
-    Ok(())
+    connection.execute_batch(&format!("DROP TABLE main.{name}"))?;
+    objects::alter(connection, &format!("ALTER TABLE main.{moving} RENAME TO {name}"))
 }
 
 /// Copies the rows to the wider table.
