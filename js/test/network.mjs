@@ -120,9 +120,11 @@ class Home {
     return () => run(`ip netns exec ${this.router} iptables -D ${rule}`);
   }
 
-  /** The line carries no more than this, both ways. */
+  /** The line carries no more than this, both ways. Gives what ends it. */
   slow(rate) {
-    for (const device of ['in', 'out']) run(`ip netns exec ${this.router} tc qdisc add dev ${device} root tbf rate ${rate} burst 16kb latency 300ms`);
+    const each = (words) => ['in', 'out'].forEach((device) => run(`ip netns exec ${this.router} tc qdisc ${words(device)}`));
+    each((device) => `add dev ${device} root tbf rate ${rate} burst 16kb latency 300ms`);
+    return () => each((device) => `del dev ${device} root`);
   }
 
   async peer(config, prepare) {

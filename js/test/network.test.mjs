@@ -120,7 +120,9 @@ test('a line of 1 Mbit/s that loses one packet in twenty', { timeout: 3 * WATCHD
   const mend = my.homes[0].drop('-m statistic --mode random --probability 0.05');
   t.after(mend);
   const peers = await pair(t);
-  const bytes = SOAK ? 2_000_000 : 100_000;
+  // The page was loaded before.
+  t.after(my.homes[0].slow('1mbit'));
+  const bytes = SOAK ? 500_000 : 20_000;
   const stop = await flow(peers);
   await peers[0].exec("INSERT INTO t VALUES ('large', randomblob(?))", [bytes]);
   await peers[1].sees("SELECT length(body) FROM t WHERE id = 'large'", [[bytes]]);
