@@ -190,6 +190,15 @@ impl Replica {
         outcome
     }
 
+    /// Whether there are TEMP tables, views or triggers of the user's: they are this connection's, and nobody who opens the database later has them.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn has_temporary(&self) -> Result<bool, StorageError> {
+        let exists = "SELECT EXISTS (SELECT 1 FROM temp.sqlite_schema WHERE lower(substr(tbl_name, 1, 4)) <> 'rtc_')";
+        Ok(self.connection.prepare_cached(exists)?.query_row([], |row| row.get(0))?)
+    }
+
     /// Undoes the transaction of the user that is open.
     ///
     /// # Errors
