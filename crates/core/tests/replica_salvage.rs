@@ -84,12 +84,19 @@ fn unsynced() -> (Stored, Peer) {
     (a, b)
 }
 
-/// The same, for tests that change nothing of it: the file, and what the peer has.
-fn unsynced_once() -> &'static (Vec<u8>, (Vec<Operation>, VersionVector), BTreeSet<String>) {
-    static MADE: OnceLock<(Vec<u8>, (Vec<Operation>, VersionVector), BTreeSet<String>)> = OnceLock::new();
+/// A file, what the device in it tells of itself, and what its peer has.
+struct Made {
+    bytes: Vec<u8>,
+    truth: BTreeSet<String>,
+    of_b: (Vec<Operation>, VersionVector),
+}
+
+/// The same, for tests that change nothing of it.
+fn unsynced_once() -> &'static Made {
+    static MADE: OnceLock<Made> = OnceLock::new();
     MADE.get_or_init(|| {
         let (a, b) = unsynced();
-        (a.bytes(), b.delta(&VersionVector::default()), told(&a))
+        Made { bytes: a.bytes(), truth: told(&a), of_b: b.delta(&VersionVector::default()) }
     })
 }
 
@@ -154,7 +161,7 @@ fn told(peer: &Peer) -> BTreeSet<String> {
 
 #[test]
 fn a_page_that_is_gone_takes_what_was_on_it_and_no_more() {
-    let (bytes, of_b, truth) = unsynced_once();
+    let Made { bytes, truth, of_b } = unsynced_once();
     let pages = bytes.len() / PAGE;
     assert!(pages > 70, "{pages}");
     let mut nothing = 0;
@@ -184,7 +191,7 @@ proptest! {
         flips in prop::collection::vec((any::<prop::sample::Index>(), 1..=255_u8), 1..40),
         moved in prop::option::of((any::<prop::sample::Index>(), any::<prop::sample::Index>())),
     ) {
-        let (bytes, of_b, _) = unsynced_once();
+        let Made { bytes, of_b, .. } = unsynced_once();
         let mut bytes = bytes.clone();
         if let Some((one, other)) = moved {
             let (one, other) = (one.index(bytes.len() / PAGE) * PAGE, other.index(bytes.len() / PAGE) * PAGE);

@@ -24,6 +24,7 @@ pub mod plain;
 pub mod properties;
 pub mod random;
 pub mod room;
+pub mod shape;
 pub mod trace;
 pub mod watch;
 pub mod workload;

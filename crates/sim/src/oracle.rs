@@ -4,10 +4,12 @@
 //! have to get wrong independently. Last writer wins for each column; a row lives if the last operation on it was no DELETE, and shows each
 //! column's newest write, also one older than a DELETE that was beaten; a column that nobody wrote shows the table's DEFAULT. Of rows that want one
 //! UNIQUE value the one is shown whose columns of that kind were written last. A DROP TABLE leaves nothing of what came
-//! before it.
+//! before it. A table whose columns change shows those that `rtc_schema` says, see [`shape`](crate::shape).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+use crate::shape::{SHIFTING, Shape};
 
 /// A value, by type and bits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +127,9 @@ struct Row {
 pub fn fold<'a>(tables: &'static [Table], ops: impl IntoIterator<Item = &'a Op>) -> Picture {
     let mut ops: Vec<&Op> = ops.into_iter().collect();
     ops.sort_by(|a, b| a.clock.cmp(&b.clock));
+    let shape = Shape::of(&ops);
+    // One that writes to a column which nobody has heard of waits for it.
+    ops.retain(|op| op.table != SHIFTING || shape.knows(op));
     let mut rows: BTreeMap<RowKey, Row> = BTreeMap::new();
     for op in ops {
         let Some(table) = tables.iter().find(|table| table.name == op.table) else { continue };
@@ -135,6 +140,10 @@ pub fn fold<'a>(tables: &'static [Table], ops: impl IntoIterator<Item = &'a Op>)
         row.lives = op.kind != Kind::Delete;
         row.columns.extend(op.values.iter().map(|(name, value)| (name.clone(), (op.clock.clone(), value.clone()))));
     }
+    let shown = |tables: &'static [Table], key: &RowKey, row: &Row| match key.0 {
+        SHIFTING => shape.show(key, |identity| row.columns.get(identity).map(|(_, value)| value)),
+        _ => shown(tables, key, row),
+    };
     let living = rows.into_iter().filter(|(_, row)| row.lives);
     let mut living: Vec<_> =
         living.map(|(key, row)| (age(tables, &key, &row), key.clone(), shown(tables, &key, &row))).collect();

@@ -13,6 +13,7 @@ use rtc_battery_proto::{Operation, VersionVector};
 use crate::ahead::{Ahead, row};
 use crate::history::{History, op, value};
 use crate::oracle::{Clock, Kind, Op, Picture, RowKey, Value, fold};
+use crate::shape::{SHIFTING, Shape, picture};
 use crate::workload::TABLES;
 
 /// What must hold.
@@ -88,11 +89,16 @@ pub fn look(node: &mut Node, now: Now) -> (Picture, Vec<&'static str>) {
     let (mut rows, mut tables) = (Picture::new(), Vec::new());
     for table in &TABLES {
         let columns: Vec<&str> = table.columns.iter().map(|(name, _)| *name).collect();
-        let sql = format!("SELECT {} FROM {}", columns.join(", "), table.name);
+        let columns = if table.name == SHIFTING { "*".to_owned() } else { columns.join(", ") };
+        let sql = format!("SELECT {columns} FROM {}", table.name);
         let Ok(result) = node.exec(&sql, &Params::None, Scope::Synced, now) else { continue };
         tables.push(table.name);
         for row in result.values {
-            let row: Vec<Value> = row.iter().map(value).collect();
+            let mut row: Vec<Value> = row.iter().map(value).collect();
+            if table.name == SHIFTING {
+                let key = row.remove(0);
+                row = picture(key, result.columns[1..].iter().cloned().zip(row).collect());
+            }
             rows.insert(table.key_of(&row), row);
         }
     }
@@ -172,7 +178,11 @@ pub fn capture(device: &str, mut before: Picture, mut after: Picture, operations
     let mut by_row: BTreeMap<RowKey, Vec<Op>> = BTreeMap::new();
     let ops: Vec<Op> = operations.iter().map(op).collect();
     // A dropped table's rows go without an operation, and with a new one come those that waited for it; that they are right is looked at elsewhere.
-    let defined: BTreeSet<&str> = ops.iter().flat_map(|op| [op.drops(), op.creates()]).flatten().collect();
+    let defined = ops.iter().flat_map(|op| [op.drops(), op.creates()]).flatten();
+    // Where columns come, go or are renamed, rows change by nobody's operation.
+    let shifts = ops.iter().any(|op| op.table == "rtc_schema");
+    let defined: BTreeSet<&str> = defined.chain(shifts.then_some(SHIFTING)).collect();
+    let shape = shape(&after);
     [&mut before, &mut after].into_iter().for_each(|rows| rows.retain(|(table, _), _| !defined.contains(table)));
     for op in ops.iter().filter(|op| !defined.contains(op.table.as_str())).cloned() {
         let Some(table) = TABLES.iter().find(|table| table.name == op.table) else { continue };
@@ -181,7 +191,7 @@ pub fn capture(device: &str, mut before: Picture, mut after: Picture, operations
     let rows: Vec<RowKey> = before.keys().chain(after.keys()).chain(by_row.keys()).cloned().collect();
     for row in rows {
         let ops = by_row.get(&row).map_or(&[][..], Vec::as_slice);
-        if !tells(&row, before.get(&row), after.get(&row), ops) {
+        if !tells(&shape, &row, before.get(&row), after.get(&row), ops) {
             let what = format!(
                 "{device}, {} {:?}: from {:?} to {:?} was captured as {ops:?}",
                 row.0,
@@ -195,23 +205,39 @@ pub fn capture(device: &str, mut before: Picture, mut after: Picture, operations
     Ok(())
 }
 
+/// The shape that a picture's `rtc_schema` says.
+fn shape(picture: &Picture) -> Shape {
+    let text = |value: &Value| match value {
+        Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        _ => String::new(),
+    };
+    let rows = picture.iter().filter(|((table, _), _)| *table == "rtc_schema");
+    let rows: Vec<_> = rows.map(|(_, row)| (text(&row[0]), text(&row[2]))).collect();
+    Shape::of_rows(rows.iter().map(|(id, name)| (id.as_str(), name.as_str())))
+}
+
 /// Whether the operations lead from the one row to the other, and say nothing beside it.
-fn tells(row: &RowKey, before: Option<&Vec<Value>>, after: Option<&Vec<Value>>, ops: &[Op]) -> bool {
+fn tells(shape: &Shape, row: &RowKey, before: Option<&Vec<Value>>, after: Option<&Vec<Value>>, ops: &[Op]) -> bool {
     let Some(table) = TABLES.iter().find(|table| table.name == row.0) else { return false };
-    let named = |row: &[Value], only: &dyn Fn(usize) -> bool| -> BTreeMap<String, Value> {
-        let columns = table.columns.iter().enumerate().filter(|(n, _)| only(*n));
-        columns.map(|(n, (name, _))| ((*name).to_owned(), row[n].clone())).collect()
+    let named = |row: &[Value]| -> BTreeMap<String, Value> {
+        if table.name == SHIFTING {
+            return shape.columns(row);
+        }
+        let columns = table.columns.iter().zip(row);
+        columns.map(|((name, _), value)| ((*name).to_owned(), value.clone())).collect()
     };
     let kinds: Vec<Kind> = ops.iter().map(|op| op.kind).collect();
     match (kinds.as_slice(), before, after) {
         // A row that wants what another has goes, or comes back, by nobody's operation.
         ([], before, after) => before == after || !table.unique.is_empty() && (before.is_none() || after.is_none()),
         ([Kind::Insert], None, Some(after)) | ([Kind::Delete, Kind::Insert], Some(_), Some(after)) => {
-            ops.last().is_some_and(|op| op.values == named(after, &|_| true))
+            ops.last().is_some_and(|op| op.values == named(after))
         }
         ([Kind::Delete], Some(_), None) => true,
         ([Kind::Update], Some(before), Some(after)) => {
-            before != after && ops[0].values == named(after, &|n| before[n] != after[n])
+            let (before, mut changed) = (named(before), named(after));
+            changed.retain(|name, value| before.get(name) != Some(value));
+            !changed.is_empty() && ops[0].values == changed
         }
         _ => false,
     }

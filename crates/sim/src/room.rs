@@ -17,6 +17,7 @@ use crate::oracle::{Op, fold};
 use crate::plain::PlainPeer;
 use crate::properties::{self, Check, Property, Violation, look};
 use crate::random::Random;
+use crate::shape;
 use crate::trace::Trace;
 use crate::workload::{CREATE, Habits, TABLES};
 
@@ -103,6 +104,7 @@ impl Room {
         let (rates, mut habits) = (Rates::draw(&mut random), Habits::draw(&mut random));
         // In rooms of their own, so that the other seeds go on telling what they told.
         habits.definitions = if seed % 4 == 2 { 60 } else { 0 };
+        habits.alterations = if seed % 4 == 1 { 300 } else { 0 };
         net.chances = rates.chances;
         Self {
             net,
@@ -252,7 +254,8 @@ impl Room {
 
     pub(crate) fn creates(&self) -> Vec<&'static str> {
         let tables = if self.habits.foreign_keys { CREATE.len() } else { CREATE.len() - 1 };
-        CREATE[..tables].to_vec()
+        let shifting = (self.habits.alterations > 0).then_some(shape::CREATE);
+        CREATE[..tables].iter().copied().chain(shifting).collect()
     }
 
     pub(crate) fn is_in_transaction(&self, device: usize) -> bool {

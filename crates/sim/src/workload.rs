@@ -7,9 +7,10 @@ use serde_json::{Value as Json, json};
 
 use crate::oracle::{Default, Table};
 use crate::random::Random;
+use crate::shape::{self, SHIFTING};
 
 /// The tables that everyone writes, `rtc_schema` among them: it is data like any other.
-pub static TABLES: [Table; 6] = [
+pub static TABLES: [Table; 7] = [
     Table {
         name: "rtc_schema",
         columns: &[("id", Default::Null), ("kind", Default::Null), ("name", Default::Null), ("sql", Default::Null)],
@@ -58,6 +59,22 @@ pub static TABLES: [Table; 6] = [
         folds_case: false,
         unique: &[],
     },
+    // As it is made, see [`shape`](crate::shape); of each of its three names there may be one that somebody made at the same time.
+    Table {
+        name: SHIFTING,
+        columns: &[
+            ("id", Default::Null),
+            ("x", Default::Null),
+            ("y", Default::Null),
+            ("z", Default::Null),
+            ("x_2", Default::Null),
+            ("y_2", Default::Null),
+            ("z_2", Default::Null),
+        ],
+        key: 1,
+        folds_case: false,
+        unique: &[],
+    },
 ];
 
 /// How the tables are made; the last one, whose foreign key can fail a COMMIT, only in some rooms.
@@ -93,6 +110,8 @@ pub struct Habits {
     pub foreign_keys: bool,
     /// In a thousand: that a program drops a table, makes it or rebuilds it.
     pub definitions: u64,
+    /// In a thousand: that a program is about a table whose columns change.
+    pub alterations: u64,
 }
 
 impl Habits {
@@ -105,6 +124,7 @@ impl Habits {
             contests: *random.pick(&[0, 100, 200, 700]),
             foreign_keys: random.happens(400),
             definitions: 0,
+            alterations: 0,
         }
     }
 
@@ -112,6 +132,9 @@ impl Habits {
     pub fn program(&self, random: &mut Random) -> Program {
         if self.definitions > 0 && random.happens(self.definitions) {
             return Self::definition(random);
+        }
+        if self.alterations > 0 && random.happens(self.alterations) {
+            return self.alteration(random);
         }
         if !random.happens(self.transactions) {
             return Program { statements: vec![self.statement(random)], takes_its_time: false };
@@ -166,6 +189,38 @@ impl Habits {
                 format!("ALTER TABLE copy RENAME TO {name}"),
                 "COMMIT".to_owned(),
             ],
+        };
+        Program { statements, takes_its_time: random.happens(200) }
+    }
+
+    /// What somebody does to the table whose columns change, and to its rows.
+    fn alteration(&self, random: &mut Random) -> Program {
+        let name = |random: &mut Random| *random.pick(&["x", "y", "z"]);
+        let change = |random: &mut Random| match random.below(5) {
+            0 => format!("ALTER TABLE m DROP COLUMN {}", name(random)),
+            1 | 2 => format!("ALTER TABLE m ADD COLUMN {}", shape::definition(name(random))),
+            _ => format!("ALTER TABLE m RENAME COLUMN {} TO {}", name(random), name(random)),
+        };
+        let write = |random: &mut Random| {
+            let (key, column, v) = (self.text_key(random), name(random), self.value(random));
+            match random.below(8) {
+                0..=2 => format!("INSERT INTO m (id, {column}) VALUES ('{key}', {v})"),
+                3 => format!("INSERT OR REPLACE INTO m (id, {column}) VALUES ('{key}', {v})"),
+                4..=6 => format!("UPDATE m SET {column} = {v} WHERE id = '{key}'"),
+                _ => format!("DELETE FROM m WHERE id = '{key}'"),
+            }
+        };
+        let statements = match random.below(10) {
+            0..=5 => vec![write(random)],
+            6..=8 => vec![change(random)],
+            _ => {
+                let end = if random.happens(500) { "ROLLBACK TO s" } else { "RELEASE s" };
+                let (first, last) = (write(random), write(random));
+                let (one, other) = (change(random), change(random));
+                let between = write(random);
+                let texts = ["BEGIN", &first, "SAVEPOINT s", &one, &between, &other, end, &last, "COMMIT"];
+                texts.map(str::to_owned).to_vec()
+            }
         };
         Program { statements, takes_its_time: random.happens(200) }
     }

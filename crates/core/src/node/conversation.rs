@@ -117,6 +117,10 @@ impl Node {
     }
 
     fn handle_op(&mut self, id: LinkId, peer: &PeerId, operation: Operation, size_bytes: usize, now_ms: u64) {
+        if operation.seq.is_none() {
+            // It takes us for one that speaks only the specification, and will tell it again when it has heard us.
+            return;
+        }
         let Some(dot) = dot_of_whole(&operation) else {
             return self.room.complain(peer, "it sent an operation that is no whole transaction", now_ms);
         };

@@ -261,15 +261,15 @@ impl Replica {
         (&self.connection, &self.state)
     }
 
-    /// The table of this name, if it is a synced one.
-    pub(super) fn table(&self, name: &str) -> Option<&Table> {
-        self.state.tables.by_name(name).map(Arc::as_ref)
+    /// The table that operations call so, if there is one here.
+    pub(super) fn table(&self, made_by: &str) -> Option<&Table> {
+        self.state.tables.of_identity(made_by).map(Arc::as_ref)
     }
 
     /// An operation as somebody means it who knows no columns but by what they are called here.
     #[must_use]
     pub fn by_identity(&self, operation: Operation) -> Operation {
-        match self.table(&operation.table) {
+        match self.state.tables.by_name(&operation.table) {
             Some(table) => naming::by_identity(table, operation),
             None => operation,
         }

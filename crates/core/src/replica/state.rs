@@ -218,10 +218,11 @@ impl State {
     pub(super) fn note_renamed(
         &mut self,
         connection: &Connection,
-        table: &Table,
+        (table, root): (&Table, i64),
         objects: &[(Object, String)],
     ) -> Result<bool, SqlError> {
-        let renamed = columns::register_renamed(connection, &mut self.tables, table)?;
+        let renamed = tables::register_renamed(connection, &mut self.tables, table, root)?
+            || columns::register_renamed(connection, &mut self.tables, table)?;
         if renamed {
             objects::register_rewritten(connection, objects)?.map_err(refused)?;
             self.watch_tables();

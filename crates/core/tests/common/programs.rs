@@ -134,8 +134,20 @@ pub fn statement() -> impl Strategy<Value = String> {
     )
     .prop_map(str::to_owned);
     let definition = select(&DEFINITIONS[..]).prop_map(str::to_owned);
+    // Names are few, so that they meet, and what is not there is no error of ours.
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+    let table = select(&["ints", "mixed", "singles", "moved"][..]);
+    let alteration =
+        (0..6, table, select(&NAMES[..]), select(&NAMES[..])).prop_map(|(kind, table, column, other)| match kind {
+            0 => format!("ALTER TABLE {table} DROP COLUMN {column}"),
+            1 => format!("ALTER TABLE {table} ADD COLUMN {column} TEXT DEFAULT 'd'"),
+            2 => format!("ALTER TABLE {table} ADD COLUMN {column}"),
+            3 => format!("ALTER TABLE {table} RENAME TO {}", if table == "moved" { "ints" } else { "moved" }),
+            _ => format!("ALTER TABLE {table} RENAME COLUMN {column} TO {other}"),
+        });
     prop_oneof![
-        12 => insert, 8 => update, 2 => upsert, 4 => delete, 2 => shift, 2 => sweep, 2 => copy, 6 => control, 1 => definition
+        24 => insert, 16 => update, 4 => upsert, 8 => delete, 4 => shift, 4 => sweep, 4 => copy, 12 => control, 2 => definition,
+        3 => alteration
     ]
 }
 

@@ -183,7 +183,7 @@ impl Change<'_> {
         Operation {
             hlc,
             kind: self.kind,
-            table: self.table.name.clone(),
+            table: self.table.made_by.clone(),
             pk: names(&self.table.key, self.row()),
             values: self.new.as_deref().map(|new| names(&written, new)),
             prev: self.old.as_deref().filter(|_| update).map(|old| names(&written, old)),

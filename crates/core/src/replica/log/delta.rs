@@ -219,7 +219,7 @@ impl State {
         Ok(Operation {
             hlc: rows::hlc(own, stored.extent.first, index, origin)?,
             kind,
-            table: table.name.clone(),
+            table: table.made_by.clone(),
             pk: pk(table, &slot, image.as_deref())?,
             values,
             prev: None,

@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS rtc_replica (
 );
 CREATE TABLE IF NOT EXISTS rtc_origins (id INTEGER PRIMARY KEY, node TEXT NOT NULL UNIQUE, have TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rtc_tables (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE);
+CREATE TABLE IF NOT EXISTS rtc_renamed (tbl INTEGER PRIMARY KEY, made_by TEXT NOT NULL UNIQUE COLLATE NOCASE);
 CREATE TABLE IF NOT EXISTS rtc_columns (
   tbl INTEGER NOT NULL,
   name TEXT NOT NULL COLLATE NOCASE,
@@ -356,7 +357,7 @@ pub(crate) fn foreign_internal_name(connection: &Connection) -> Result<Option<St
     // One of TEMP that is called as one of main stands before it.
     let select = "SELECT name FROM (SELECT 0 AS temp, * FROM main.sqlite_schema UNION ALL SELECT 1, * FROM temp.sqlite_schema)
                   WHERE type IN ('table', 'view') AND lower(substr(name, 1, 4)) = 'rtc_' AND (temp, lower(name)) NOT IN
-                  (VALUES (0, 'rtc_replica'), (0, 'rtc_origins'), (0, 'rtc_tables'), (0, 'rtc_columns'), (0, 'rtc_transactions'), (0, 'rtc_operations'),
+                  (VALUES (0, 'rtc_replica'), (0, 'rtc_origins'), (0, 'rtc_tables'), (0, 'rtc_renamed'), (0, 'rtc_columns'), (0, 'rtc_transactions'), (0, 'rtc_operations'),
                    (0, 'rtc_waiting'), (0, 'rtc_quarantine'), (0, 'rtc_answers'), (0, 'rtc_schema'), (0, 'rtc_parked'), (0, 'rtc_conflicts'), (1, 'rtc_staged'), (1, 'rtc_affinity'), (1, 'rtc_log'),
                    (1, 'rtc_dropped'), (1, 'rtc_narrowed'), (1, 'rtc_emptied'))";
     Ok(connection.query_row(select, [], |row| row.get(0)).optional()?)

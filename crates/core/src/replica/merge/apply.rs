@@ -280,7 +280,7 @@ impl State {
 
     /// Applies what waited for tables that the user has created meanwhile.
     pub(crate) fn release_waiting(&mut self, connection: &Connection) -> Result<(), StorageError> {
-        let names: Vec<String> = self.tables.iter().map(|table| table.name.clone()).collect();
+        let names: Vec<String> = self.tables.iter().map(|table| table.made_by.clone()).collect();
         let lift = self.enforces(connection)?;
         let outcome = in_merge_transaction(connection, lift, || {
             let mut merge = Merge::new(connection, self)?;
@@ -368,7 +368,7 @@ fn lacks_nothing(tables: &Tables, operation: &Operation) -> bool {
             values.zip(before).is_some_and(|(values, before)| values.keys().eq(before.keys()))
         }
         OperationKind::Insert => {
-            let table = tables.by_name(&operation.table);
+            let table = tables.of_identity(&operation.table);
             values
                 .zip(table)
                 .is_some_and(|(values, table)| table.columns.iter().all(|c| values.contains_key(&c.identity)))

@@ -18,6 +18,7 @@ use crate::replica::log::view;
 use crate::replica::quarantine::Verdict;
 use crate::replica::schema::columns;
 use crate::replica::schema::dropped::{self, Floors};
+use crate::replica::schema::naming;
 use crate::replica::schema::objects;
 use crate::replica::schema::tables::{self, SCHEMA};
 use crate::replica::schema::temp_triggers;
@@ -61,9 +62,10 @@ impl<'a> Merge<'a> {
         }
         if schema_changed {
             self.release(SCHEMA)?;
+            view::remove(self.connection)?;
             let mut local = self.state.drop_received(self.connection, &floors_before, &mut self.tally)?;
             self.floors = self.state.floors(self.connection)?;
-            self.create_tables()?;
+            self.make_tables(&objects_before)?;
             local.append(&mut self.reshape(&in_order, &objects_before)?);
             let State { origins, tables, .. } = &*self.state;
             let parked = objects::show(self.connection, (tables, origins), &objects_before, &mut self.tally)?;
@@ -77,7 +79,6 @@ impl<'a> Merge<'a> {
             let State { tables, guard, .. } = &*self.state;
             let dropped = temp_triggers::drop_unfit(self.connection, tables, guard)?;
             dropped.into_iter().for_each(|why| self.applied.tell(|| why));
-            view::refresh(self.connection, self.state.tables.iter())?;
         }
         let half = rows.len() / 2;
         for (n, operation) in rows.into_iter().enumerate() {
@@ -182,7 +183,7 @@ impl<'a> Merge<'a> {
     }
 
     fn apply(&mut self, place: Place, operation: &Operation) -> Result<Outcome, StorageError> {
-        if is_internal(&operation.table) && !operation.table.eq_ignore_ascii_case(SCHEMA) {
+        if is_internal(naming::made_by(&operation.table)) && !operation.table.eq_ignore_ascii_case(SCHEMA) {
             return Ok(Outcome::Refused("the table belongs to RTC Battery".to_owned()));
         }
         if is_sqlites(&operation.table) {
@@ -200,26 +201,8 @@ impl<'a> Merge<'a> {
                 return Ok(Outcome::Waits);
             }
         }
-        let Some(table) = self.state.tables.by_name(&operation.table).cloned() else { return Ok(Outcome::Waits) };
+        let Some(table) = self.state.tables.of_identity(&operation.table).cloned() else { return Ok(Outcome::Waits) };
         join::join(self.connection, &self.state.origins, &table, place, operation, &mut self.tally)
-    }
-
-    /// Makes tables of the rows of `rtc_schema` that have none yet, and applies what waited for them.
-    fn create_tables(&mut self) -> Result<(), StorageError> {
-        let mut select =
-            self.connection.prepare("SELECT id, name, sql FROM rtc_schema WHERE kind = 'table' ORDER BY id")?;
-        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        let rows = rows.collect::<rusqlite::Result<Vec<(String, String, String)>>>()?;
-        for (identity, name, sql) in rows {
-            if self.state.tables.by_name(&name).is_some_and(|table| table.identity() == identity) {
-                continue;
-            }
-            match tables::create_received(self.connection, &mut self.state.tables, &identity, &name, &sql)? {
-                Ok(()) => self.release(&name)?,
-                Err(why) => self.applied.tell(|| why),
-            }
-        }
-        Ok(())
     }
 
     /// Applies what waited for a table.

@@ -1,4 +1,4 @@
-//! What others did: [`apply`] takes their deltas in, [`merging`] reads each operation of one, [`reshape`] gives tables their columns, [`join`]
+//! What others did: [`apply`] takes their deltas in, [`merging`] reads each operation of one, [`reshape`] makes tables as they are said to be, [`join`]
 //! joins an operation into its row by the [`rules`] (pure: they know no SQLite), and [`show`] makes the row visible, with the user's own [`enforcement`] out of the way.
 
 pub(crate) mod apply;

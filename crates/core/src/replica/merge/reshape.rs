@@ -1,7 +1,9 @@
-//! Gives tables the columns that `rtc_schema` says they have, by the names it says: a state that is aimed at, not a list of ALTERs to replay.
+//! Makes the tables that `rtc_schema` has, with the columns that it says they have, by the names it says: a state that is aimed at, not a list of
+//! ALTERs to replay.
 //!
-//! Dropped columns go first, others get their names, and those that are missing come last. What stands on a table and names its columns is taken away
-//! meanwhile, and made again from what its rows say now; what is this device's own, where it still can be.
+//! Tables get their names, and those that are missing are made; of each, dropped columns go first, others get their names, and those that are missing come
+//! last. What stands on a table and names it or its columns is taken away meanwhile, and made again from what its rows say now; what is this device's own,
+//! where it still can be.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,16 +11,17 @@ use std::sync::Arc;
 use super::merging::Merge;
 use crate::replica::error::StorageError;
 use crate::replica::log::narrow;
-use crate::replica::schema::alter;
+use crate::replica::schema::alter::{self, NotAdded};
 use crate::replica::schema::columns;
 use crate::replica::schema::dropped::local_objects;
 use crate::replica::schema::naming;
 use crate::replica::schema::objects;
+use crate::replica::schema::refill;
+use crate::replica::schema::renames;
 use crate::replica::schema::table::{Column, Table};
-use crate::replica::sql::{quoted, run_or_undo};
-
-/// What a column is called while its name is another's: nobody's name.
-const MOVING: &str = "rtc_0 moving";
+use crate::replica::schema::tables;
+use crate::replica::sql::{is_internal, quoted};
+use crate::replica::state::State;
 
 /// A column that `rtc_schema` has and its table lacks.
 #[derive(Debug, Clone)]
@@ -28,7 +31,97 @@ struct Missing {
     definition: String,
 }
 
+/// A table that `rtc_schema` has.
+#[derive(Debug)]
+struct Defined {
+    id: String,
+    /// The name in its definition.
+    name: String,
+    definition: String,
+    made_by: String,
+    renamed: Option<String>,
+}
+
 impl Merge<'_> {
+    /// Makes the tables that are missing, gives all of them their names, and applies what waited for them.
+    pub(crate) fn make_tables(&mut self, objects_before: &objects::Rows) -> Result<(), StorageError> {
+        let defined = self.defined()?;
+        let is_there = |state: &State, table: &Defined| {
+            state.tables.of_identity(&table.made_by).is_some_and(|there| there.identity() == table.id)
+        };
+        let is_free = |table: &&Defined| {
+            self.state.tables.of_identity(&table.made_by).is_none_or(|there| there.identity() == table.id)
+        };
+        let wished = defined.iter().filter(is_free).map(|table| (table.made_by.as_str(), table.renamed.as_deref()));
+        let called = naming::called(&wished.collect::<Vec<_>>());
+        let is_moved = |table: &Arc<Table>| called.get(table.made_by.as_str()).is_some_and(|name| *name != table.name);
+        let moved: Vec<Arc<Table>> =
+            self.state.tables.of_user_shared().filter(|table| is_moved(table)).cloned().collect();
+        for table in moved {
+            objects::lift(self.connection, objects_before, &table.name)?;
+        }
+        self.rename_tables(&called)?;
+        for table in &defined {
+            if is_there(self.state, table) {
+                continue;
+            }
+            // Its definition says the name it was made by, which may be another's now.
+            let other =
+                self.state.tables.by_name(&table.name).filter(|other| called.contains_key(other.made_by.as_str()));
+            if let Some(other) = other.cloned() {
+                objects::lift(self.connection, objects_before, &other.name)?;
+                self.rename_table(&other, naming::MOVING)?;
+            }
+            let Defined { id, name, definition, made_by, .. } = table;
+            let made = tables::create_received(self.connection, &mut self.state.tables, id, name, definition)?;
+            self.rename_tables(&called)?;
+            match made {
+                Ok(()) => self.release(made_by)?,
+                Err(why) => self.applied.tell(|| why),
+            }
+        }
+        Ok(())
+    }
+
+    fn defined(&self) -> Result<Vec<Defined>, StorageError> {
+        let mut select =
+            self.connection.prepare("SELECT id, name, sql FROM rtc_schema WHERE kind = 'table' ORDER BY id")?;
+        let mut rows = select.query([])?;
+        let mut defined = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (id, name, definition): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let renamed =
+                renames::of(self.connection, &id)?.map(|renamed| renamed.name).filter(|name| !is_internal(name));
+            defined.push(Defined { made_by: tables::made_by(&id, &name), id, name, definition, renamed });
+        }
+        Ok(defined)
+    }
+
+    fn rename_tables(&mut self, called: &BTreeMap<&str, String>) -> Result<(), StorageError> {
+        loop {
+            let tables: Vec<Arc<Table>> = self.state.tables.of_user_shared().cloned().collect();
+            let wish = |table: &Arc<Table>| called.get(table.made_by.as_str()).unwrap_or(&table.name).clone();
+            let wishes: Vec<String> = tables.iter().map(wish).collect();
+            let names = tables.iter().zip(&wishes).map(|(table, wish)| (table.name.as_str(), wish.as_str()));
+            let Some((table, to)) = naming::next_move(&names.collect::<Vec<_>>()) else { return Ok(()) };
+            if !self.rename_table(&tables[table], to)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// `false` where SQLite refuses it, which is told.
+    fn rename_table(&mut self, table: &Table, to: &str) -> Result<bool, StorageError> {
+        let from = &table.name;
+        let text = format!("ALTER TABLE main.{} RENAME TO {}", quoted(from), quoted(to));
+        if let Err(why) = objects::alter(self.connection, &text)? {
+            self.applied.tell(|| format!("table {from} cannot be renamed to {to} here: {why}"));
+            return Ok(false);
+        }
+        tables::call(self.connection, &mut self.state.tables, table, to)?;
+        Ok(true)
+    }
+
     /// Gives every table its columns. `in_order` are the ids of definitions that came now, in the order they came in, `objects_before` the objects as they
     /// were said to be before. Gives the texts of what only this device had on the tables.
     pub(crate) fn reshape(
@@ -48,7 +141,7 @@ impl Merge<'_> {
             local.append(&mut self.reshape_table(table, missing, objects_before)?);
             if may_go_on {
                 // What waited for a column that will never come.
-                self.release(&before.name)?;
+                self.release(&before.made_by)?;
             }
         }
         Ok(local)
@@ -116,9 +209,9 @@ impl Merge<'_> {
         }
         self.rename_columns(&table.name, &called)?;
         for column in &missing {
-            self.add_column(&table.name, column, &called)?;
+            local.append(&mut self.add_column(&table.name, column, &called, objects_before)?);
         }
-        self.release(&table.name)?;
+        self.release(&table.made_by)?;
         Ok(local)
     }
 
@@ -132,7 +225,7 @@ impl Merge<'_> {
         let called = &table.columns[column].name;
         let registers = narrow::registers(connection, &self.state.origins, &table, column, &BTreeMap::new())?;
         let text = format!("ALTER TABLE main.{} DROP COLUMN {}", quoted(name), quoted(called));
-        if let Err(why) = run_or_undo(connection, &text)? {
+        if let Err(why) = objects::alter(connection, &text)? {
             self.applied.tell(|| format!("column {called} of table {name} cannot be dropped here: {why}"));
             return Ok(());
         }
@@ -142,21 +235,15 @@ impl Merge<'_> {
         self.state.tables.describe_again(connection, name)
     }
 
-    /// Renames what is called otherwise. Where a name is another's that is yet to be renamed, that one is called something else meanwhile.
+    /// Renames what is called otherwise.
     fn rename_columns(&mut self, name: &str, called: &BTreeMap<&str, String>) -> Result<(), StorageError> {
         loop {
             let table = self.table(name)?;
-            let wish =
-                |column: &Column| called.get(column.identity.as_str()).filter(|wish| **wish != column.name).cloned();
-            let wishes: Vec<(usize, String)> =
-                table.columns.iter().enumerate().filter_map(|(n, column)| Some((n, wish(column)?))).collect();
-            let is_free = |(n, wish): &&(usize, String)| table.column(wish).is_none_or(|other| other == *n);
-            let (column, to) = match (wishes.iter().find(is_free), wishes.first()) {
-                (Some((column, wish)), _) => (*column, wish.clone()),
-                (None, Some((column, _))) => (*column, MOVING.to_owned()),
-                (None, None) => return Ok(()),
-            };
-            if !self.rename_column(&table, column, &to)? {
+            let wish = |column: &'_ Column| called.get(column.identity.as_str()).unwrap_or(&column.name).clone();
+            let wishes: Vec<String> = table.columns.iter().map(wish).collect();
+            let names = table.columns.iter().zip(&wishes).map(|(column, wish)| (column.name.as_str(), wish.as_str()));
+            let Some((column, to)) = naming::next_move(&names.collect::<Vec<_>>()) else { return Ok(()) };
+            if !self.rename_column(&table, column, to)? {
                 return Ok(());
             }
         }
@@ -167,7 +254,7 @@ impl Merge<'_> {
         let column = &table.columns[column];
         let (from, name) = (&column.name, &table.name);
         let text = format!("ALTER TABLE main.{} RENAME COLUMN {} TO {}", quoted(name), quoted(from), quoted(to));
-        if let Err(why) = run_or_undo(self.connection, &text)? {
+        if let Err(why) = objects::alter(self.connection, &text)? {
             self.applied.tell(|| format!("column {from} of table {name} cannot be renamed to {to} here: {why}"));
             return Ok(false);
         }
@@ -182,21 +269,32 @@ impl Merge<'_> {
         name: &str,
         missing: &Missing,
         called: &BTreeMap<&str, String>,
-    ) -> Result<(), StorageError> {
+        objects_before: &objects::Rows,
+    ) -> Result<Vec<String>, StorageError> {
         let table = self.table(name)?;
         if let Some(other) = table.column(&missing.name)
-            && !self.rename_column(&table, other, MOVING)?
+            && !self.rename_column(&table, other, naming::MOVING)?
         {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let Missing { identity, name: column, definition } = missing;
-        match alter::add_received(self.connection, name, column, definition)? {
+        let mut local = Vec::new();
+        let mut added = alter::add_received(self.connection, name, column, definition)?;
+        if added.as_ref().is_err_and(|not_added| not_added.for_rows) {
+            objects::lift(self.connection, objects_before, name)?;
+            local = local_objects(self.connection, name)?;
+            let (table, origins) = (self.table(name)?, &self.state.origins);
+            let refilled = refill::add_column(self.connection, origins, &table, definition)?;
+            added = refilled.map_err(|why| NotAdded { why, for_rows: true });
+        }
+        match added {
             Ok(()) => {
                 naming::note(self.connection, table.id, identity, column)?;
                 self.state.tables.describe_again(self.connection, name)?;
             }
-            Err(why) => self.applied.tell(|| why),
+            Err(NotAdded { why, .. }) => self.applied.tell(|| why),
         }
-        self.rename_columns(name, called)
+        self.rename_columns(name, called)?;
+        Ok(local)
     }
 }

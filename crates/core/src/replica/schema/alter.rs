@@ -1,8 +1,9 @@
 //! `ALTER TABLE ... ADD COLUMN` as data: a row of `rtc_schema` for each added column, so that columns which two devices add at once both stand.
 //!
 //! A row's id is the table's identity and the column's, see [`naming`]: the migration that every device runs by itself is one row. Adding a column makes no
-//! operation on any row of the table: a column that nobody wrote shows its constant default. A definition that SQLite takes for an empty table
-//! only (NOT NULL without a default, a default that is no constant) is refused where it is written, since others have rows.
+//! operation on any row of the table: a column that nobody wrote shows its constant default. One that SQLite takes for an empty table only (NOT NULL without a
+//! default, a default that is a clock) is [filled](super::refill) where there are rows; one whose default is another expression is refused where it is
+//! written, since it would have another value on each device.
 //!
 //! A received definition is hostile until SQLite, in a database apart, has added just this column by it.
 
@@ -84,11 +85,11 @@ pub(crate) fn register_added(
     Ok(added)
 }
 
-/// What the column shows where nobody wrote it.
+/// What the column shows where nobody wrote it. Where a row says it, there was none when it was added.
 fn default_of(connection: &Connection, column: &Column) -> Result<SqlValue, StorageError> {
     match &column.default {
         Default::Constant(value) => Ok(column.affinity.stored(connection, value)?),
-        _ => Err(StorageError::Corrupt("an added column whose default is no constant")),
+        Default::CurrentTime | Default::CurrentDate | Default::CurrentTimestamp => Ok(SqlValue::Null),
     }
 }
 
@@ -121,9 +122,7 @@ pub(crate) fn rest_after_done<'a>(
             Some(Table::describe(&apart, 0, &table.name).ok()??.columns)
         };
         let Some(by_row) = columns_after(&alter(&table.name, &definition)) else { continue };
-        // The first statement ends at the first semicolon that leaves a whole one before it.
-        let ends = sql.match_indices(';').map(|(at, _)| at + 1).chain([sql.len()]);
-        let statement = ends.map(|end| sql.split_at(end)).find_map(|(text, rest)| Some((columns_after(text)?, rest)));
+        let statement = apart::after_first_statement(sql, columns_after);
         if let Some((_, rest)) = statement.filter(|(by_user, _)| *by_user == by_row) {
             return Ok(Some(rest));
         }
@@ -138,42 +137,85 @@ fn alter(table: &str, definition: &str) -> String {
     format!("ALTER TABLE {} ADD COLUMN {definition}", quoted(table))
 }
 
-/// A column that a peer added: adds it here by the name it was made by, if its definition is what it must be. Gives the reason if it is not.
+/// A column that a peer added: adds it here by the name it was made by, if its definition is what it must be. Gives the reason if it is not, and
+/// whether only the rows are in its way.
 pub(crate) fn add_received(
     connection: &Connection,
     table: &str,
     column: &str,
     definition: &str,
-) -> Result<Result<(), String>, StorageError> {
-    if let Err(why) = check_apart(column, definition, false) {
-        return Ok(Err(format!("the definition of column {column} of table {table} was refused: {why}")));
-    }
+) -> Result<Result<(), NotAdded>, StorageError> {
+    let fits = match check_apart(column, definition, false) {
+        Ok(fits) => fits,
+        Err(why) => {
+            let why = format!("the definition of column {column} of table {table} was refused: {why}");
+            return Ok(Err(NotAdded { why, for_rows: false }));
+        }
+    };
     let text = format!("ALTER TABLE main.{} ADD COLUMN {definition}", quoted(table));
     let run = run_or_undo(connection, &text)?;
-    Ok(run.map_err(|why| format!("column {column} cannot be added to table {table} here: {why}")))
+    let why = |why: String| format!("column {column} cannot be added to table {table} here: {why}");
+    Ok(run.map_err(|error| NotAdded { why: why(error), for_rows: fits == Fits::Empty }))
 }
 
-/// Lets SQLite say whether a text defines one column of this name and nothing else, in a table that has rows.
-fn check_apart(column: &str, definition: &str, own: bool) -> Result<(), String> {
+/// Why a column was not added.
+#[derive(Debug)]
+pub(crate) struct NotAdded {
+    pub(crate) why: String,
+    /// Whether an empty table would take it.
+    pub(crate) for_rows: bool,
+}
+
+/// Which tables take a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fits {
+    Any,
+    Empty,
+}
+
+/// Lets SQLite say whether a text defines one column of this name and nothing else.
+fn check_apart(column: &str, definition: &str, own: bool) -> Result<Fits, String> {
+    let added = add_apart(definition, own, &format!("CREATE TABLE t ({APART}); INSERT INTO t VALUES (1)"));
+    let (apart, fits) = match added {
+        Ok(apart) => (apart, Fits::Any),
+        Err(why) => match add_apart(definition, own, &format!("CREATE TABLE t ({APART})")) {
+            Ok(apart) => (apart, Fits::Empty),
+            Err(_) => return Err(why),
+        },
+    };
     let told = |error: rusqlite::Error| error.to_string();
-    let mut apart = Connection::open_in_memory().map_err(told)?;
-    apart.execute_batch(&format!("CREATE TABLE t ({APART}); INSERT INTO t VALUES (1)")).map_err(told)?;
-    if !own {
-        apart.authorizer(Some(only_add_column)).map_err(told)?;
-    }
-    apart::run_one_statement(&apart, &alter("t", definition))?;
-    apart.authorizer(None::<fn(AuthContext<'_>) -> Authorization>).map_err(told)?;
     let table = Table::describe(&apart, 0, "t").map_err(told)?;
     let columns = table.map(|table| table.columns).unwrap_or_default();
     let [_, added] = columns.as_slice() else { return Err("it is not one stored column".to_owned()) };
     if added.name != column {
         return Err("it is a column of another name".to_owned());
     }
-    Affinity::create_oracle(&apart).map_err(told)?;
-    let default = default_of(&apart, added).map_err(|error| error.to_string())?;
-    let select = format!("SELECT {} FROM t", quoted(column));
-    let shown = apart.query_row(&select, [], |row| Ok(value(row.get_ref(0)?))).map_err(told)?;
-    if shown == default { Ok(()) } else { Err("its default is an expression".to_owned()) }
+    let is_known = match fits {
+        Fits::Any => {
+            Affinity::create_oracle(&apart).map_err(told)?;
+            let select = format!("SELECT {} FROM t", quoted(column));
+            let shown = apart.query_row(&select, [], |row| Ok(value(row.get_ref(0)?))).map_err(told)?;
+            shown == default_of(&apart, added).map_err(|error| error.to_string())?
+        }
+        Fits::Empty => {
+            let default = "SELECT dflt_value FROM pragma_table_xinfo('t') WHERE name = ?1";
+            let default = apart.query_row(default, [column], |row| row.get::<_, Option<String>>(0)).map_err(told)?;
+            !matches!(added.default, Default::Constant(_)) || default.is_none()
+        }
+    };
+    if is_known { Ok(fits) } else { Err("its default is an expression".to_owned()) }
+}
+
+fn add_apart(definition: &str, own: bool, table: &str) -> Result<Connection, String> {
+    let told = |error: rusqlite::Error| error.to_string();
+    let mut apart = Connection::open_in_memory().map_err(told)?;
+    apart.execute_batch(table).map_err(told)?;
+    if !own {
+        apart.authorizer(Some(only_add_column)).map_err(told)?;
+    }
+    apart::run_one_statement(&apart, &alter("t", definition))?;
+    apart.authorizer(None::<fn(AuthContext<'_>) -> Authorization>).map_err(told)?;
+    Ok(apart)
 }
 
 fn only_add_column(context: AuthContext<'_>) -> Authorization {
@@ -183,6 +225,8 @@ fn only_add_column(context: AuthContext<'_>) -> Authorization {
         | AuthAction::Select
         | AuthAction::Function { .. }
         | AuthAction::Reindex { .. } => Authorization::Allow,
+        // How SQLite looks whether the rows that are there fit a CHECK.
+        AuthAction::Pragma { pragma_name: "quick_check", .. } => Authorization::Allow,
         ref action if apart::writes_schema(action) => Authorization::Allow,
         _ => Authorization::Deny,
     }

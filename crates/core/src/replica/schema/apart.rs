@@ -36,6 +36,12 @@ pub(crate) fn run_one_statement(connection: &Connection, sql: &str) -> Result<()
     }
 }
 
+/// Does something with the first statement of a text: it ends at the first semicolon that leaves a whole one before it. Gives what was done, and the rest.
+pub(crate) fn after_first_statement<T>(sql: &str, run: impl Fn(&str) -> Option<T>) -> Option<(T, &str)> {
+    let ends = sql.match_indices(';').map(|(at, _)| at + 1).chain([sql.len()]);
+    ends.map(|end| sql.split_at(end)).find_map(|(text, rest)| Some((run(text)?, rest)))
+}
+
 fn only_create_table(context: AuthContext<'_>) -> Authorization {
     match context.action {
         // A column is read where CHECK or a generated column names it, and no other table exists there.

@@ -13,21 +13,21 @@ use rusqlite::{Connection, params};
 
 use super::apart;
 use super::naming;
+use super::renames::{self, Renamed};
 use super::table::Table;
 use super::tables::{NotSynced, Tables};
+use crate::planted::{Bug, planted};
 use crate::replica::capture::hook::Capture;
 use crate::replica::error::StorageError;
 use crate::replica::log::digest::Registers;
 use crate::replica::log::narrow;
 use crate::replica::log::store::Origins;
-use crate::replica::sql::{is_internal, quoted};
+use crate::replica::sql::quoted;
 
 const DROPPED: &str = "dropped column";
-const RENAMED: &str = "renamed column";
 
 /// How the ids of their rows begin, before that of the column's own.
 const DROPPED_PREFIX: &str = "rtc_gone ";
-const RENAMED_PREFIX: &str = "rtc_renamed ";
 
 /// A column that the user is about to drop.
 #[derive(Debug)]
@@ -37,40 +37,34 @@ pub(crate) struct Dropping {
     registers: Registers,
 }
 
-/// What a column was renamed to.
-#[derive(Debug)]
-pub(crate) struct Renamed {
-    pub(crate) name: String,
-    /// What it was called before.
-    former: BTreeSet<String>,
-}
-
 /// The id of a column, as its row in `rtc_schema` has it where it was added.
 pub(crate) fn id(table: &Table, identity: &str) -> String {
     format!("{}.{}", table.identity(), identity.to_ascii_lowercase())
 }
 
-/// Whether an operation of a peer is about a column that was dropped or renamed, as a replica of ours writes it, or what is left of one.
+/// Whether an operation of a peer is about a column that was dropped, or a column or table that was renamed, as a replica of ours writes it, or what is
+/// left of one.
 pub(crate) fn is_sound(operation: &Operation) -> bool {
     let id = operation.pk.get("id").and_then(SqlValue::as_text);
     let Some(id) = id.as_deref() else { return false };
-    let (column, right_kind) = match (id.strip_prefix(DROPPED_PREFIX), id.strip_prefix(RENAMED_PREFIX)) {
-        (Some(column), _) => (column, DROPPED),
-        (_, Some(column)) => (column, RENAMED),
-        _ => return false,
+    let of = id.strip_prefix(DROPPED_PREFIX).or_else(|| id.strip_prefix(renames::PREFIX));
+    let Some(of) = of else { return false };
+    let is_kind = |kind: &str| match id.starts_with(DROPPED_PREFIX) {
+        true => kind == DROPPED,
+        false => renames::Kind::ALL.iter().any(|known| known.word() == kind),
     };
     let is_right = |(column, value): (&str, &SqlValue)| {
         let Some(text) = value.as_text() else { return false };
         match column {
             "id" => id == text,
-            "kind" => text == right_kind,
+            "kind" => is_kind(&text),
             "name" => !naming::is_numbered(&text),
             "sql" => true,
             _ => false,
         }
     };
-    let is_of_a_column = !is_internal(column) && column.contains('(') && column.contains(").");
-    is_of_a_column
+    let is_of_something = of.contains('(') && (of.ends_with(')') || of.contains(")."));
+    is_of_something
         && match operation.kind {
             OperationKind::Delete => true,
             OperationKind::Insert => operation.values.iter().flatten().all(is_right),
@@ -96,26 +90,28 @@ fn rows_of(
 /// The table's columns that were dropped, by identity in lower case. Its key has no such column, whatever anybody says.
 pub(crate) fn dropped(connection: &Connection, table: &Table) -> rusqlite::Result<BTreeSet<String>> {
     let dropped = rows_of(connection, table, (DROPPED, DROPPED_PREFIX))?.into_keys();
+    if planted(Bug::OldColumnsValues) {
+        return Ok(BTreeSet::new());
+    }
     let is_key = |identity: &String| table.of_identity(identity).is_some_and(|column| table.key.contains(&column));
     Ok(dropped.filter(|identity| !is_key(identity)).collect())
 }
 
 /// What the table's columns were renamed to, by identity in lower case.
 pub(crate) fn renamed(connection: &Connection, table: &Table) -> rusqlite::Result<BTreeMap<String, Renamed>> {
-    let rows = rows_of(connection, table, (RENAMED, RENAMED_PREFIX))?.into_iter();
-    let renamed = |(identity, (name, former)): (String, (String, String))| {
-        (identity, Renamed { name, former: serde_json::from_str(&former).unwrap_or_default() })
-    };
-    Ok(rows.map(renamed).collect())
+    let rows = rows_of(connection, table, (renames::Kind::Column.word(), renames::PREFIX))?.into_iter();
+    Ok(rows.map(|(identity, (name, former))| (identity, Renamed::parse(name, &former))).collect())
 }
 
 /// The numbers of the tables of which columns were dropped or renamed.
 pub(crate) fn tables_with_changes(connection: &Connection, tables: &Tables) -> rusqlite::Result<BTreeSet<i64>> {
     let mut select = connection.prepare_cached("SELECT id FROM rtc_schema WHERE kind IN (?1, ?2)")?;
-    let ids = select.query_map([DROPPED, RENAMED], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    let ids = select
+        .query_map([DROPPED, renames::Kind::Column.word()], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
     let mut changed = BTreeSet::new();
     for id in &ids {
-        let column = id.strip_prefix(DROPPED_PREFIX).or_else(|| id.strip_prefix(RENAMED_PREFIX)).unwrap_or_default();
+        let column = id.strip_prefix(DROPPED_PREFIX).or_else(|| id.strip_prefix(renames::PREFIX)).unwrap_or_default();
         let of_it = |table: &&Table| column.strip_prefix(&table.identity()).is_some_and(|rest| rest.starts_with('.'));
         changed.extend(tables.of_user().filter(of_it).map(|table| table.id));
     }
@@ -146,6 +142,14 @@ pub(crate) fn look(
     Ok(Some(Dropping { table: Arc::clone(table), column, registers }))
 }
 
+impl Dropping {
+    /// Whether the column is gone: SQLite names one where it is given a constraint, too.
+    pub(crate) fn is_done(&self, connection: &Connection) -> Result<bool, StorageError> {
+        let after = Table::describe(connection, self.table.id, &self.table.name)?;
+        Ok(after.is_some_and(|after| after.column(&self.table.columns[self.column].name).is_none()))
+    }
+}
+
 /// After it ran: nobody will have the column again.
 pub(crate) fn register_dropped(
     connection: &Connection,
@@ -156,9 +160,11 @@ pub(crate) fn register_dropped(
     let mut register = || -> Result<(), StorageError> {
         let identity = &table.columns[*column].identity;
         let id = id(table, identity);
-        let delete = "DELETE FROM rtc_schema WHERE id IN (?1, ?2)";
-        connection.prepare_cached(delete)?.execute([&id, &format!("{RENAMED_PREFIX}{id}")])?;
-        insert(connection, &format!("{DROPPED_PREFIX}{id}"), DROPPED, naming::made_by(identity), "")?;
+        connection.prepare_cached("DELETE FROM rtc_schema WHERE id = ?1")?.execute([&id])?;
+        renames::forget(connection, &id)?;
+        let insert = "INSERT INTO rtc_schema (id, kind, name, sql) VALUES (?1, ?2, ?3, '')";
+        let row = params![format!("{DROPPED_PREFIX}{id}"), DROPPED, naming::made_by(identity)];
+        connection.prepare_cached(insert)?.execute(row)?;
         let emptied = narrow::narrow(connection, table, *column)?;
         narrow::keep(connection, *registers, &emptied)?;
         naming::forget(connection, table.id, identity)?;
@@ -187,13 +193,8 @@ pub(crate) fn register_renamed(
         return Err(NotSynced::Refused(rowid_is_hidden(&before.name)));
     }
     let mut register = || -> Result<(), StorageError> {
-        let id = format!("{RENAMED_PREFIX}{}", id(before, &column.identity));
-        let known = renamed(connection, before)?.remove(&column.identity.to_ascii_lowercase());
-        let mut former = known.map(|known| known.former).unwrap_or_default();
-        former.insert(column.name.to_ascii_lowercase());
-        connection.prepare_cached("DELETE FROM rtc_schema WHERE id = ?1")?.execute([&id])?;
-        let former = serde_json::to_string(&former).map_err(|_| StorageError::Corrupt("the names of a column"))?;
-        insert(connection, &id, RENAMED, &called.name, &former)?;
+        let id = id(before, &column.identity);
+        renames::write(connection, renames::Kind::Column, &id, &column.name, &called.name)?;
         naming::note(connection, before.id, &column.identity, &called.name)?;
         tables.describe_again(connection, &before.name)
     };
@@ -208,15 +209,9 @@ pub(crate) fn rowid_is_hidden(table: &str) -> String {
     )
 }
 
-fn insert(connection: &Connection, id: &str, kind: &str, name: &str, sql: &str) -> rusqlite::Result<()> {
-    let insert = "INSERT INTO rtc_schema (id, kind, name, sql) VALUES (?1, ?2, ?3, ?4)";
-    connection.prepare_cached(insert)?.execute(params![id, kind, name, sql])?;
-    Ok(())
-}
-
 /// Forgets what is known of a table's columns.
 pub(crate) fn forget(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
-    for prefix in [DROPPED_PREFIX, RENAMED_PREFIX] {
+    for prefix in [DROPPED_PREFIX, renames::PREFIX] {
         let delete = "DELETE FROM rtc_schema WHERE substr(id, 1, length(?1)) = ?1";
         connection.prepare_cached(delete)?.execute([format!("{prefix}{}.", table.identity())])?;
     }
@@ -240,11 +235,9 @@ pub(crate) fn rest_after_done<'a>(
                 return Ok(Some(rest));
             }
         }
-        for Renamed { name, former } in renamed.values() {
-            for old in former.iter().filter(|old| table.column(old).is_none()) {
-                let is_known = |to: &String| to.eq_ignore_ascii_case(name) || former.contains(&to.to_ascii_lowercase());
-                let is_done =
-                    |after: &[String]| matches!(after, [_, to] if !to.eq_ignore_ascii_case(old) && is_known(to));
+        for renamed in renamed.values() {
+            for old in renamed.former.iter().filter(|old| table.column(old).is_none()) {
+                let is_done = |after: &[String]| matches!(after, [_, to] if !to.eq_ignore_ascii_case(old) && renamed.was_called(to));
                 if let Some(rest) = rest_after(table, sql, old, is_done) {
                     return Ok(Some(rest));
                 }
@@ -264,8 +257,6 @@ fn rest_after<'a>(table: &Table, sql: &'a str, column: &str, is_done: impl Fn(&[
         let columns = Table::describe(&apart, 0, &table.name).ok()??.columns;
         Some(columns.into_iter().map(|column| column.name).collect::<Vec<_>>())
     };
-    // The first statement ends at the first semicolon that leaves a whole one before it.
-    let ends = sql.match_indices(';').map(|(at, _)| at + 1).chain([sql.len()]);
-    let after = ends.map(|end| sql.split_at(end)).find_map(|(text, rest)| Some((columns_after(text)?, rest)));
+    let after = apart::after_first_statement(sql, columns_after);
     after.filter(|(after, _)| is_done(after)).map(|(_, rest)| rest)
 }

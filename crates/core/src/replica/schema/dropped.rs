@@ -67,7 +67,9 @@ pub(crate) fn is_sound(operation: &Operation) -> bool {
         match column {
             "id" => id.as_ref() == Some(&text),
             "kind" => text == KIND,
-            "name" => !is_internal(&text) && identity.starts_with(&format!("{}(", text.to_ascii_lowercase())),
+            "name" => {
+                !is_internal(naming::made_by(&text)) && identity.starts_with(&format!("{}(", text.to_ascii_lowercase()))
+            }
             "sql" => true,
             _ => false,
         }
@@ -158,13 +160,13 @@ pub(crate) fn register(connection: &Connection, tables: &mut Tables, dropping: D
     let drops: Option<i64> = connection.prepare_cached(delete)?.query_row([&id], |row| row.get(0)).optional()?;
     let count = "INSERT INTO rtc_schema (id, kind, name, sql) VALUES (?1, ?2, ?3, ?4)";
     let drops = drops.unwrap_or_default().saturating_add(1);
-    connection.prepare_cached(count)?.execute(params![id, KIND, table.name, drops])?;
+    connection.prepare_cached(count)?.execute(params![id, KIND, table.made_by, drops])?;
     parked::forget_table(connection, table.id)?;
     // A name that no table has.
     let retire = "UPDATE rtc_tables SET name = 'rtc_dropped ' || id WHERE id = ?1";
     connection.prepare_cached(retire)?.execute([table.id])?;
     let keep = "INSERT INTO temp.rtc_dropped VALUES (?1, ?2, ?3)";
-    connection.prepare_cached(keep)?.execute(params![table.id, table.name, registers.to_stored()])?;
+    connection.prepare_cached(keep)?.execute(params![table.id, table.made_by, registers.to_stored()])?;
     tables.remove(&table);
     Ok(())
 }
@@ -281,7 +283,7 @@ impl State {
         let mut is_defined = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM rtc_schema WHERE id = ?1)")?;
         let mut gone = Vec::new();
         for table in self.tables.iter().filter(|table| table.id != store::SCHEMA_TABLE) {
-            let is_raised = raised.contains_key(table.name.to_ascii_lowercase().as_str());
+            let is_raised = raised.contains_key(table.made_by.to_ascii_lowercase().as_str());
             if is_raised || !is_defined.query_row([table.identity()], |row| row.get::<_, bool>(0))? {
                 gone.push(Arc::clone(table));
             }
@@ -289,7 +291,7 @@ impl State {
         let mut local = Vec::new();
         for table in gone {
             local.append(&mut local_objects(connection, &table.name)?);
-            self.move_to_waiting(connection, &table, floors.of(&table.name))?;
+            self.move_to_waiting(connection, &table, floors.of(&table.made_by))?;
             tally.registers -= registers_of(connection, &self.origins, &table, &BTreeMap::new())?;
             forget_operations(connection, table.id, tally)?;
             connection.execute_batch(&format!("DROP TABLE main.{}", quoted(&table.name)))?;

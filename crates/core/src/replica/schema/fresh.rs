@@ -26,8 +26,7 @@ pub(crate) struct Altering {
 
 /// Before the statement runs.
 pub(crate) fn look(connection: &Connection, tables: &Tables, table: &Arc<Table>) -> Result<Altering, StorageError> {
-    let root = "SELECT rootpage FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
-    let root = connection.query_row(root, [&table.name], |row| row.get(0))?;
+    let root = tables::root(connection, &table.name)?;
     let objects = objects::standing(connection)?;
     let others = tables.of_user().filter(|other| other.id != table.id);
     let text = |other: &Table| Ok(text_of(connection, "table", &other.name)?.map(|text| (other.name.clone(), text)));

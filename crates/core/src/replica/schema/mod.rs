@@ -10,6 +10,8 @@ pub(crate) mod fresh;
 pub(crate) mod key;
 pub(crate) mod naming;
 pub(crate) mod objects;
+pub(crate) mod refill;
+pub(crate) mod renames;
 pub(crate) mod table;
 pub(crate) mod tables;
 pub(crate) mod temp_triggers;

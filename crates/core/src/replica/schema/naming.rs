@@ -1,16 +1,17 @@
-//! What columns are called: by people, here and now, and by operations, everywhere and for ever.
+//! What tables and columns are called: by people, here and now, and by operations, everywhere and for ever.
 //!
-//! A column's identity is the name that it was made by. Operations, the digest and `rtc_schema` call it so, and a RENAME changes only what people
+//! Operations, the digest and `rtc_schema` call a table or a column by the name that it was made by, its identity, and a RENAME changes only what people
 //! call it here. A name that some column was made by already is given a number for the next one, `rtc_2 title`, so that what was written to one
-//! never reaches the other: neither after DROP and ADD of a name, nor after a RENAME that freed it.
+//! never reaches the other: neither after DROP and ADD of a name, nor after a RENAME that freed it. A table's gets one where a RENAME freed it; what was
+//! dropped is told apart by time.
 //!
-//! `rtc_columns` keeps the identities of the columns that are not called by theirs. It is derived from `rtc_schema`, and local.
+//! `rtc_renamed` and `rtc_columns` keep the identities of what is not called by its own. They are derived from `rtc_schema`, and local.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rtc_battery_proto::{Columns, Operation};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::table::Table;
 
@@ -36,8 +37,30 @@ fn number_and_name(identity: &str) -> Option<(u32, &str)> {
     (prefix.eq_ignore_ascii_case("rtc_") && is_number).then(|| Some((number.parse().ok()?, name)))?
 }
 
-/// Gives the table's columns their identities.
+/// What a table is called here that was made by this name.
+pub(crate) fn table_called(connection: &Connection, made_by: &str) -> rusqlite::Result<Option<String>> {
+    let select = "SELECT t.name FROM rtc_renamed r JOIN rtc_tables t ON t.id = r.tbl WHERE r.made_by = ?1";
+    connection.prepare_cached(select)?.query_row([made_by], |row| row.get(0)).optional()
+}
+
+/// Keeps what a table, by its number, is called now.
+pub(crate) fn note_table(connection: &Connection, table: i64, made_by: &str, name: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE rtc_tables SET name = ?2 WHERE id = ?1")?.execute(params![table, name])?;
+    connection.prepare_cached("DELETE FROM rtc_renamed WHERE tbl = ?1")?.execute([table])?;
+    if !name.eq_ignore_ascii_case(made_by) {
+        let insert = "INSERT INTO rtc_renamed (tbl, made_by) VALUES (?1, ?2)";
+        connection.prepare_cached(insert)?.execute(params![table, made_by])?;
+    }
+    Ok(())
+}
+
+/// Gives the table and its columns their identities.
 pub(crate) fn identify(connection: &Connection, table: &mut Table) -> rusqlite::Result<()> {
+    let select = "SELECT made_by FROM rtc_renamed WHERE tbl = ?1";
+    let made_by = connection.prepare_cached(select)?.query_row([table.id], |row| row.get(0)).optional()?;
+    if let Some(made_by) = made_by {
+        table.made_by = made_by;
+    }
     let mut select = connection.prepare_cached("SELECT name, identity FROM rtc_columns WHERE tbl = ?1")?;
     let mut rows = select.query([table.id])?;
     while let Some(row) = rows.next()? {
@@ -68,11 +91,12 @@ pub(crate) fn forget(connection: &Connection, table: i64, identity: &str) -> rus
 
 /// A table is gone.
 pub(crate) fn forget_table(connection: &Connection, table: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM rtc_renamed WHERE tbl = ?1")?.execute([table])?;
     connection.prepare_cached("DELETE FROM rtc_columns WHERE tbl = ?1")?.execute([table])?;
     Ok(())
 }
 
-/// What columns are called, `wished` being their identities and what they were renamed to, if they were. Two that want one name get it in an order that is
+/// What tables, or a table's columns, are called, `wished` being their identities and what they were renamed to, if they were. Two that want one name get it in an order that is
 /// the same everywhere: who was made by it before who was renamed to it, then by identity. The other is called as it was made, or gets a number.
 pub(crate) fn called<'a>(wished: &[(&'a str, Option<&'a str>)]) -> BTreeMap<&'a str, String> {
     let mut in_order: Vec<_> = wished
@@ -93,24 +117,43 @@ pub(crate) fn called<'a>(wished: &[(&'a str, Option<&'a str>)]) -> BTreeMap<&'a 
     called
 }
 
-/// An operation as others' names mean it: by what the columns are called here.
+/// What something is called while its name is another's: nobody's name.
+pub(crate) const MOVING: &str = "rtc_0 moving";
+
+/// The next RENAME on the way from what things are called now to what they are to be called, as `(now, to be)` in any order: which of them, and to what. Where a
+/// name is another's that is yet to be renamed, one is called [`MOVING`] meanwhile.
+pub(crate) fn next_move<'a>(called: &[(&str, &'a str)]) -> Option<(usize, &'a str)> {
+    let waits = |(_, (now, wish)): &(usize, &(&str, &str))| now != wish;
+    let is_free = |(n, (_, wish)): &(usize, &(&str, &str))| {
+        !called.iter().enumerate().any(|(other, (now, _))| other != *n && now.eq_ignore_ascii_case(wish))
+    };
+    let mut waiting = called.iter().enumerate().filter(waits);
+    let next = waiting.clone().find(is_free).map(|(n, (_, wish))| (n, *wish));
+    next.or_else(|| waiting.next().map(|(n, _)| (n, MOVING)))
+}
+
+/// An operation as others' names mean it: by what table and columns are called here.
 pub(crate) fn by_identity(table: &Table, operation: Operation) -> Operation {
     let identity = |name: Arc<str>| match table.column(&name) {
         Some(column) => table.columns[column].identity.as_str().into(),
         None => name,
     };
+    let operation = Operation { table: table.made_by.clone(), ..operation };
     renamed(operation, |columns| columns.into_iter().map(|(name, value)| (identity(name), value)).collect())
 }
 
-/// An operation for who knows nothing but names. What was written to a column that was dropped is left out.
+/// An operation for who knows nothing but names. What was written to a column that was dropped is left out. One that says something else so has no place in
+/// its transaction any more: a replica of ours, which could take it for what was written, is told that otherwise.
 pub(crate) fn by_name(table: &Table, operation: Operation) -> Operation {
     let name = |identity: Arc<str>| match table.of_identity(&identity) {
         Some(column) => Some(table.columns[column].name.as_str().into()),
         None => (!table.is_dropped(&identity)).then_some(identity),
     };
-    renamed(operation, |columns| {
+    let written = operation.clone();
+    let operation = renamed(Operation { table: table.name.clone(), ..operation }, |columns| {
         columns.into_iter().filter_map(|(identity, value)| Some((name(identity)?, value))).collect()
-    })
+    });
+    if operation == written { operation } else { operation.into_plain() }
 }
 
 fn renamed(operation: Operation, rename: impl Fn(Columns) -> Columns) -> Operation {
@@ -131,6 +174,17 @@ mod tests {
             assert!(!is_numbered(name), "{name}");
             assert_eq!(made_by(name), name);
         }
+    }
+
+    #[test]
+    fn names_change_places_by_a_third() {
+        let mut called = vec![("a", "b"), ("b", "c"), ("c", "a"), ("d", "D"), ("e", "e")];
+        let mut moves = Vec::new();
+        while let Some((n, to)) = next_move(&called) {
+            called[n].0 = to;
+            moves.push((n, to));
+        }
+        assert_eq!(moves, [(3, "D"), (0, MOVING), (2, "a"), (1, "c"), (0, "b")]);
     }
 
     #[test]

@@ -169,6 +169,46 @@ pub(crate) fn clear(connection: &Connection, table: &str) -> Result<(), StorageE
     Ok(())
 }
 
+/// Runs an ALTER TABLE. SQLite refuses it while anything in the schema does not compile, be it about another table; of this device's own (what is
+/// everybody's is [lifted](lift)) such a thing is taken away meanwhile.
+pub(crate) fn alter(connection: &Connection, text: &str) -> Result<Result<(), String>, StorageError> {
+    let mut broken = Vec::new();
+    let outcome = loop {
+        match run_or_undo(connection, text)? {
+            Ok(()) => break Ok(()),
+            Err(why) => match take_away(connection, &why)? {
+                Some(text) => broken.push(text),
+                None => break Err(why),
+            },
+        }
+    };
+    for text in broken {
+        // It compiled no better before.
+        let _ = run_or_undo(connection, &text)?;
+    }
+    Ok(outcome)
+}
+
+/// Takes away the trigger or view that SQLite says is in an ALTER TABLE's way. Gives the text that makes it again.
+fn take_away(connection: &Connection, why: &str) -> Result<Option<String>, StorageError> {
+    let select = "SELECT * FROM (SELECT 'main', type, name, sql FROM main.sqlite_schema UNION ALL
+                  SELECT 'temp', type, name, 'CREATE TEMP' || substr(sql, 7) FROM temp.sqlite_schema)
+                  WHERE type IN ('trigger', 'view') ORDER BY length(name) DESC";
+    let mut select = connection.prepare(select)?;
+    let mut found = select.query([])?;
+    while let Some(row) = found.next()? {
+        let (schema, kind, name): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let rest = why.strip_prefix(&format!("error in {kind} {name}"));
+        if rest.is_some_and(|rest| rest.starts_with([':', ' '])) {
+            let text = row.get(3)?;
+            drop(found);
+            connection.execute_batch(&format!("DROP {kind} {schema}.{}", quoted(&name)))?;
+            return Ok(Some(text));
+        }
+    }
+    Ok(None)
+}
+
 fn names_internals(text: &str) -> bool {
     text.to_ascii_lowercase().contains("rtc_")
 }

@@ -21,6 +21,8 @@ pub(crate) struct Table {
     /// Local number, in `rtc_tables`.
     pub(crate) id: i64,
     pub(crate) name: String,
+    /// What operations call it, see [`naming`](super::naming).
+    pub(crate) made_by: String,
     pub(crate) columns: Vec<Column>,
     /// Positions of the primary key's columns, in key order.
     pub(crate) key: Vec<usize>,
@@ -218,7 +220,20 @@ impl Table {
         let dead = AtomicBool::new(true);
         let name = name.to_owned();
         let dropped = BTreeSet::new();
-        Ok(Some(Self { id, name, columns, key, addressing, statements, unique, names: digested, dropped, dead }))
+        let made_by = name.clone();
+        Ok(Some(Self {
+            id,
+            name,
+            made_by,
+            columns,
+            key,
+            addressing,
+            statements,
+            unique,
+            names: digested,
+            dropped,
+            dead,
+        }))
     }
 
     /// Whether rows of it may have died, or be parked, and left operations under their keys. Errs on this side; described anew (after a
@@ -253,7 +268,7 @@ impl Table {
 
     /// Digests by the columns' identities.
     pub(crate) fn name_registers(&mut self) {
-        self.names = Names::new(&self.name, self.columns.iter().map(|column| column.identity.as_str()));
+        self.names = Names::new(&self.made_by, self.columns.iter().map(|column| column.identity.as_str()));
     }
 
     /// Whether the table is sure to store a row as it is.
@@ -271,14 +286,22 @@ impl Table {
                 format!("{identity} {affinity:?} {collation:?}")
             })
             .collect();
-        format!("{}({})", self.name.to_ascii_lowercase(), key.join(", ")).to_ascii_lowercase()
+        format!("{}({})", self.made_by, key.join(", ")).to_ascii_lowercase()
     }
 }
 
 impl Addressing {
     /// Whether rows are named by rowid.
     pub(crate) fn is_by_rowid(&self) -> bool {
-        matches!(self, Self::Rowid(_))
+        self.rowid().is_some()
+    }
+
+    /// The name by which SQL can say the rowid.
+    pub(crate) fn rowid(&self) -> Option<&'static str> {
+        match self {
+            Self::Rowid(name) => Some(name),
+            Self::Key => None,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::apart;
 use super::columns;
 use super::dropped;
 use super::naming;
+use super::renames;
 use super::table::Table;
 use crate::replica::error::StorageError;
 use crate::replica::log::store::{SCHEMA_TABLE, table_id};
@@ -25,6 +26,7 @@ use crate::replica::unique::indexes;
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
     by_name: BTreeMap<String, Arc<Table>>,
+    by_identity: BTreeMap<String, Arc<Table>>,
     by_id: BTreeMap<i64, Arc<Table>>,
 }
 
@@ -40,7 +42,7 @@ pub(crate) fn is_sound(operation: &Operation) -> bool {
             return false;
         };
         match &*kind {
-            "table" => id.starts_with(&format!("{}(", name.to_ascii_lowercase())),
+            "table" => naming::made_by(&id).starts_with(&format!("{}(", name.to_ascii_lowercase())),
             "column" => alter::is_sound(&id, &name),
             _ => false,
         }
@@ -54,7 +56,7 @@ pub(crate) fn is_sound(operation: &Operation) -> bool {
 
 /// Whether a row of this id can be a table's or a column's.
 fn is_id(id: &str) -> bool {
-    !is_internal(id) && id.contains('(') && (id.ends_with(')') || id.contains(")."))
+    !is_internal(naming::made_by(id)) && id.contains('(') && (id.ends_with(')') || id.contains(")."))
 }
 
 /// Whether the operation defines nothing any more: another device has created the same table later, and of this CREATE TABLE only its time counts.
@@ -81,16 +83,15 @@ impl Tables {
         let mut select = connection.prepare("SELECT id, name FROM rtc_schema WHERE kind = 'table'")?;
         let rows = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
         for row in rows.collect::<rusqlite::Result<Vec<_>>>()? {
-            tables.add(connection, &row.0, &row.1)?;
+            let made_by = made_by(&row.0, &row.1);
+            let name = naming::table_called(connection, &made_by)?.unwrap_or(made_by);
+            tables.add(connection, &row.0, &name)?;
         }
         Ok(tables)
     }
 
-    /// Adds a table if it exists here with this identity; tells whether it does.
-    pub(crate) fn add(&mut self, connection: &Connection, identity: &str, name: &str) -> Result<bool, StorageError> {
-        if self.by_name(name).is_some_and(|table| table.identity() == identity) {
-            return Ok(true);
-        }
+    /// Adds a table if it exists here, by this name, with this identity; tells whether it does.
+    fn add(&mut self, connection: &Connection, identity: &str, name: &str) -> Result<bool, StorageError> {
         let Some(table) = describe(connection, table_id(connection, name)?, name)? else { return Ok(false) };
         let same = table.identity() == identity;
         if same {
@@ -123,18 +124,25 @@ impl Tables {
     pub(crate) fn insert(&mut self, table: Table) {
         let table = Arc::new(table);
         self.by_name.insert(table.name.to_ascii_lowercase(), Arc::clone(&table));
+        self.by_identity.insert(table.made_by.to_ascii_lowercase(), Arc::clone(&table));
         self.by_id.insert(table.id, table);
     }
 
     /// A table is gone.
     pub(crate) fn remove(&mut self, table: &Table) {
         self.by_name.remove(&table.name.to_ascii_lowercase());
+        self.by_identity.remove(&table.made_by.to_ascii_lowercase());
         self.by_id.remove(&table.id);
     }
 
     /// A table by name, as SQLite compares names.
     pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<Table>> {
         self.by_name.get(&name.to_ascii_lowercase())
+    }
+
+    /// A table as operations call it.
+    pub(crate) fn of_identity(&self, made_by: &str) -> Option<&Arc<Table>> {
+        self.by_identity.get(&made_by.to_ascii_lowercase())
     }
 
     /// A table by its number.
@@ -163,7 +171,7 @@ pub(crate) fn describe(connection: &Connection, id: i64, name: &str) -> Result<O
     naming::identify(connection, &mut table)?;
     table.dropped = columns::dropped(connection, &table)?;
     table.name_registers();
-    if dropped::was_dropped(connection, name)? {
+    if dropped::was_dropped(connection, &table.made_by)? {
         table.names.forget_births();
     }
     Ok(Some(table))
@@ -184,6 +192,9 @@ pub(crate) fn register_created(connection: &Connection, tables: &mut Tables, nam
 /// Makes a table that is here a synced one.
 pub(crate) fn register(connection: &Connection, tables: &mut Tables, name: &str) -> Result<(), NotSynced> {
     let id = table_id(connection, name)?;
+    let is_free = |made_by: &String| tables.of_identity(made_by).is_none_or(|table| table.id == id);
+    let made_by = (1..).map(|n| naming::numbered(name, n)).find(is_free).unwrap_or_else(|| name.to_owned());
+    naming::note_table(connection, id, &made_by, name).map_err(StorageError::from)?;
     let table = describe(connection, id, name)?;
     let table = table.ok_or_else(|| NotSynced::Refused(no_key(name)))?;
     if let Some(column) = table.columns.iter().find(|column| naming::is_numbered(&column.name)) {
@@ -207,10 +218,83 @@ pub(crate) fn register(connection: &Connection, tables: &mut Tables, name: &str)
 /// A table is no synced one any more.
 pub(crate) fn forget(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
     columns::forget(connection, table)?;
+    renames::forget(connection, &table.identity())?;
     let (identity, columns) = (table.identity(), format!("{}.", table.identity()));
     let delete = "DELETE FROM rtc_schema WHERE id = ?1 OR kind = 'column' AND substr(id, 1, length(?2)) = ?2";
     connection.prepare_cached(delete)?.execute([&identity, &columns])?;
     Ok(())
+}
+
+/// What operations call a table, as it is spelled, by the id and the name of its row in `rtc_schema`.
+pub(crate) fn made_by(id: &str, name: &str) -> String {
+    match id.split_once(' ').filter(|_| naming::is_numbered(id)) {
+        Some((number, _)) => format!("{number} {name}"),
+        None => name.to_owned(),
+    }
+}
+
+/// After the user's ALTER TABLE: the table is called otherwise now, if that is what it did. `root` is what stays when its name does not.
+pub(crate) fn register_renamed(
+    connection: &Connection,
+    tables: &mut Tables,
+    before: &Table,
+    root: i64,
+) -> Result<bool, StorageError> {
+    let name = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rootpage = ?1";
+    let name: String = connection.query_row(name, [root], |row| row.get(0))?;
+    if name == before.name {
+        return Ok(false);
+    }
+    renames::write(connection, renames::Kind::Table, &before.identity(), &before.name, &name)?;
+    call(connection, tables, before, &name)?;
+    Ok(true)
+}
+
+/// A table is called otherwise now.
+pub(crate) fn call(
+    connection: &Connection,
+    tables: &mut Tables,
+    before: &Table,
+    name: &str,
+) -> Result<(), StorageError> {
+    connection.execute("DELETE FROM rtc_tables WHERE name = ?1 AND id <> ?2", params![name, before.id])?;
+    naming::note_table(connection, before.id, &before.made_by, name)?;
+    tables.remove(before);
+    let table = describe(connection, before.id, name)?.ok_or(StorageError::Corrupt("a table that was renamed"))?;
+    tables.insert(table);
+    Ok(())
+}
+
+/// Where a table stands in the file.
+pub(crate) fn root(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    let root = "SELECT rootpage FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
+    connection.query_row(root, [name], |row| row.get(0))
+}
+
+/// What is left of the user's text after its first statement, if that renames a table that was renamed.
+pub(crate) fn rest_after_done<'a>(
+    connection: &Connection,
+    tables: &Tables,
+    sql: &'a str,
+) -> rusqlite::Result<Option<&'a str>> {
+    for table in tables.of_user() {
+        let Some(renamed) = renames::of(connection, &table.identity())? else { continue };
+        for old in renamed.former.iter().filter(|old| tables.by_name(old).is_none()) {
+            let called_after = |text: &str| {
+                let apart = Connection::open_in_memory().ok()?;
+                apart.execute_batch(&format!("CREATE TABLE {} (rtc_key)", quoted(old))).ok()?;
+                apart::run_one_statement(&apart, text).ok()?;
+                apart.query_row("SELECT name FROM sqlite_schema", [], |row| row.get::<_, String>(0)).ok()
+            };
+            if let Some((name, rest)) = apart::after_first_statement(sql, called_after)
+                && !name.eq_ignore_ascii_case(old)
+                && renamed.was_called(&name)
+            {
+                return Ok(Some(rest));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Why a created table is not synced.
@@ -241,9 +325,6 @@ pub(crate) fn create_received(
     name: &str,
     sql: &str,
 ) -> Result<Result<(), String>, StorageError> {
-    if tables.by_name(name).is_some_and(|table| table.identity() == identity) {
-        return Ok(Ok(()));
-    }
     let taken = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = ?1 COLLATE NOCASE)";
     if connection.query_row(taken, [name], |row| row.get::<_, bool>(0))? {
         return Ok(Err(format!("the name {name} is taken on this device by something else")));
@@ -252,6 +333,7 @@ pub(crate) fn create_received(
         return Ok(Err(format!("the definition of table {name} was refused: {why}")));
     }
     connection.execute_batch(sql)?;
+    naming::note_table(connection, table_id(connection, name)?, &made_by(identity, name), name)?;
     if !tables.add(connection, identity, name)? {
         connection.execute_batch(&format!("DROP TABLE main.{}", quoted(name)))?;
         return Ok(Err(format!("the definition of table {name} means something else here")));
@@ -267,7 +349,7 @@ fn validate(identity: &str, name: &str, sql: &str) -> Result<(), String> {
     let apart = apart::create_table(sql)?;
     match Table::describe(&apart, 0, name).map_err(|error| error.to_string())? {
         None => Err("it has no primary key, or another name".to_owned()),
-        Some(table) if table.identity() != identity || table.name != name => {
+        Some(table) if table.identity() != naming::made_by(identity) || table.name != name => {
             Err("its name or key is not what its id says".to_owned())
         }
         Some(table) if table.key.len() > MAX_KEY_COLUMNS => Err("its key has too many columns".to_owned()),

@@ -14,6 +14,7 @@ use crate::replica::schema::dropped;
 use crate::replica::schema::fresh::{self, Altering};
 use crate::replica::schema::objects::{self, Object};
 use crate::replica::schema::table::Table;
+use crate::replica::schema::tables;
 use crate::replica::sql::text_of;
 use crate::replica::state::State;
 
@@ -29,6 +30,8 @@ pub(crate) struct Before {
 #[derive(Debug)]
 struct Altered {
     table: Arc<Table>,
+    /// What stays when its name does not.
+    root: i64,
     text: String,
     /// Where the open transaction made it.
     fresh: Option<Altering>,
@@ -53,10 +56,11 @@ impl State {
             let (table, known) = (Arc::clone(table), (&self.origins, &self.capture));
             let is_fresh = self.open.highest_before.is_some_and(|highest| table.id > highest);
             let fresh = is_fresh.then(|| fresh::look(connection, &self.tables, &table)).transpose()?;
-            let column = facts.drops_column.as_ref().filter(|_| !is_fresh);
+            let column = facts.alters_column.as_ref().filter(|_| !is_fresh);
             let dropping = column.map(|column| columns::look(connection, known, &table, column)).transpose()?.flatten();
             view::remove(connection)?;
-            before.altered = Some(Altered { table, text, fresh, dropping, objects: objects::standing(connection)? });
+            let (root, objects) = (tables::root(connection, &table.name)?, objects::standing(connection)?);
+            before.altered = Some(Altered { table, root, text, fresh, dropping, objects });
         }
         Ok(before)
     }
@@ -74,14 +78,16 @@ impl State {
     }
 
     fn register_altered(&mut self, connection: &Connection, altered: &Altered) -> Result<(), SqlError> {
-        let Altered { table, text, fresh, dropping, objects } = altered;
-        if let Some(dropping) = dropping {
+        let Altered { table, root, text, fresh, dropping, objects } = altered;
+        if let Some(dropping) = dropping
+            && dropping.is_done(connection)?
+        {
             return self.note_column_dropped(connection, dropping);
         }
         match (self.make_column_synced(connection, &table.name, text), fresh) {
             (Err(_), Some(altering)) => self.note_made_anew(connection, altering),
             (Err(error), None) => {
-                if self.note_renamed(connection, table, objects)? {
+                if self.note_renamed(connection, (table, *root), objects)? {
                     Ok(())
                 } else {
                     Err(error)

@@ -19,6 +19,7 @@ use crate::replica::log::view;
 use crate::replica::schema::alter;
 use crate::replica::schema::columns;
 use crate::replica::schema::objects;
+use crate::replica::schema::tables;
 use crate::replica::schema::temp_triggers::{self, Unfit};
 use crate::replica::state::State;
 use crate::replica::unique::parked::{self, Conflict};
@@ -85,6 +86,10 @@ impl State {
                 Err(error) if count == 1 && is_done_perhaps(sql, &error) => {
                     let rest = match alter::rest_after_done(connection, &self.tables, sql)? {
                         None => columns::rest_after_done(connection, &self.tables, sql)?,
+                        rest => rest,
+                    };
+                    let rest = match rest {
+                        None => tables::rest_after_done(connection, &self.tables, sql)?,
                         rest => rest,
                     };
                     return match rest {
@@ -391,11 +396,11 @@ impl State {
     }
 }
 
-/// Whether SQLite refuses an ALTER TABLE because there is a column of the name, or because there is none.
+/// Whether SQLite refuses an ALTER TABLE because there is a column of the name, or because there is none, or no table.
 fn is_done_perhaps(sql: &str, error: &rusqlite::Error) -> bool {
     let why = error.to_string();
     let is_alter = sql.trim_start().get(..5).is_some_and(|word| word.eq_ignore_ascii_case("ALTER"));
-    is_alter && ["duplicate column name", "no such column"].iter().any(|known| why.contains(known))
+    is_alter && ["duplicate column name", "no such column", "no such table"].iter().any(|known| why.contains(known))
 }
 
 /// SQLite does not say which statement is a VACUUM, and VACUUM cannot run inside a transaction.

@@ -32,8 +32,8 @@ pub(crate) struct Facts {
     pub(crate) drops_table: Option<String>,
     /// It alters this synced table.
     pub(crate) alters_table: Option<String>,
-    /// It drops this column of it.
-    pub(crate) drops_column: Option<String>,
+    /// It drops this column of it, or gives it a constraint.
+    pub(crate) alters_column: Option<String>,
     /// It changes the schema.
     pub(crate) changes_schema: bool,
     /// It may give a table or a column a new name, which SQLite does not tell.
@@ -188,7 +188,7 @@ impl Facts {
             ref other => {
                 // What SQLite gives as the schema here is a column, where there is one.
                 if let A::AlterTable { .. } = other {
-                    self.drops_column = context.database_name.map(str::to_owned);
+                    self.alters_column = context.database_name.map(str::to_owned);
                 }
                 self.judge_schema_change(scope, synced, main, other)
             }
