@@ -52,6 +52,9 @@ pub(crate) const TEST: &[Requirement] = &[
 /// To measure the signaling server beside others.
 pub(crate) const BENCH_SIGNAL: &[Requirement] = &[NODE, LIBCLANG, BENCH_PACKAGES];
 
+/// To measure storage beside others'.
+pub(crate) const BENCH_STORAGE: &[Requirement] = &[BENCH_PACKAGES];
+
 /// To run the fuzz targets.
 pub(crate) const FUZZ: &[Requirement] = &[LIBCLANG, CARGO_FUZZ];
 
