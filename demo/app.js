@@ -20,6 +20,7 @@ const ROWS_AT_ONCE = 200;
 const LOG_LINES = 200;
 const SHORT_ID = 6;
 const SLOW_MS = 300;
+const STATUS_EVERY_MS = 2000;
 const CELL_CHARACTERS = 2000;
 const NO_NOTES = 'No rows. “Add a note” above writes one; it appears here and on every device with the link.';
 const NOBODY = 'Nobody else is here yet. Open the share URL in another window, or send it to a friend.';
@@ -51,7 +52,7 @@ async function enter() {
   if (tokenInUrl() === '') history.replaceState(null, '', `#${randomToken()}`);
   const token = tokenInUrl();
   const previous = room;
-  const next = { battery: undefined, open: false, offline: false, query: undefined, rows: [], shown: 0, refreshing: undefined };
+  const next = { battery: undefined, open: false, offline: false, query: undefined, rows: [], shown: 0, refreshing: undefined, ways: new Map() };
   room = next;
   clear();
   const leaving = previous !== undefined && previous.battery !== undefined ? previous.battery.disconnect() : undefined;
@@ -77,6 +78,8 @@ async function enter() {
     showPeers();
   });
   listen('peer-leave', (peer) => {
+    // What it was sending breaks off.
+    ui.receiving.hidden = true;
     log(`Peer ${short(peer)} left`);
     showPeers();
   });
@@ -84,6 +87,11 @@ async function enter() {
     const source = [ANOTHER_TAB, SET_ASIDE].includes(peer) ? peer : `peer ${short(peer)}`;
     log(`Synced ${counted(operations, 'operation')} from ${source}`);
     refresh();
+  });
+  listen('sync-progress', (peer, { done, total }) => {
+    ui.receiving.hidden = done === total;
+    ui.receiving.max = total;
+    ui.receiving.value = done;
   });
   listen('online', () => {
     if (next.offline) log('The signaling server is back');
@@ -116,6 +124,7 @@ async function enter() {
 }
 
 function clear() {
+  ui.receiving.hidden = true;
   ui.trouble.hidden = true;
   ui['share-url'].value = location.href;
   ui.run.disabled = true;
@@ -217,7 +226,7 @@ function fill(parent, ...children) {
 
 function showPeers(state) {
   const peers = room.battery === undefined ? [] : room.battery.getPeers();
-  fill(ui.peers, ...peers.map((peer) => element('li', { title: peer }, short(peer))));
+  fill(ui.peers, ...peers.map((peer) => element('li', { title: peer }, short(peer), element('span', { className: 'hint' }, room.ways.get(peer) || ''))));
   ui.nobody.hidden = peers.length > 0;
   ui.nobody.textContent = room.offline ? NOBODY_OFFLINE : NOBODY;
   const [word, text] =
@@ -232,6 +241,31 @@ function showPeers(state) {
             : ['alone', '0 peers connected'];
   ui.status.dataset.state = word;
   if (ui.status.textContent !== text) ui.status.textContent = text;
+}
+
+/** Looks how far away each peer is, which way it is reached, and how far behind. */
+async function lookAtPeers() {
+  const here = room;
+  if (!here.open || document.hidden || here.battery.getPeers().length === 0) return;
+  try {
+    const { peers } = await here.battery.getStatus();
+    here.ways = new Map(peers.map((status) => [status.peer, wayTo(status)]));
+    if (room === here && here.open) showPeers();
+  } catch (error) {
+    // A room that is being left.
+    if (room === here) log(error.message, 'error');
+  }
+}
+
+function wayTo({ state, roundTripMs, relayed, peerLacks, weLack }) {
+  const behind = (peerLacks || 0) + (weLack || 0);
+  const words = [
+    state === 'interrupted' ? 'interrupted' : '',
+    roundTripMs === null ? '' : `${roundTripMs} ms`,
+    relayed === null ? '' : relayed ? 'relayed' : 'direct',
+    behind === 0 ? '' : `${counted(behind, 'change')} to go`,
+  ];
+  return words.filter((word) => word !== '').join(', ');
 }
 
 function showError(error) {
@@ -357,5 +391,6 @@ ui['new-room'].addEventListener('click', (event) => {
   location.hash = randomToken();
 });
 addEventListener('hashchange', enter);
+setInterval(lookAtPeers, STATUS_EVERY_MS);
 
 enter();

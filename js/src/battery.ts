@@ -2,6 +2,7 @@
 
 import { type RTCBatteryConfig, type Settings, settingsOf } from './config.js';
 import { Listeners, type RTCBatteryEvents } from './events.js';
+import type { Status } from './generated/Status.js';
 import { Session } from './session.js';
 import { Stay } from './stay.js';
 import type { StorageReport } from './storage-report.js';
@@ -105,6 +106,15 @@ export class RTCBattery {
   /** Ids of the peers that are connected. */
   getPeers(): string[] {
     return [...(this.stay.visit?.peers ?? [])];
+  }
+
+  /**
+   * How it stands with everyone in the room: whether each can be talked to, how far away it is, whether through a relay, how much was sent, and how
+   * many transactions either side lacks. The same in every tab. What is measured (the round trip, the way) is at most a few seconds old, and is measured anew when it is asked
+   * for: ask again to see it change.
+   */
+  getStatus(): Promise<Status> {
+    return this.inSession((session) => session.status());
   }
 
   /** How many transactions this database has committed or applied. Only grows, also across reloads; 0 before the first `connect`. */

@@ -27,6 +27,12 @@ export interface RTCBatteryEvents {
    * shown now ({@link SET_ASIDE}).
    */
   sync: (peerId: string, change: { operations: number }) => void;
+  /**
+   * A peer is sending a large series of operations: all that was missed, or one large transaction. Told about ten times a second while it comes, with `done`
+   * below `total` (counts of operations; `total` is an estimate), and when it is applied, with `done` equal to `total`. What breaks off with its
+   * connection is begun again, from that peer or another.
+   */
+  'sync-progress': (peerId: string, progress: { done: number; total: number }) => void;
   /** A peer can be talked to. */
   'peer-join': (peerId: string) => void;
   /** A peer is gone. */
@@ -58,6 +64,7 @@ export interface RTCBatteryEvents {
 export class Listeners {
   private readonly byEvent: { [E in keyof RTCBatteryEvents]: Set<RTCBatteryEvents[E]> } = {
     sync: new Set(),
+    'sync-progress': new Set(),
     'peer-join': new Set(),
     'peer-leave': new Set(),
     conflict: new Set(),

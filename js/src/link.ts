@@ -7,6 +7,7 @@ import type { LinkId } from './generated/LinkId.js';
 import type { LinkState } from './generated/LinkState.js';
 import type { SessionDescription } from './generated/SessionDescription.js';
 import type { LinkInput } from './messages.js';
+import { goesThroughRelay } from './path.js';
 
 /** Label of our channel. A peer may call its own otherwise. */
 const LABEL = 'rtc-battery';
@@ -59,9 +60,18 @@ export class Link {
     if (offers) this.adopt(connection.createDataChannel(LABEL));
   }
 
-  /** Takes servers with new credentials; they are used from the next ICE restart on. */
+  /** Takes servers with new credentials, and says so. */
   reconfigure(): void {
-    this.step(async () => this.configure());
+    this.step(async () => {
+      this.configure();
+      this.report({ kind: 'serversRenewed', link: this.id });
+    });
+  }
+
+  /** Says which way the connection goes, if the browser knows. */
+  async inspectPath(): Promise<void> {
+    const relayed = await goesThroughRelay(this.connection).catch(() => undefined);
+    if (relayed !== undefined) this.report({ kind: 'pathInspected', link: this.id, relayed });
   }
 
   /** Makes an offer and reports it. */

@@ -49,6 +49,9 @@ export class Links {
           link.sendBinary(effect.bytes);
           sending.add(link);
           break;
+        case 'inspectPath':
+          void link.inspectPath();
+          break;
         case 'openBulk':
           link.openBulk();
           break;

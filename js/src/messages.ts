@@ -6,6 +6,7 @@ import type { Effect } from './generated/Effect.js';
 import type { Event } from './generated/Event.js';
 import type { Input } from './generated/Input.js';
 import type { LinkId } from './generated/LinkId.js';
+import type { Status } from './generated/Status.js';
 import type { FileBytes, QueryResult, SqlParams } from './values.js';
 
 /** Effects that only the page can perform: workers have no RTCPeerConnection. */
@@ -37,6 +38,8 @@ export interface Calls {
   flush: { argument: undefined; result: void };
   /** Where the database is kept. */
   storage: { argument: undefined; result: { dbName: string; persistent: boolean } };
+  /** How it stands with the room and each peer. */
+  status: { argument: undefined; result: Status };
   /** Says goodbye to the room; answered when everything is saved. The last call. */
   close: { argument: undefined; result: void };
 }

@@ -148,6 +148,7 @@ export class MessengerSession {
       case 'online':
       case 'conflict':
       case 'sync':
+      case 'syncProgress':
       case 'released':
       case 'clockSkew':
       case 'automaticKeys':

@@ -8,6 +8,9 @@ export { DatabaseBusy, RTCBatteryError, type RTCBatteryErrorCode, SqlError } fro
 export { ANOTHER_TAB, SET_ASIDE, type Conflict, type RTCBatteryEvents } from './events.js';
 export type { ExpiringIceServers, IceServers } from './ice-servers.js';
 export type { HLC, Operation } from './operation.js';
+export type { PeerState } from './generated/PeerState.js';
+export type { PeerStatus } from './generated/PeerStatus.js';
+export type { Status } from './generated/Status.js';
 export type { StorageReport } from './storage-report.js';
 export { SQLLayer, type SQLLayerOptions } from './sql-layer.js';
 export { WebRTCManager, type WebRTCManagerOptions } from './webrtc-manager.js';

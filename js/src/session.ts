@@ -5,6 +5,7 @@ import type { Settings } from './config.js';
 import { RTCBatteryError, toError } from './errors.js';
 import { type Listeners, SET_ASIDE } from './events.js';
 import { IceSource } from './ice-servers.js';
+import type { Status } from './generated/Status.js';
 import { Links } from './links.js';
 import type { UserEvent } from './messages.js';
 import { askToPersist, report, type StorageReport } from './storage-report.js';
@@ -73,6 +74,10 @@ export class Session {
     return report(await this.worker.call('storage', undefined));
   }
 
+  status(): Promise<Status> {
+    return this.worker.call('status', undefined);
+  }
+
   /** Says goodbye to the peers and waits until everything is saved. */
   async close(): Promise<void> {
     try {
@@ -123,6 +128,9 @@ export class Session {
         break;
       case 'sync':
         this.listeners.emit('sync', event.peer, { operations: event.operations });
+        break;
+      case 'syncProgress':
+        this.listeners.emit('sync-progress', event.peer, { done: event.done, total: event.total });
         break;
       case 'clockSkew':
         this.listeners.emit('clock-skew', { aheadMs: event.aheadMs });

@@ -36,13 +36,17 @@ export class Server {
   #folder;
   #flags = [];
   #process;
+  /** A command that runs another where the server is to be. */
+  #within = [];
   address = '127.0.0.1:0';
 
-  /** Starts one, with a folder to serve if one is given, and with more flags. */
-  static async start(folder, flags = []) {
+  /** Starts one, with a folder to serve if one is given, and with more flags; on this machine's loopback, or elsewhere. */
+  static async start(folder, flags = [], { host = '127.0.0.1', within = [] } = {}) {
     const server = new Server();
     server.#folder = folder;
     server.#flags = flags;
+    server.#within = within;
+    server.address = `${host}:0`;
     await server.start();
     return server;
   }
@@ -59,7 +63,8 @@ export class Server {
 
   async start() {
     const folder = this.#folder === undefined ? [] : ['--static', this.#folder];
-    const child = spawn(SERVER, ['--listen', this.address, '--log', 'error', ...folder, ...this.#flags], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const [command, ...words] = [...this.#within, SERVER, '--listen', this.address, '--log', 'error', ...folder, ...this.#flags];
+    const child = spawn(command, words, { stdio: ['ignore', 'pipe', 'inherit'] });
     this.#process = child;
     running.add(child);
     this.address = await new Promise((resolve, reject) => {
@@ -119,9 +124,9 @@ export function stage(starts, ready) {
 }
 
 /** Chromium; each `page()` is in a profile of its own, as on another machine. The back/forward cache hides loads from the driver. */
-export async function startChromium({ backForwardCache = false } = {}) {
+export async function startChromium({ backForwardCache = false, executablePath = '/usr/bin/chromium', flags = [] } = {}) {
   const ignoreDefaultArgs = backForwardCache ? ['--disable-back-forward-cache'] : [];
-  const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: CHROMIUM_FLAGS, ignoreDefaultArgs });
+  const browser = await chromium.launch({ executablePath, args: [...CHROMIUM_FLAGS, ...flags], ignoreDefaultArgs });
   return {
     page: async (options) => watched(await (await browser.newContext(options)).newPage()),
     close: () => browser.close(),
@@ -191,6 +196,11 @@ export class MortalBrowser {
     process.kill(-child.pid, 'SIGKILL');
     await ended;
     running.delete(child);
+  }
+
+  /** Sends a signal to all its processes. */
+  signal(name) {
+    process.kill(-this.#child.pid, name);
   }
 
   async remove() {
@@ -265,7 +275,7 @@ export class Peer {
     this.config = config;
     await this.page.evaluate(async (config) => {
       const battery = new library.RTCBattery(config);
-      for (const event of ['sync', 'peer-join', 'peer-leave', 'conflict', 'online', 'progress', 'error']) {
+      for (const event of ['sync', 'peer-join', 'peer-leave', 'sync-progress', 'conflict', 'online', 'progress', 'error']) {
         battery.on(event, (...values) => {
           events.push([event, ...values.map((value) => (value instanceof Error ? { code: value.code, message: value.message, peer: value.peer, salvaged: value.salvaged } : value))]);
           stirred();

@@ -5,6 +5,8 @@ import { WebSocketServer } from 'ws';
 /** One in a room, as the server sees it. */
 class Client {
   peerId;
+  /** What is on its way from it. */
+  said = Promise.resolve();
 
   constructor(socket) {
     this.socket = socket;
@@ -28,6 +30,8 @@ export class Liar {
   roomOf = (token) => token;
   /** What becomes of a message on its way from one to another. */
   relayed = (message) => message;
+  /** How long a message is on its way. */
+  delayMs = () => 0;
 
   static async start() {
     const liar = new Liar();
@@ -63,7 +67,12 @@ export class Liar {
         client.say({ type: 'peers', peerIds: others.map(({ peerId }) => peerId) });
         for (const other of others) other.say({ type: 'peer-join', peerId: client.peerId });
       } else {
-        room.get(to)?.say(this.relayed({ ...message, from: client.peerId }));
+        const relayed = this.relayed({ ...message, from: client.peerId });
+        const delayMs = this.delayMs();
+        // What one says stays in order.
+        client.said = Promise.all([client.said, delayMs === 0 ? undefined : new Promise((resolve) => setTimeout(resolve, delayMs))]).then(() =>
+          room.get(to)?.say(relayed),
+        );
       }
     });
     client.socket.on('close', () => {

@@ -15,6 +15,8 @@ pub(crate) enum Bench {
     Capture,
     /// Commits, opening and memory by the size of the database in Chromium, beside sql.js that exports the file, and SQLite on OPFS
     Storage,
+    /// Sync between two pages, beside the raw channel, the bare insert, and Yjs
+    Sync,
     /// The signaling server, beside PeerJS's and y-webrtc's
     Signal,
 }
@@ -22,7 +24,7 @@ pub(crate) enum Bench {
 /// Sets up and builds, then measures.
 pub(crate) fn run(project: &Project, only: Option<Bench>) -> Result<()> {
     let wanted = |bench| only.is_none_or(|only| only == bench);
-    if wanted(Bench::Exec) || wanted(Bench::Capture) || wanted(Bench::Storage) {
+    if wanted(Bench::Exec) || wanted(Bench::Capture) || wanted(Bench::Storage) || wanted(Bench::Sync) {
         setup::run(project, setup::TEST)?;
         build::everything(project)?;
     }
@@ -42,6 +44,12 @@ pub(crate) fn run(project: &Project, only: Option<Bench>) -> Result<()> {
         let server = build::server(project, "release")?;
         let node = project.shell.cmd("node").arg("bench/storage.mjs").env("RTC_BATTERY_SIGNAL", server);
         step("bench: storage in a page", || Ok(node.run()?))?;
+    }
+    if wanted(Bench::Sync) {
+        setup::run(project, setup::BENCH_SYNC)?;
+        let server = build::server(project, "release")?;
+        let node = project.shell.cmd("node").arg("bench/sync.mjs").env("RTC_BATTERY_SIGNAL", server);
+        step("bench: sync between two pages", || Ok(node.run()?))?;
     }
     if wanted(Bench::Signal) {
         signal(project)?;

@@ -43,6 +43,8 @@ pub(crate) const TEST: &[Requirement] = &[
     XVFB,
     REDIS,
     COTURN,
+    IPTABLES,
+    IPROUTE,
     RUST_SRC,
     CLIPPY,
     RUSTFMT,
@@ -54,6 +56,9 @@ pub(crate) const BENCH_SIGNAL: &[Requirement] = &[NODE, LIBCLANG, BENCH_PACKAGES
 
 /// To measure storage beside others'.
 pub(crate) const BENCH_STORAGE: &[Requirement] = &[BENCH_PACKAGES];
+
+/// To measure sync beside Yjs.
+pub(crate) const BENCH_SYNC: &[Requirement] = &[NODE, BENCH_PACKAGES];
 
 /// To run the fuzz targets.
 pub(crate) const FUZZ: &[Requirement] = &[LIBCLANG, CARGO_FUZZ];
@@ -132,6 +137,20 @@ const COTURN: Requirement = Requirement {
     met: |_| Ok(installed("turnserver") && installed("turnutils_uclient")),
     provide: Provide::Apt(&["coturn"]),
     hint: "install coturn",
+};
+
+const IPTABLES: Requirement = Requirement {
+    name: "iptables, for networks that lose and translate packets",
+    met: |_| Ok(installed("iptables")),
+    provide: Provide::Apt(&["iptables"]),
+    hint: "install iptables",
+};
+
+const IPROUTE: Requirement = Requirement {
+    name: "ip and tc, for network namespaces",
+    met: |_| Ok(installed("ip") && installed("tc")),
+    provide: Provide::Apt(&["iproute2"]),
+    hint: "install iproute2",
 };
 
 const RUST_SRC: Requirement = Requirement {

@@ -15,7 +15,7 @@ const CASES: u64 = 400;
 const FUZZ_SHARE: u64 = 3;
 
 /// Runs ten times the merge schedules of the tests, a million updates of one row, the fuzzers for a third of the time, rooms under faults for half of it,
-/// a browser that is killed 200 times while it writes, and then new random programs until it is over.
+/// a browser that is killed 200 times while it writes, the tests of networks at length, and then new random programs until it is over.
 pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {
     setup::run(project, setup::TEST)?;
     let compile = ["--no-run", "--lib", "--test", "replica_bounded", "--test", "replica_differential"];
@@ -40,6 +40,11 @@ pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {
     step("soak: Chromium is killed 200 times while it writes", || {
         let test = project.shell.cmd("node").args(["--test", "js/test/killed.test.mjs"]);
         Ok(test.env("RTC_BATTERY_SIGNAL", &server).env("RTC_BATTERY_KILLS", "200").run()?)
+    })?;
+    step("soak: networks that lose, translate and break, and what has to go well every time", || {
+        let files = ["js/test/network.test.mjs", "js/test/endurance.test.mjs"];
+        let test = project.shell.cmd("node").args(["--test", "--test-concurrency=1"]).args(files);
+        Ok(test.env("RTC_BATTERY_SIGNAL", &server).env("RTC_BATTERY_SOAK", "1").run()?)
     })?;
     let mut rounds = 0;
     while rounds == 0 || start.elapsed() < Duration::from_secs(minutes * 60) {

@@ -1,6 +1,6 @@
 //! What two peers say to each other over a DataChannel: the specification's messages, and what ours add to them.
 //!
-//! Additive means: a peer written from the specification alone ignores `hello`, `vector`, `digest`, `taken` and `bye` as unknown types and the extra fields as
+//! Additive means: a peer written from the specification alone ignores `hello`, `vector`, `sync-progress`, `digest`, `taken` and `bye` as unknown types and the extra fields as
 //! unknown fields. A message of an unknown type decodes to [`DecodeError::UnknownType`], which is to be ignored.
 
 use serde::de::DeserializeOwned;
@@ -26,6 +26,13 @@ pub enum Message {
     SyncRequest(SyncRequest),
     /// Answers with operations; between two of ours one of a series.
     SyncResponse(SyncResponse),
+    /// How far the series of answers is that the next message goes on with.
+    SyncProgress {
+        /// Operations that were sent of it.
+        done: u64,
+        /// About how many there are.
+        total: u64,
+    },
     /// A whole SQLite file, base64. Understood, never sent.
     SyncFull {
         /// The file.
@@ -190,6 +197,11 @@ impl Message {
             registers: Digest,
         }
         #[derive(Deserialize)]
+        struct Progress {
+            done: u64,
+            total: u64,
+        }
+        #[derive(Deserialize)]
         struct Taken {
             bytes: u64,
         }
@@ -208,6 +220,10 @@ impl Message {
             "op" => Self::Op { payload: fields::<Op>(&kind, text)?.payload },
             "sync-request" => Self::SyncRequest(fields(&kind, text)?),
             "sync-response" => Self::SyncResponse(fields(&kind, text)?),
+            "sync-progress" => {
+                let Progress { done, total } = fields(&kind, text)?;
+                Self::SyncProgress { done, total }
+            }
             "sync-full" => Self::SyncFull { database: fields::<SyncFull>(&kind, text)?.database },
             "vector" => Self::Vector { vector: fields::<Vector>(&kind, text)?.vector },
             "digest" => {
@@ -237,6 +253,7 @@ mod tests {
             r#"{"type":"sync-request","fromVersion":3}"#.into(),
             format!(r#"{{"type":"sync-response","operations":[{op},{op}]}}"#),
             r#"{"type":"sync-full","database":"AA=="}"#.into(),
+            r#"{"type":"sync-progress","done":5,"total":9}"#.into(),
             r#"{"type":"ping","extra":[1,{"a":2}]}"#.into(),
             r#"{"type":"ping","wall":1700000000000}"#.into(),
             r#"{"type":"pong"}"#.into(),

@@ -182,6 +182,13 @@ impl VersionVector {
         self.0.iter()
     }
 
+    /// How many transactions there are, over all origins.
+    #[must_use]
+    pub fn dot_count(&self) -> u64 {
+        let ranges = self.0.values().flat_map(SeqRanges::iter);
+        ranges.fold(0, |count: u64, (first, last)| count.saturating_add(last - first + 1))
+    }
+
     /// How many origins there are.
     #[must_use]
     pub fn origin_count(&self) -> usize {

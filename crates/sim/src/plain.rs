@@ -143,6 +143,8 @@ impl PlainPeer {
             Input::LinkState { .. }
             | Input::ChannelBinary { .. }
             | Input::ChannelDrained { .. }
+            | Input::PathInspected { .. }
+            | Input::ServersRenewed { .. }
             | Input::Saved { .. } => {}
             Input::BulkOpened { .. }
             | Input::BulkBinary { .. }

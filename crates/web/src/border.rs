@@ -4,9 +4,10 @@
 
 use js_sys::{Array, JSON, JsString, Uint8Array};
 use rtc_battery_core::Now;
-use rtc_battery_core::node::{Call, Config, Effect, Event, Input, LinkId, Output};
+use rtc_battery_core::node::{Call, Config, Effect, Event, Input, LinkId, Output, Status};
 use rtc_battery_core::replica::QueryResult;
 use rtc_battery_proto::Operation;
+use serde::Serialize;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 
@@ -19,6 +20,7 @@ const TYPES: &str = r"
 import type { Input } from '../src/generated/Input.js';
 import type { Now } from '../src/generated/Now.js';
 import type { Output } from '../src/generated/Output.js';
+import type { Status } from '../src/generated/Status.js';
 import type { QueryResult } from '../src/values.js';
 
 /** Which room, and what is random about being in it. */
@@ -110,6 +112,10 @@ extern "C" {
     #[wasm_bindgen(typescript_type = "Output")]
     pub type JsOutput;
 
+    /// How it stands with the room.
+    #[wasm_bindgen(typescript_type = "Status")]
+    pub type JsStatus;
+
     /// What statements returned.
     #[wasm_bindgen(typescript_type = "QueryResult")]
     pub type JsQueryResult;
@@ -179,12 +185,22 @@ pub(crate) fn write_output(output: &Output) -> Result<JsOutput, JsValue> {
             ];
             ("event", fields.to_vec())
         }
-        plain => {
-            let text = serde_json::to_string(plain).map_err(|error| failure("internal", &error.to_string()))?;
-            return Ok(JSON::parse(&text)?.unchecked_into());
-        }
+        plain => return Ok(write(plain)?.unchecked_into()),
     };
     Ok(object(&[("output", output.into()), ("value", object(&fields))]).unchecked_into())
+}
+
+/// Writes a status.
+///
+/// # Errors
+/// None that could be met: what serde writes, JavaScript reads.
+pub(crate) fn write_status(status: &Status) -> Result<JsStatus, JsValue> {
+    Ok(write(status)?.unchecked_into())
+}
+
+fn write(value: &impl Serialize) -> Result<JsValue, JsValue> {
+    let text = serde_json::to_string(value).map_err(|error| failure("internal", &error.to_string()))?;
+    JSON::parse(&text)
 }
 
 /// Who has no tables does not know which columns are REAL.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::border::{self, JsConfig, JsInput, JsNow, JsOutput, JsQueryResult, JsTabCall, read_now};
+use crate::border::{self, JsConfig, JsInput, JsNow, JsOutput, JsQueryResult, JsStatus, JsTabCall, read_now};
 use crate::failure::{failure, open_failure, sql_failure, storage_failure};
 use crate::storage::{Storage, salvaged_to_js};
 use crate::{params, random};
@@ -150,6 +150,14 @@ impl BatteryNode {
     /// How many transactions the replica has committed or applied.
     pub fn version(&self) -> f64 {
         self.node.version() as f64
+    }
+
+    /// How it stands with the room and each peer. Poll the outputs afterwards.
+    ///
+    /// # Errors
+    /// None that could be met: what serde writes, JavaScript reads.
+    pub fn status(&mut self, now: &JsNow) -> Result<JsStatus, JsValue> {
+        border::write_status(&self.node.status(read_now(now)))
     }
 
     /// The peers that can be talked to.

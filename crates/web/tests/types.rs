@@ -7,13 +7,14 @@ use std::fs;
 use std::path::Path;
 
 use rtc_battery_core::Now;
-use rtc_battery_core::node::{Input, Output};
+use rtc_battery_core::node::{Input, Output, Status};
 use ts_rs::{Config, ExportError, TS};
 
 fn generate(folder: &Path) -> Result<(), ExportError> {
     let config = Config::new().with_out_dir(folder).with_import_extension(Some("js"));
     Input::export_all(&config)?;
     Output::export_all(&config)?;
+    Status::export_all(&config)?;
     Now::export_all(&config)
 }
 

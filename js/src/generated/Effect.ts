@@ -50,7 +50,11 @@ link: LinkId,
 /**
  * `RTCIceCandidateInit` as JSON text.
  */
-candidate: string, } | { "kind": "sendText", 
+candidate: string, } | { "kind": "inspectPath", 
+/**
+ * Which link.
+ */
+link: LinkId, } | { "kind": "sendText", 
 /**
  * Which link.
  */

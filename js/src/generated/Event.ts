@@ -22,7 +22,19 @@ peer: PeerId,
 /**
  * How many operations were new to us.
  */
-operations: number, } | { "kind": "released", 
+operations: number, } | { "kind": "syncProgress", 
+/**
+ * Who sends it.
+ */
+peer: PeerId, 
+/**
+ * Operations that have come.
+ */
+done: number, 
+/**
+ * About how many there are.
+ */
+total: number, } | { "kind": "released", 
 /**
  * How many.
  */

@@ -106,6 +106,18 @@ sentBytes: number, } | { "kind": "bulkClosed",
 /**
  * Which link.
  */
+link: LinkId, } | { "kind": "pathInspected", 
+/**
+ * Which link.
+ */
+link: LinkId, 
+/**
+ * Whether either end of the pair of candidates in use is a relay's.
+ */
+relayed: boolean, } | { "kind": "serversRenewed", 
+/**
+ * Which link.
+ */
 link: LinkId, } | { "kind": "saved", 
 /**
  * The replica's version when what is now saved was copied out.

@@ -32,7 +32,12 @@ export interface Room {
 export type Done = { readonly open: boolean; readonly wrote: number } & ({ readonly result: Calls[keyof Calls]['result'] } | { readonly failure: Failure });
 
 /** A call that waits for open transactions of other tabs. */
-type TurnCall = Exclude<SharedCall, { name: 'flush' | 'storage' }>;
+type TurnCall = Exclude<SharedCall, { name: 'flush' | 'storage' | 'status' }>;
+
+/** Whether a call waits for transactions, and its answer says whether one is open. */
+export function takesTurn(call: SharedCall): call is TurnCall {
+  return call.name !== 'flush' && call.name !== 'storage' && call.name !== 'status';
+}
 
 /** SQLite's result code. */
 const SQLITE_FULL = 13;
@@ -120,6 +125,12 @@ export class Host {
         return this.flushed();
       case 'storage':
         return { open: false, wrote: 0, result: { dbName: this.dbName, persistent: this.pages.persistent } };
+      case 'status': {
+        const result = this.node.status(now());
+        // Some are asked how far away they are.
+        this.pump.run();
+        return { open: false, wrote: 0, result };
+      }
       default: {
         const { refused, done } = await this.attempt(by, call);
         // There may be room by now; the saver looks less often than a user asks.

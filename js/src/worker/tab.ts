@@ -12,7 +12,7 @@ import type { Input } from '../generated/Input.js';
 import type { Calls } from '../messages.js';
 import { type Deleting, lockOf, lockOfTab } from '../tabs.js';
 import { type FromLeader, type Notice, type SharedCall, TabChannel, type ToLeader } from './channel.js';
-import type { Done, Page, Room } from './host.js';
+import { type Done, type Page, type Room, takesTurn } from './host.js';
 import { Leader } from './leader.js';
 import { hold } from './lock.js';
 
@@ -215,8 +215,7 @@ export class Tab {
     const pending = this.pending.get(id);
     if (pending === undefined) return;
     this.pending.delete(id);
-    // These take no turn, and say nothing of transactions.
-    if (pending.call.name !== 'flush' && pending.call.name !== 'storage' && id > this.lastAnswered) {
+    if (takesTurn(pending.call) && id > this.lastAnswered) {
       this.lastAnswered = id;
       this.inTransaction = done.open;
     }

@@ -9,9 +9,11 @@ use rtc_battery_proto::{
 
 use super::digests::Digests;
 use super::inbox::{Part, Work};
-use super::io::{Effect, ErrorCode, LinkId};
+use super::io::{Effect, ErrorCode, Event, LinkId};
 use super::node::Node;
 use super::room::{Heard, Said};
+use super::session::Session;
+use crate::replica::is_for_names;
 
 /// Longest message that only tells what somebody has, in bytes: the largest vector there may be, and something.
 const MAX_VECTOR_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -44,7 +46,7 @@ impl Node {
 
     /// Part of a series may have been among what cannot be read, even its end.
     fn handle_unread(&mut self, id: LinkId, peer: &PeerId) {
-        if self.sessions.get_mut(&id).is_some_and(|session| std::mem::take(&mut session.is_staging)) {
+        if self.sessions.get_mut(&id).is_some_and(Session::break_off) {
             self.inbox.drop_staged(id, peer);
         }
     }
@@ -95,6 +97,13 @@ impl Node {
                 self.look_for_clones_writes(&vector);
                 self.sessions.entry(id).or_default().handle_vector(vector);
             }
+            Message::SyncProgress { done, total } => {
+                self.note_progress(id, now_ms);
+                let progress = &mut self.sessions.entry(id).or_default().progress;
+                if let Some((done, total)) = progress.note(done, total, now_ms) {
+                    self.room.outputs.event(Event::SyncProgress { peer: peer.clone(), done, total });
+                }
+            }
             Message::Digest { vector, registers } => {
                 self.handle_digests(id, peer, Digests { vector, registers });
             }
@@ -105,8 +114,12 @@ impl Node {
     /// What a peer says that speaks only the specification.
     fn handle_plain(&mut self, id: LinkId, peer: &PeerId, message: Message, size_bytes: usize, now_ms: u64) {
         let work = match message {
+            Message::Op { payload } if is_for_names(&payload) => return,
             Message::Op { payload } => Work::Adopt(vec![payload]),
-            Message::SyncResponse(response) => Work::Adopt(response.operations),
+            Message::SyncResponse(mut response) => {
+                response.operations.retain(|operation| !is_for_names(operation));
+                Work::Adopt(response.operations)
+            }
             Message::SyncFull { database } => match BASE64.decode(database) {
                 Ok(file) => Work::Import(file),
                 Err(_) => return self.room.complain(peer, "it sent a sync-full that is no base64", now_ms),
@@ -117,7 +130,7 @@ impl Node {
     }
 
     fn handle_op(&mut self, id: LinkId, peer: &PeerId, operation: Operation, size_bytes: usize, now_ms: u64) {
-        if operation.seq.is_none() {
+        if is_for_names(&operation) {
             // It takes us for one that speaks only the specification, and will tell it again when it has heard us.
             return;
         }
@@ -139,7 +152,11 @@ impl Node {
             }
             (Some(covers), false) => {
                 let staged = std::mem::take(&mut session.is_staging);
-                if session.comparison.ends(&covers) {
+                let compared = session.comparison.ends(&covers);
+                if compared || staged {
+                    session.progress.end();
+                }
+                if compared {
                     Work::Reconcile(Part::Loose(part.operations), covers)
                 } else if staged {
                     Work::ApplyStaged(Part::Loose(part.operations), covers)
@@ -148,7 +165,7 @@ impl Node {
                 }
             }
             // The end of an answer to one that was taken for plain: it does not say what it covers, so what it brought is asked for again.
-            (None, false) if std::mem::take(&mut session.is_staging) => return self.inbox.drop_staged(id, peer),
+            (None, false) if session.break_off() => return self.inbox.drop_staged(id, peer),
             (Some(_), true) | (None, false) => {
                 return self.room.complain(peer, "it sent a sync-response that neither ends nor goes on", now_ms);
             }
@@ -167,6 +184,7 @@ impl Node {
             }
             Extent::End(covers) => {
                 session.is_staging = false;
+                session.progress.end();
                 if session.comparison.ends(&covers) {
                     Work::Reconcile(Part::Packed(packed), covers)
                 } else {

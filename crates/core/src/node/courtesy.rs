@@ -143,6 +143,11 @@ impl Courtesy {
         self.ping_due = true;
     }
 
+    /// Whether a ping is to be said.
+    pub(super) fn ping_is_due(&self) -> bool {
+        self.ping_due
+    }
+
     /// Says `bye` after what must not be lost; nothing follows it.
     pub(super) fn say_bye(&mut self) {
         if self.bye == Bye::No {

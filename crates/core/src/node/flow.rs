@@ -35,6 +35,16 @@ impl Flow {
         self.handed_bytes += bytes;
     }
 
+    /// How much was handed to channels, in bytes.
+    pub(super) fn handed_bytes(&self) -> u64 {
+        self.handed_bytes
+    }
+
+    /// How much came, in bytes.
+    pub(super) fn received_bytes(&self) -> u64 {
+        self.received_bytes
+    }
+
     /// The peer says that it took in so much in all.
     pub(super) fn handle_taken(&mut self, bytes: u64) {
         self.taken_bytes = self.taken_bytes.max(bytes.min(self.handed_bytes));

@@ -108,6 +108,7 @@ impl Room {
             Ok(Message::Ping(ping)) => self.channel(id)?.courtesy.handle_ping(*ping),
             Ok(Message::Pong(pong)) => {
                 self.links.get_mut(&id)?.stand();
+                self.channel(id)?.round_trip.answered(now_ms);
                 self.compare_clocks(id, *pong);
             }
             Ok(Message::Bye { bulk }) => self.handle_bye(id, &peer, (false, *bulk), now_ms),
@@ -150,6 +151,10 @@ impl Room {
         if let Some(entry) = current {
             entry.joined = true;
             self.outputs.event(Event::PeerJoin { peer: peer.clone() });
+            if let Some(channel) = self.channel(id) {
+                // How far away it is, and whether our clocks agree.
+                channel.courtesy.ping();
+            }
         }
     }
 

@@ -164,6 +164,18 @@ pub enum Input {
         /// Which link.
         link: LinkId,
     },
+    /// Which way the link's packets go: the answer to [`Effect::InspectPath`], where it is known.
+    PathInspected {
+        /// Which link.
+        link: LinkId,
+        /// Whether either end of the pair of candidates in use is a relay's.
+        relayed: bool,
+    },
+    /// The link's connection was given ICE servers with new credentials, in place of such as end soon. They are used from the next ICE restart on.
+    ServersRenewed {
+        /// Which link.
+        link: LinkId,
+    },
     /// Storage holds everything up to this [`version`](crate::Replica::version).
     Saved {
         /// The replica's version when what is now saved was copied out.
@@ -220,6 +232,11 @@ pub enum Effect {
         link: LinkId,
         /// `RTCIceCandidateInit` as JSON text.
         candidate: String,
+    },
+    /// Look which pair of candidates the connection uses. Answered by [`Input::PathInspected`], or not at all.
+    InspectPath {
+        /// Which link.
+        link: LinkId,
     },
     /// Send one text message on the link's channel.
     SendText {
@@ -283,6 +300,18 @@ pub enum Event {
         peer: PeerId,
         /// How many operations were new to us.
         operations: u32,
+    },
+    /// How far a peer is with sending a large series of operations: what we asked for, or one large transaction. Told now and then, with `done` below
+    /// `total`, and with `done` equal to `total` when the series is applied. One that breaks off with its link is not told to its end.
+    SyncProgress {
+        /// Who sends it.
+        peer: PeerId,
+        /// Operations that have come.
+        #[cfg_attr(feature = "ts", ts(type = "number"))]
+        done: u64,
+        /// About how many there are.
+        #[cfg_attr(feature = "ts", ts(type = "number"))]
+        total: u64,
     },
     /// Operations that were set aside, being from the future when they came, were applied: time has caught up with them.
     Released {

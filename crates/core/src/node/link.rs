@@ -14,13 +14,18 @@ use super::io::LinkState;
 use super::keepalive::{Keepalive, Pulse};
 use super::negotiation::Negotiation;
 use super::outbox::Outbox;
+use super::round_trip::RoundTrip;
 use super::sealing::Described;
+use crate::Now;
 
 /// A first connection is not given up earlier, in milliseconds.
 const GIVE_UP_MS: u64 = 39_500;
 
 /// So long `disconnected`, ICE is restarted, in milliseconds.
 const RESTART_AFTER_MS: u64 = 3_000;
+
+/// Where ICE cannot be restarted for new credentials right now, it is tried again after so long, in milliseconds.
+const RENEW_AGAIN_MS: u64 = 1_000;
 
 /// A link that stands has so long to show that it does, when the signaling server passes on the offer of another connection in its place. In
 /// milliseconds.
@@ -48,6 +53,14 @@ pub(super) struct Link {
     restarted: bool,
     leave_at_ms: Option<u64>,
     rival: Option<Rival>,
+    /// Whether the connection goes through a relay, as far as the host has said.
+    pub(super) relayed: Option<bool>,
+    /// The host is to be asked for that.
+    path_due: bool,
+    /// When ICE is to be restarted because the credentials that the connection uses end soon.
+    renew_at_ms: Option<u64>,
+    /// Whether it was, so that the offer is to be made again if it was lost.
+    renewed: bool,
 }
 
 /// An offer of another connection in place of one that stands, as far as we know: the peer may have lost its end of it, or the server may
@@ -68,16 +81,21 @@ pub(super) struct Channel {
     pub(super) bulk: Bulk,
     pub(super) flow: Flow,
     pub(super) opened_at_ms: u64,
+    pub(super) round_trip: RoundTrip,
 }
 
 impl Channel {
-    /// Whose turn it is to speak; what courtesy demands is said here, `wall_ms` being the wall clock.
-    pub(super) fn turn(&mut self, wall_ms: u64) -> Turn {
+    /// Whose turn it is to speak; what courtesy demands is said here.
+    pub(super) fn turn(&mut self, now: Now) -> Turn {
         if !self.outbox.wants_message() {
             return Turn::Silence;
         }
-        let turn = self.courtesy.turn(wall_ms);
+        let pings = self.courtesy.ping_is_due();
+        let turn = self.courtesy.turn(now.wall_ms);
         let Turn::Say(message) = turn else { return turn };
+        if pings && !self.courtesy.ping_is_due() {
+            self.round_trip.asked(now.mono_ms);
+        }
         self.say(message.into());
         Turn::Silence
     }
@@ -155,6 +173,10 @@ impl Link {
             restarted: false,
             leave_at_ms: None,
             rival: None,
+            relayed: None,
+            path_due: false,
+            renew_at_ms: None,
+            renewed: false,
         }
     }
 
@@ -188,7 +210,9 @@ impl Link {
             bulk: Bulk::new(opened_by_us),
             flow: Flow::default(),
             opened_at_ms: now_ms,
+            round_trip: RoundTrip::default(),
         });
+        self.path_due = true;
     }
 
     /// Asks the peer over the channel whether it is still there, where it can be asked; `false` where it cannot, so that the offer is to be
@@ -223,6 +247,7 @@ impl Link {
                 self.connected = true;
                 self.disconnected_at_ms = None;
                 self.restarted = false;
+                self.path_due = true;
             }
             LinkState::New | LinkState::Connecting => {}
         }
@@ -235,14 +260,43 @@ impl Link {
     }
 
     /// A restart whose offer may have been lost is to be tried again.
-    pub(super) fn renew_restart(&mut self) {
+    pub(super) fn repeat_restart(&mut self, now_ms: u64) {
         if self.negotiation.offer_is_pending() {
             self.restarted = false;
+            self.renew_at_ms = self.renewed.then_some(now_ms);
         }
     }
 
-    pub(super) fn note_restart(&mut self) {
+    /// A restart was due. Where it could not begin, since the peer's own is being answered, that may have been with the old credentials.
+    pub(super) fn note_restart(&mut self, begun: bool, now_ms: u64) {
         self.restarted = true;
+        if self.renew_at_ms.is_some() {
+            self.renewed |= begun;
+            self.renew_at_ms = (!begun).then_some(now_ms + RENEW_AGAIN_MS);
+        }
+    }
+
+    /// The connection was given ICE servers with new credentials: while it goes through a relay, or may, it is to use them.
+    pub(super) fn renew(&mut self, now_ms: u64) {
+        self.renew_at_ms.get_or_insert(now_ms);
+    }
+
+    /// Whether nothing gets through at the moment.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.is_open() && self.disconnected_at_ms.is_some()
+    }
+
+    /// Whether the host is to be asked which way the connection goes; it is then.
+    pub(super) fn take_path_due(&mut self) -> bool {
+        self.is_open() && std::mem::take(&mut self.path_due)
+    }
+
+    /// Finds out how the link stands, where that is not fresh.
+    pub(super) fn look(&mut self, now_ms: u64) {
+        if let Some(channel) = self.channel.as_mut().filter(|channel| channel.round_trip.is_stale(now_ms)) {
+            channel.courtesy.ping();
+            self.path_due = true;
+        }
     }
 
     /// After a sleep: nothing is dead before it had one interval to show that it lives.
@@ -255,6 +309,7 @@ impl Link {
         }
         if let Some(channel) = &mut self.channel {
             channel.keepalive.probe(now_ms);
+            channel.round_trip.forget_question();
         }
     }
 
@@ -273,7 +328,10 @@ impl Link {
         channel.bulk.handle_timeout(now_ms);
         match channel.keepalive.check(now_ms) {
             Pulse::Gone => return Some(Due::Gone),
-            Pulse::PingDue => channel.courtesy.ping(),
+            Pulse::PingDue => {
+                channel.courtesy.ping();
+                self.path_due = true;
+            }
             Pulse::Fine => {}
         }
         let restart = can_signal && self.restart_at_ms().is_some_and(|at| at <= now_ms);
@@ -292,8 +350,13 @@ impl Link {
     }
 
     fn restart_at_ms(&self) -> Option<u64> {
-        let wanted = self.offered_first && !self.restarted && self.leave_at_ms.is_none();
-        self.disconnected_at_ms.filter(|_| wanted).map(|at| at + RESTART_AFTER_MS)
+        if self.leave_at_ms.is_some() {
+            return None;
+        }
+        let wanted = self.offered_first && !self.restarted;
+        let mends_at_ms = self.disconnected_at_ms.filter(|_| wanted).map(|at| at + RESTART_AFTER_MS);
+        let renews_at_ms = self.renew_at_ms.filter(|_| self.relayed != Some(false));
+        mends_at_ms.into_iter().chain(renews_at_ms).min()
     }
 }
 
@@ -314,7 +377,7 @@ mod tests {
         while now_ms <= end_ms {
             if let Some(due) = link.handle_timeout(now_ms, true) {
                 if due == Due::Restart {
-                    link.note_restart();
+                    link.note_restart(true, now_ms);
                 } else {
                     return dues.into_iter().chain([(now_ms, due)]).collect();
                 }

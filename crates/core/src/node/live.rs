@@ -85,18 +85,31 @@ fn parts(operations: &[Operation]) -> Vec<&[Operation]> {
     if parts.is_empty() { vec![&[]] } else { parts }
 }
 
-/// One message for each part: the only one, or a series.
+/// The only message, or a series: a part in each, and before it how far the series is.
 fn parts_of(
     parts: &[&[Operation]],
     covers: &VersionVector,
     encode: impl Fn(&[Operation], Extent) -> Body,
 ) -> Vec<Body> {
-    let extent = |n| match n + 1 {
-        last if last < parts.len() => Extent::Part,
-        1 => Extent::Whole(covers.clone()),
-        _ => Extent::End(covers.clone()),
+    let (last, rest) = match parts {
+        [rest @ .., last] => (*last, rest),
+        [] => (&[][..], parts),
     };
-    parts.iter().enumerate().map(|(n, part)| encode(part, extent(n))).collect()
+    let total = parts.iter().map(|part| part.len() as u64).sum();
+    let (mut messages, mut done) = (Vec::new(), 0);
+    for part in rest {
+        messages.push(progress(done, total));
+        messages.push(encode(part, Extent::Part));
+        done += part.len() as u64;
+    }
+    let end = if rest.is_empty() { Extent::Whole(covers.clone()) } else { Extent::End(covers.clone()) };
+    messages.push(encode(last, end));
+    messages
+}
+
+/// How far a series is.
+pub(super) fn progress(done: u64, total: u64) -> Body {
+    Message::SyncProgress { done, total }.encode().into()
 }
 
 /// Operations for a peer of ours, in what it reads.
@@ -259,13 +272,18 @@ mod tests {
         for messages in [&live.json, &live.packed] {
             assert!(messages.len() > 3 && messages.iter().all(|message| message.len_bytes() < 2 * PART_BYTES));
             let (mut all, mut ends) = (Vec::new(), Vec::new());
-            for (operations, covers, more) in messages.iter().map(read) {
+            for message in messages {
+                if *message == progress(all.len() as u64, 10) {
+                    continue;
+                }
+                let (operations, covers, more) = read(message);
                 all.extend(operations);
                 ends.push((more, covers.is_some()));
             }
             assert_eq!(all, operations);
             assert_eq!(ends.pop(), Some((false, true)));
             assert!(ends.iter().all(|end| *end == (true, false)));
+            assert_eq!(messages.len(), 2 * ends.len() + 1, "before each part but the last it is said how far it is");
         }
     }
 

@@ -157,6 +157,7 @@ impl Messenger {
             Ok(
                 Message::Hello(_)
                 | Message::Vector { .. }
+                | Message::SyncProgress { .. }
                 | Message::Digest { .. }
                 | Message::Ping(_)
                 | Message::Pong(_)
@@ -246,10 +247,10 @@ impl Messenger {
 
     /// Asks for the next message of each channel that takes one, and hands over what there is. Whether anything was handed over.
     fn pump(&mut self, now_ms: u64) -> bool {
-        let (mut parted, wall_ms) = (Vec::new(), self.room.wall_ms());
+        let (mut parted, now) = (Vec::new(), self.room.now());
         for (&id, link) in &mut self.room.links {
             let Some(channel) = &mut link.channel else { continue };
-            let message = match channel.turn(wall_ms) {
+            let message = match channel.turn(now) {
                 Turn::FirstWord => Some(Message::Ping(Ping::default()).encode()),
                 Turn::Open { leaving } => {
                     let message = self.exchanges.entry(id).or_default().next_message(now_ms, leaving);

@@ -5,12 +5,12 @@
 //!
 //! What both are built on is the `room`: peers that one can talk to. It owns `signaling` (the socket session), `peers` (who is here, when to
 //! dial), `dialing` with `bucket` (how many at a time), `negotiation`, `description` and `early` (offers, answers, candidates of one connection), `link` (its timers), `courtesy` (first words, ping, bye),
-//! `keepalive`, `outbox` (credit and frames), `bulk` (a second channel for what is large), `flow` (what a peer is willing to have on its way), `sealing` (of what goes through the server), `sleep` and `random`; what runs between them is in `rendezvous` (signaling to links) and
+//! `keepalive`, `round_trip`, `outbox` (credit and frames), `bulk` (a second channel for what is large), `flow` (what a peer is willing to have on its way), `sealing` (of what goes through the server), `sleep` and `random`; what runs between them is in `rendezvous` (signaling to links) and
 //! `hearing` (channels to messages). It knows no operation.
 //!
 //! The `node` adds a `session` with each peer, in our language or `plain` (the specification's), `live` and `inbox` (what waits to be told
 //! and to be applied); `conversation` (messages to the inbox) and `replication` (the inbox to the replica and back) run between them. The `messenger` adds
-//! an `exchange` with each peer. `callers`: several tabs on one node.
+//! an `exchange` with each peer. `callers`: several tabs on one node. `status` and `progress`: how it stands, for people.
 
 mod bucket;
 mod bulk;
@@ -38,16 +38,19 @@ mod outbox;
 mod outputs;
 mod peers;
 mod plain;
+mod progress;
 mod quarantine;
 mod random;
 mod rendezvous;
 mod replication;
 mod room;
+mod round_trip;
 mod sealing;
 mod session;
 mod signaling;
 mod skew;
 mod sleep;
+mod status;
 
 pub use callers::Call;
 pub use io::{
@@ -56,6 +59,7 @@ pub use io::{
 pub use messenger::{Messenger, UnknownPeer};
 pub use node::Node;
 pub use room::Config;
+pub use status::{PeerState, PeerStatus, Status};
 
 /// `bufferedAmountLowThreshold` of every channel, in bytes.
 pub const LOW_WATER_BYTES: u32 = 128 * 1024;

@@ -96,11 +96,14 @@ impl Negotiation {
     }
 
     /// Restarts ICE, also where an earlier restart was never answered. Not while the peer's own offer is being answered: that is as good.
-    pub(super) fn restart(&mut self, actions: &mut Vec<Action>) {
-        if self.answers_due == 0 && self.offer != Offer::BeingMade {
+    /// Whether it has begun.
+    pub(super) fn restart(&mut self, actions: &mut Vec<Action>) -> bool {
+        let may = self.answers_due == 0 && self.offer != Offer::BeingMade;
+        if may {
             self.offer = Offer::BeingMade;
             actions.push(Action::CreateOffer { ice_restart: true });
         }
+        may
     }
 
     pub(super) fn handle_offer(&mut self, description: SessionDescription, actions: &mut Vec<Action>) -> OfferFor {

@@ -84,7 +84,7 @@ impl Room {
         }
         let current = peer.link;
         if let Some(link) = current.and_then(|link| self.links.get_mut(&link)).filter(|link| link.is_settled()) {
-            link.renew_restart();
+            link.repeat_restart(now_ms);
             return;
         }
         if let Some(link) = current {
@@ -285,11 +285,11 @@ impl Room {
     }
 
     /// Restarts ICE.
-    pub(super) fn restart(&mut self, id: LinkId) {
+    pub(super) fn restart(&mut self, id: LinkId, now_ms: u64) {
         let mut actions = Vec::new();
         if let Some(link) = self.links.get_mut(&id) {
-            link.note_restart();
-            link.negotiation.restart(&mut actions);
+            let begun = link.negotiation.restart(&mut actions);
+            link.note_restart(begun, now_ms);
         }
         self.perform(id, actions);
     }

@@ -101,12 +101,14 @@ impl Node {
                 self.stage(link, &part)?;
                 let applied = self.replica.reconcile_staged(link.0, &covers, now)?;
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
+                self.tell_end_of_series(link, peer);
             }
             Work::Compare(theirs) => self.compare(link, &peer, theirs)?,
             Work::ApplyStaged(part, covers) => {
                 self.stage(link, &part)?;
                 let applied = self.replica.apply_staged(link.0, &covers, now)?;
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
+                self.tell_end_of_series(link, peer);
             }
         }
         Ok(())
@@ -116,6 +118,13 @@ impl Node {
         match part {
             Part::Loose(operations) => self.replica.stage(link.0, operations),
             Part::Packed(packed) => self.replica.stage_packed(link.0, packed),
+        }
+    }
+
+    fn tell_end_of_series(&mut self, link: LinkId, peer: PeerId) {
+        let total = self.sessions.get_mut(&link).and_then(|session| session.progress.applied());
+        if let Some(total) = total {
+            self.room.outputs.event(Event::SyncProgress { peer, done: total, total });
         }
     }
 

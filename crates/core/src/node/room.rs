@@ -183,6 +183,16 @@ impl Room {
                 }
             }
             Input::BulkClosed { link } => self.handle_bulk_closed(link, now_ms),
+            Input::ServersRenewed { link } => {
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.renew(now_ms);
+                }
+            }
+            Input::PathInspected { link, relayed } => {
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.relayed = Some(relayed);
+                }
+            }
             Input::Saved { .. } => {}
         }
         None
@@ -196,6 +206,11 @@ impl Room {
             self.signaling.reopen(now.mono_ms, &mut self.outputs);
         }
         true
+    }
+
+    /// What the clocks said when they were last looked at.
+    pub(super) fn now(&self) -> Now {
+        self.sleep.now()
     }
 
     /// What the wall clock said when it was last looked at, in milliseconds since 1970.
@@ -220,10 +235,19 @@ impl Room {
         self.dial_those_due(now_ms);
     }
 
-    /// Hands each channel the frames it takes. Whether anything was handed over.
+    /// Finds out how each link stands, for who asked.
+    pub(super) fn look_at_links(&mut self, now_ms: u64) {
+        self.links.values_mut().for_each(|link| link.look(now_ms));
+    }
+
+    /// Hands each channel the frames it takes, and asks the host what is to be known of links. Whether anything was handed over.
     pub(super) fn flush(&mut self, now_ms: u64) -> bool {
         let mut any = false;
         for (&link, state) in &mut self.links {
+            if state.take_path_due() {
+                any = true;
+                self.outputs.effect(Effect::InspectPath { link });
+            }
             let Some(channel) = &mut state.channel else { continue };
             while let Some(frame) = channel.outbox.pop() {
                 any = true;
@@ -323,7 +347,7 @@ impl Room {
             Some(Due::Close) => {
                 self.drop_link(id, Ending::Meant, now_ms);
             }
-            Some(Due::Restart) => self.restart(id),
+            Some(Due::Restart) => self.restart(id, now_ms),
             Some(Due::Replace) => self.replace(id, &peer, now_ms),
         }
     }

@@ -19,8 +19,9 @@ use super::bulk::Lane;
 use super::courtesy::Courtesy;
 use super::digests::{Comparison, Digests};
 use super::flow::WINDOW_BYTES;
-use super::live::{Live, LiveQueue, encode};
+use super::live::{Live, LiveQueue, encode, progress};
 use super::plain::Plain;
+use super::progress::Progress;
 use crate::Replica;
 use crate::planted::{Bug, planted};
 use crate::replica::{DeltaEnd, DeltaReader, StorageError};
@@ -36,8 +37,14 @@ pub(super) struct Saved {
 #[derive(Debug)]
 struct Answer {
     reader: DeltaReader,
+    /// The next part, when it was said how far the answer is with it.
+    part: Option<Body>,
     /// The last part, while what it stands for is not saved.
     end: Option<(Body, DeltaEnd)>,
+    /// Operations of the parts that were read.
+    done: u64,
+    /// About how many there are in all, where they are more than one part.
+    total: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +71,8 @@ pub(super) struct Session {
     pub(super) reads_packed: bool,
     /// Whether a series of the peer's is being staged.
     pub(super) is_staging: bool,
+    /// How far it is.
+    pub(super) progress: Progress,
 }
 
 impl Session {
@@ -259,8 +268,24 @@ impl Session {
         self.plain.take_skipped()
     }
 
+    /// The rest of the series that is being staged will not come, or cannot be read. Whether there was one.
+    pub(super) fn break_off(&mut self) -> bool {
+        self.progress.break_off();
+        std::mem::take(&mut self.is_staging)
+    }
+
+    /// What of `ours` the peer does not have, as far as is known.
+    pub(super) fn lacks(&self, ours: &VersionVector) -> VersionVector {
+        ours.minus(&self.said).minus(&self.shared)
+    }
+
+    /// What the peer said that it has and we have not.
+    pub(super) fn is_ahead_by(&self, ours: &VersionVector) -> VersionVector {
+        self.said.minus(ours)
+    }
+
     fn has(&self, covers: &VersionVector) -> bool {
-        covers.minus(&self.said).minus(&self.shared).is_empty()
+        self.lacks(covers).is_empty()
     }
 
     fn is_answering(&self) -> bool {
@@ -291,14 +316,29 @@ impl Session {
         }
         if self.answer.is_none() {
             let Some(since) = self.requested.take() else { return Ok(None) };
-            self.answer = Some(Answer { reader: replica.delta(&since)?, end: None });
+            let reader = replica.delta(&since)?;
+            self.answer = Some(Answer { reader, part: None, end: None, done: 0, total: None });
         }
         let Some(answer) = &mut self.answer else { return Ok(None) };
+        if let Some(part) = answer.part.take() {
+            return Ok(Some(part));
+        }
         if answer.end.is_none() {
             let part = replica.read_delta(&mut answer.reader, PART_BYTES)?;
+            let count = part.operations.len() as u64;
             let extent = part.end.as_ref().map_or(Extent::Part, |end| Extent::End(end.covers.clone()));
             let message = encode(part.operations, extent, self.reads_packed);
-            let Some(end) = part.end else { return Ok(Some(message)) };
+            let Some(end) = part.end else {
+                let total = match answer.total {
+                    Some(total) => total,
+                    None => count + replica.rest_of_delta(&answer.reader)?,
+                };
+                let progress = progress(answer.done, total);
+                answer.done += count;
+                answer.total = Some(total);
+                answer.part = Some(message);
+                return Ok(Some(progress));
+            };
             answer.end = Some((message, end));
         }
         let Some((message, end)) = answer.end.take_if(|(_, end)| end.version <= saved.version) else { return Ok(None) };

@@ -39,6 +39,11 @@ impl SleepWatch {
         self.last.wall_ms
     }
 
+    /// The clocks when they were last looked at.
+    pub(super) fn now(&self) -> Now {
+        self.last
+    }
+
     /// What the host was told to wake us at.
     pub(super) fn asked_to_wake(&mut self, wake_at_ms: Option<u64>) {
         self.wake_at_ms = wake_at_ms;

@@ -47,6 +47,7 @@ pub use on_disk::Durability;
 pub(crate) use quarantine::TOLERANCE_MS;
 pub use replica::{Committed, Replica};
 pub use salvage::Salvaged;
+pub(crate) use schema::naming::is_for_names;
 pub(crate) use schema::tables::SCHEMA;
 pub use session::answers::Answer;
 pub use session::query::{Params, QueryResult, Scope, SqlError};

@@ -270,6 +270,8 @@ impl Replica {
     #[must_use]
     pub fn by_identity(&self, operation: Operation) -> Operation {
         match self.state.tables.by_name(&operation.table) {
+            // One of ours takes us for such a one.
+            _ if operation.tx.is_some() => operation,
             Some(table) => naming::by_identity(table, operation),
             None => operation,
         }
@@ -455,6 +457,14 @@ impl Replica {
     /// [`StorageError`].
     pub fn delta(&self, since: &VersionVector) -> Result<DeltaReader, StorageError> {
         self.state.delta(&self.connection, since)
+    }
+
+    /// About how many operations of a delta are not read yet: those that were overwritten since are counted too.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn rest_of_delta(&self, reader: &DeltaReader) -> Result<u64, StorageError> {
+        State::rest_of_delta(&self.connection, reader)
     }
 
     /// The next part of a delta, of about `max_bytes` of JSON. What is committed meanwhile is added to the end, so that the whole is

@@ -47,6 +47,8 @@ pub struct Host {
     pub most_buffered: u64,
     /// The version that was last reported saved.
     pub saved_version: u64,
+    /// Whether its connections go through a relay, as its browser would say.
+    pub relayed: bool,
     /// How many connections it made.
     pub opened: usize,
     /// How many signaling sockets it opened.
@@ -109,6 +111,7 @@ impl Host {
             said: Vec::new(),
             most_buffered: 0,
             saved_version: 0,
+            relayed: false,
             opened: 0,
             sockets: 0,
             heard_sent_ms: 0,
@@ -165,6 +168,7 @@ impl Host {
             Message::Op { .. } => ("op", 1, true),
             Message::SyncRequest(_) => ("sync-request", 0, true),
             Message::SyncResponse(response) => ("sync-response", response.operations.len(), !response.more),
+            Message::SyncProgress { .. } => ("sync-progress", 0, true),
             Message::SyncFull { .. } => ("sync-full", 0, true),
             Message::Vector { .. } => ("vector", 0, true),
             Message::Digest { .. } => ("digest", 0, true),
@@ -178,10 +182,10 @@ impl Host {
         self.said.push(Said { to, kind, operations, ends, packed: false });
     }
 
-    /// What it said, pings, pongs and counts of what was taken in left out.
+    /// What it said, pings, pongs, progress and counts of what was taken in left out.
     #[must_use]
     pub fn data(&self) -> Vec<&Said> {
-        self.said.iter().filter(|said| !matches!(said.kind, "ping" | "pong" | "taken")).collect()
+        self.said.iter().filter(|said| !matches!(said.kind, "ping" | "pong" | "taken" | "sync-progress")).collect()
     }
 
     /// How many messages of a type it said.

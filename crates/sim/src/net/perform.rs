@@ -121,6 +121,10 @@ impl Net {
             }
             Effect::SendText { link, text } => self.send((host, link), Lane::First, Frame::Text(text)),
             Effect::SendBinary { link, bytes } => self.send((host, link), Lane::First, Frame::Binary(bytes)),
+            Effect::InspectPath { link } => {
+                let input = Input::PathInspected { link, relayed: self.hosts[host].relayed };
+                self.at(self.now_ms, Happening::OfLink { key: (host, link), input });
+            }
             Effect::OpenBulk { link } => self.open_bulk((host, link)),
             Effect::SendBulk { link, bytes } => self.send((host, link), Lane::Bulk, Frame::Binary(bytes)),
             Effect::CloseLink { link } => self.close_link((host, link)),

@@ -92,6 +92,18 @@ impl State {
         Ok(())
     }
 
+    /// About how many operations are left, by what the transactions had when they were committed.
+    pub(crate) fn rest_of_delta(connection: &Connection, reader: &DeltaReader) -> Result<u64, StorageError> {
+        let mut select = connection.prepare_cached(
+            "SELECT coalesce(sum(n), 0) FROM rtc_transactions WHERE origin = ?1 AND seq BETWEEN ?2 AND ?3",
+        )?;
+        let mut operations = 0_u64;
+        for (origin, first, last) in &reader.transactions {
+            operations += select.query_row(params![origin, first, last], |row| row.get::<_, u64>(0))?;
+        }
+        Ok(operations.saturating_sub(reader.next_index.into()))
+    }
+
     /// The next part.
     pub(crate) fn read_delta(
         &self,
