@@ -55,10 +55,15 @@ export type RTCBatteryErrorCode =
    */
   | 'not-saved'
   /**
-   * What was stored is not what was saved last. It is set aside under another name, which the message tells, and the database begins empty, as a new
-   * replica: what peers have comes from them.
+   * What was stored is not what was saved last. It is set aside under another name, which the message tells, and the database begins anew, as a new
+   * replica, with what of this device's own writes can still be read (`salvaged` says how many operations); what peers have comes from them.
    */
   | 'damaged'
+  /**
+   * The tab that held the database is gone, and with it the TEMP triggers, tables and views that any tab had made: make them again
+   * (`CREATE TEMP ... IF NOT EXISTS`, since every tab is told).
+   */
+  | 'temporary-lost'
   /** `worker.js` or `rtc_battery.wasm` could not be loaded. */
   | 'load'
   /** A bug in RTC Battery; the database is as it was last saved. */
@@ -74,6 +79,8 @@ export class RTCBatteryError extends Error {
     readonly code: RTCBatteryErrorCode,
     /** Who is to blame, where it is a peer. */
     readonly peer: string | null = null,
+    /** Of `damaged`: how many operations were read out of what was set aside. */
+    readonly salvaged: number | null = null,
   ) {
     super(message);
   }
@@ -93,10 +100,11 @@ export interface Failure {
   readonly message: string;
   readonly code: number | RTCBatteryErrorCode;
   readonly operations?: Operation[];
+  readonly salvaged?: number;
 }
 
 /** The error that a failure stands for. */
-export function toError({ message, code, operations }: Failure): SqlError | RTCBatteryError {
+export function toError({ message, code, operations, salvaged }: Failure): SqlError | RTCBatteryError {
   if (typeof code === 'number') return new SqlError(message, code, operations);
-  return code === 'database-busy' ? new DatabaseBusy(message) : new RTCBatteryError(message, code);
+  return code === 'database-busy' ? new DatabaseBusy(message) : new RTCBatteryError(message, code, null, salvaged);
 }

@@ -146,11 +146,17 @@ export async function startMortalChromium() {
 /** A browser that keeps its profile when it is killed and started again. */
 export class MortalBrowser {
   #name;
-  #profile = mkdtempSync(join(tmpdir(), 'rtc-battery-profile-'));
+  #profile;
   #child;
 
-  constructor(name) {
+  /** `folder`: where the profile is. */
+  constructor(name, folder = tmpdir()) {
     this.#name = name;
+    this.#profile = mkdtempSync(join(folder, 'rtc-battery-profile-'));
+  }
+
+  get pid() {
+    return this.#child.pid;
   }
 
   /** Gives a page. */
@@ -253,10 +259,15 @@ export class Peer {
     return peer;
   }
 
-  /** Loads the page again and connects as before. */
-  async reload() {
+  /** Loads the page again. */
+  async load() {
     await this.page.reload();
     await this.#prepare();
+  }
+
+  /** Loads the page again and connects as before. */
+  async reload() {
+    await this.load();
     await this.connect(this.config);
   }
 
@@ -266,7 +277,7 @@ export class Peer {
       const battery = new library.RTCBattery(config);
       for (const event of ['sync', 'peer-join', 'peer-leave', 'sync-progress', 'conflict', 'online', 'progress', 'error']) {
         battery.on(event, (...values) => {
-          events.push([event, ...values.map((value) => (value instanceof Error ? { code: value.code, message: value.message, peer: value.peer } : value))]);
+          events.push([event, ...values.map((value) => (value instanceof Error ? { code: value.code, message: value.message, peer: value.peer, salvaged: value.salvaged } : value))]);
           stirred();
         });
       }

@@ -163,6 +163,36 @@ test('a transaction that was open where the database was held and closed is told
   assert.deepEqual(await second.rows('SELECT id FROM t'), [[3]]);
 });
 
+test('the TEMP objects of the tab that held the database are gone with it, and every other tab is told', { timeout: WATCHDOG_MS }, async (t) => {
+  const [first, second, third] = await tabs(t, room(), 3);
+  const lost = async (tab) => tab.page.evaluate(() => events.filter(([, value]) => value?.code === 'temporary-lost').length);
+  await first.exec('CREATE TABLE t (id INTEGER PRIMARY KEY)');
+  await second.page.evaluate(() => battery.execLocal('CREATE TABLE heard (id)'));
+  const listen = 'CREATE TEMP TRIGGER IF NOT EXISTS hear AFTER INSERT ON t BEGIN INSERT INTO heard VALUES (new.id); END';
+  await second.page.evaluate((sql) => battery.execLocal(sql), listen);
+  await third.exec('INSERT INTO t VALUES (1)');
+  assert.deepEqual(await third.rows('SELECT id FROM heard'), [[1]]);
+
+  await first.close();
+  await Promise.all([second, third].map((tab) => tab.hears('error', 'temporary-lost')));
+  await second.exec('INSERT INTO t VALUES (2)');
+  assert.deepEqual(await third.rows('SELECT id FROM heard'), [[1]]);
+  // As the message says.
+  await Promise.all([second, third].map(({ page }) => page.evaluate((sql) => battery.execLocal(sql), listen)));
+  await third.exec('INSERT INTO t VALUES (3)');
+  assert.deepEqual(await second.rows('SELECT id FROM heard'), [[1], [3]]);
+
+  // Where there are none any more there is nothing to tell.
+  await third.page.evaluate(() => battery.execLocal('DROP TRIGGER hear'));
+  const [next, last] = [second, third];
+  await next.page.evaluate(() => battery.disconnect());
+  await last.exec('INSERT INTO t VALUES (4)');
+  await next.page.evaluate(() => battery.connect());
+  await last.page.evaluate(() => battery.disconnect());
+  await next.exec('INSERT INTO t VALUES (5)');
+  assert.deepEqual(await Promise.all([next, last].map(lost)), [1, 1]);
+});
+
 test('who disconnects hands over, and may come back', { timeout: WATCHDOG_MS }, async (t) => {
   const config = room();
   const [first, second] = await tabs(t, config, 2);

@@ -13,6 +13,8 @@ pub(crate) enum Bench {
     Exec,
     /// Capture and merge, natively and in WebAssembly, beside the same SQLite without them
     Capture,
+    /// Commits, opening and memory by the size of the database in Chromium, beside sql.js that exports the file, and SQLite on OPFS
+    Storage,
     /// Sync between two pages, beside the raw channel, the bare insert, and Yjs
     Sync,
     /// The signaling server, beside PeerJS's and y-webrtc's
@@ -22,7 +24,7 @@ pub(crate) enum Bench {
 /// Sets up and builds, then measures.
 pub(crate) fn run(project: &Project, only: Option<Bench>) -> Result<()> {
     let wanted = |bench| only.is_none_or(|only| only == bench);
-    if wanted(Bench::Exec) || wanted(Bench::Capture) || wanted(Bench::Sync) {
+    if wanted(Bench::Exec) || wanted(Bench::Capture) || wanted(Bench::Storage) || wanted(Bench::Sync) {
         setup::run(project, setup::TEST)?;
         build::everything(project)?;
     }
@@ -36,6 +38,12 @@ pub(crate) fn run(project: &Project, only: Option<Bench>) -> Result<()> {
         step("bench: capture and merge, natively", || Ok(cargo.run()?))?;
         let node = project.shell.cmd("node").arg("bench/capture.mjs");
         step("bench: capture and merge, in WebAssembly", || Ok(node.run()?))?;
+    }
+    if wanted(Bench::Storage) {
+        setup::run(project, setup::BENCH_STORAGE)?;
+        let server = build::server(project, "release")?;
+        let node = project.shell.cmd("node").arg("bench/storage.mjs").env("RTC_BATTERY_SIGNAL", server);
+        step("bench: storage in a page", || Ok(node.run()?))?;
     }
     if wanted(Bench::Sync) {
         setup::run(project, setup::BENCH_SYNC)?;

@@ -54,6 +54,9 @@ pub(crate) const TEST: &[Requirement] = &[
 /// To measure the signaling server beside others.
 pub(crate) const BENCH_SIGNAL: &[Requirement] = &[NODE, LIBCLANG, BENCH_PACKAGES];
 
+/// To measure storage beside others'.
+pub(crate) const BENCH_STORAGE: &[Requirement] = &[BENCH_PACKAGES];
+
 /// To measure sync beside Yjs.
 pub(crate) const BENCH_SYNC: &[Requirement] = &[NODE, BENCH_PACKAGES];
 

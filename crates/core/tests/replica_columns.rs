@@ -481,3 +481,24 @@ fn what_is_broken_on_a_device_is_in_nobodys_way() {
     assert_eq!(b.rows("SELECT name FROM temp.sqlite_schema WHERE name = 'v'"), [r#""v""#]);
     assert_equal(&mut a, &mut b);
 }
+
+#[test]
+fn a_statement_that_was_compiled_before_has_the_columns_that_are() {
+    let (mut a, mut b) = both();
+    let columns = |peer: &mut Peer| {
+        let result = peer.exec("SELECT * FROM notes");
+        (result.columns.join(" "), result.values.first().map_or(0, Vec::len))
+    };
+    assert_eq!((0..3).map(|_| columns(&mut b)).last(), Some(("id content".to_owned(), 2)));
+    for (change, expected) in [
+        ("ALTER TABLE notes ADD COLUMN x", "id content x"),
+        ("ALTER TABLE notes RENAME COLUMN x TO y", "id content y"),
+        ("ALTER TABLE notes DROP COLUMN content", "id y"),
+    ] {
+        a.exec(change);
+        b.pull(&a);
+        for _ in 0..2 {
+            assert_eq!(columns(&mut b), (expected.to_owned(), expected.split(' ').count()), "{change}");
+        }
+    }
+}

@@ -32,10 +32,12 @@
 mod os;
 mod pages;
 mod pragma;
+mod record;
 mod store;
 #[allow(unsafe_code, reason = "is called by SQLite through its C interface")]
 mod vfs;
 
 pub use pages::{Batch, LoadError, NotInFlight, Page};
+pub use record::{DIGEST_BYTES, digest_of_record};
 pub use store::{CreateError, PageStore};
 pub use vfs::VFS_NAME;

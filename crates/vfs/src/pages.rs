@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh64::xxh64;
 
+use crate::record::sound;
+
 /// The contents of one page: shared between the file and the batches that contain it, never changed while it is.
 pub type Page = Arc<[u8]>;
 
@@ -195,6 +197,18 @@ impl Pages {
         Ok(())
     }
 
+    /// Appends the page of a record, or zeros where that is not what was saved. Tells which.
+    pub(crate) fn load_sound(&mut self, record: &[u8]) -> Result<bool, LoadError> {
+        if self.open || self.commits > 0 {
+            return Err(LoadError::InUse);
+        }
+        let page = sound(self.page_count() + 1, record, self.page_size);
+        let is_sound = page.is_some();
+        self.file.push(page.unwrap_or_else(|| Arc::clone(&self.zeros)));
+        self.keep_digest(self.page_count());
+        Ok(is_sound)
+    }
+
     /// Reads what there is of a range; returns how many bytes.
     pub(crate) fn read(&self, buffer: &mut [u8], offset: u64) -> usize {
         let Ok(mut position) = usize::try_from(offset) else { return 0 };
@@ -271,7 +285,7 @@ impl Pages {
     /// Takes a page into the digest, in place of what it was. The one after the last that is there may come: there are no holes.
     fn keep_digest(&mut self, number: u32) {
         let index = number as usize - 1;
-        let digest = xxh64(&self.file[index], number.into());
+        let digest = page_digest(number, &self.file[index]);
         self.digest = self.digest.wrapping_add(digest);
         match self.digests.get_mut(index) {
             Some(before) => self.digest = self.digest.wrapping_sub(std::mem::replace(before, digest)),
@@ -318,6 +332,11 @@ impl Pages {
             None => Err(NotInFlight(generation)),
         }
     }
+}
+
+/// Of one page under its number: those of all pages add up to the file's.
+pub(crate) fn page_digest(number: u32, page: &[u8]) -> u64 {
+    xxh64(page, number.into())
 }
 
 /// The page size that a database's header names, if this is one: bytes 16 and 17, big-endian, where 1 stands for 65,536.

@@ -63,6 +63,14 @@ impl PageStore {
         self.file.pages().load(first_page, bytes)
     }
 
+    /// Appends the next page of a damaged file, of its [record](crate::digest_of_record); zeros where that is not what was saved. Tells which.
+    ///
+    /// # Errors
+    /// The database has been opened already.
+    pub fn load_sound(&self, record: &[u8]) -> Result<bool, LoadError> {
+        self.file.pages().load_sound(record)
+    }
+
     /// How many pages the file has, those of an open transaction included.
     #[must_use]
     pub fn page_count(&self) -> u32 {

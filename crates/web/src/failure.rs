@@ -28,5 +28,7 @@ pub(crate) fn open_failure(error: &OpenError) -> JsValue {
         OpenError::Storage(error) => storage_failure(error),
         OpenError::OtherRoom => failure("other-room", &error.to_string()),
         OpenError::NewerFormat(_) => failure("newer-format", &error.to_string()),
+        OpenError::Busy => failure("database-busy", &error.to_string()),
+        OpenError::NoWal(_) => failure("storage", &error.to_string()),
     }
 }

@@ -1,6 +1,6 @@
 //! The node in JavaScript: every method reads its arguments, calls the node's, and writes what it returned.
 
-use rtc_battery_core::replica::{Params, QueryResult, Scope, SqlError, StorageError};
+use rtc_battery_core::replica::{Params, QueryResult, Salvaged, Scope, SqlError, StorageError};
 use rtc_battery_core::{Node, Replica};
 use rtc_battery_proto::{PeerId, ReplicaId};
 use rtc_battery_vfs::VFS_NAME;
@@ -10,7 +10,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::border::{self, JsConfig, JsInput, JsNow, JsOutput, JsQueryResult, JsStatus, JsTabCall, read_now};
 use crate::failure::{failure, open_failure, sql_failure, storage_failure};
-use crate::storage::Storage;
+use crate::storage::{Storage, salvaged_to_js};
 use crate::{params, random};
 
 /// A peer of a room, with the database in a [`Storage`].
@@ -111,6 +111,29 @@ impl BatteryNode {
         }
         let applied = self.node.import(file, read_now(now));
         applied.map(|applied| applied.refused).map_err(|error| failure("bad-file", &error.to_string()))
+    }
+
+    /// Takes in what can be read of a damaged database of this room.
+    ///
+    /// # Errors
+    /// A failure with the code `storage`: not of the damaged database, but of this one.
+    #[wasm_bindgen(unchecked_return_type = "Salvaged")]
+    pub fn salvage(&mut self, damaged: &Storage, now: &JsNow) -> Result<JsValue, JsValue> {
+        let salvaged = match connect(damaged) {
+            Ok(damaged) => self.node.salvage(damaged, read_now(now)).map_err(|error| storage_failure(&error))?,
+            // Its first page is not to be read.
+            Err(_) => Salvaged::default(),
+        };
+        Ok(salvaged_to_js(&salvaged))
+    }
+
+    /// Whether there are TEMP tables, views or triggers of the user's: they are gone when this is.
+    ///
+    /// # Errors
+    /// A failure with the code `storage`.
+    #[wasm_bindgen(js_name = hasTemporary)]
+    pub fn has_temporary(&self) -> Result<bool, JsValue> {
+        self.node.replica().has_temporary().map_err(|error| storage_failure(&error))
     }
 
     /// Whether a transaction of the user is open.

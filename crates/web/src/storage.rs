@@ -1,7 +1,8 @@
 //! The database's pages on their way from and to the shell, which keeps them in IndexedDB.
 
 use js_sys::{Array, Uint8Array};
-use rtc_battery_vfs::{Batch, PageStore};
+use rtc_battery_core::replica::Salvaged;
+use rtc_battery_vfs::{Batch, Page, PageStore, digest_of_record};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsError, JsValue};
 
@@ -22,7 +23,15 @@ export interface Batch {
     pageCount: number;
     /** What `digest()` is when these pages were loaded. */
     digest: string;
-    pages: [pageNo: number, bytes: Uint8Array][];
+    pages: [pageNo: number, record: Uint8Array][];
+}
+
+/** What could be read of a damaged database. */
+export interface Salvaged {
+    /** How many operations of it are here now and were not. */
+    operations: number;
+    /** Whether that is everything that its replica wrote. */
+    complete: boolean;
 }
 ";
 
@@ -50,6 +59,15 @@ impl Storage {
     /// A failure with the code `storage`: what is stored is damaged.
     pub fn load(&self, first_page: u32, bytes: &[u8]) -> Result<(), JsValue> {
         self.store.load(first_page, bytes).map_err(|error| failure("storage", &error.to_string()))
+    }
+
+    /// Appends the next page of a damaged file from its record, or zeros where that is not what was saved, or there is none.
+    ///
+    /// # Errors
+    /// The database has been opened already.
+    #[wasm_bindgen(js_name = loadSound)]
+    pub fn load_sound(&self, record: &[u8]) -> Result<bool, JsError> {
+        Ok(self.store.load_sound(record)?)
     }
 
     /// What tells this file from others: compared with what was kept of it when it was saved.
@@ -99,6 +117,10 @@ impl Storage {
     }
 }
 
+pub(crate) fn salvaged_to_js(salvaged: &Salvaged) -> JsValue {
+    object(&[("operations", salvaged.operations.into()), ("complete", salvaged.complete.into())])
+}
+
 /// No 64-bit integer crosses the border.
 fn hex(digest: u64) -> String {
     format!("{digest:016x}")
@@ -106,8 +128,14 @@ fn hex(digest: u64) -> String {
 
 /// Copies the pages: a view of WebAssembly's memory would drag all of it into a structured clone.
 fn batch_to_js(batch: &Batch) -> JsValue {
-    let pages: Array =
-        batch.pages.iter().map(|(number, page)| Array::of2(&(*number).into(), &Uint8Array::from(&page[..]))).collect();
+    let record = |(number, page): &(u32, Page)| {
+        let (size, digest) = (page.len() as u32, digest_of_record(*number, page));
+        let record = Uint8Array::new_with_length(size + digest.len() as u32);
+        record.subarray(0, size).copy_from(page);
+        record.subarray(size, record.length()).copy_from(&digest);
+        Array::of2(&(*number).into(), &record)
+    };
+    let pages: Array = batch.pages.iter().map(record).collect();
     object(&[
         ("generation", (batch.generation as f64).into()),
         ("commit", (batch.commit as f64).into()),

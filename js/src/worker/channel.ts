@@ -10,7 +10,10 @@ import { channelOf, type Deleting } from '../tabs.js';
 import type { Done } from './host.js';
 
 /** What a leader says to everybody of its own accord. */
-export type Notice = Extract<FromWorker, { kind: 'event' | 'status' | 'trouble' }>;
+export type Notice =
+  | Extract<FromWorker, { kind: 'event' | 'status' | 'trouble' }>
+  /** Whether there are TEMP objects, which go with the leader. */
+  | { kind: 'temporary'; there: boolean };
 
 /** Where the leader stands. */
 export interface Standing {
@@ -18,6 +21,7 @@ export interface Standing {
   readonly peers: readonly string[];
   /** Whether the signaling server has taken it in. */
   readonly online: boolean;
+  readonly temporary: boolean;
 }
 
 /** What may be asked of a leader. */

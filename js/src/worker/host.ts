@@ -90,15 +90,32 @@ export class Host {
   static async open({ signalingUrl, token, sealed, room, dbName, durability }: Room, page: Page): Promise<Host> {
     let host: Host | undefined;
     const pages = await openPages(dbName, (reason) => host?.pump.fail(reason));
-    const storage = await load(pages, page);
+    const { storage, damage } = await load(pages, page);
     const [seed, replicaId] = [random(SEED_BYTES), random(REPLICA_ID_BYTES)];
     const node = new BatteryNode(storage, { signalingUrl, token, sealed, room, seed, replicaId }, now());
     host = new Host(page, node, storage, pages, dbName);
     if (!pages.persistent) page.trouble(NOTHING_STORED);
+    if (damage !== undefined) page.trouble(await host.salvage(damage));
     host.require(durability);
     node.connect(now());
     host.pump.run();
     return host;
+  }
+
+  /** Takes in what can be read of a damaged database. Until the first batch is saved that one is still what is stored, so a crash loses nothing. */
+  private async salvage({ error, setAsideAs }: Damage): Promise<Failure> {
+    const damaged = new Storage();
+    await this.pages.salvage(damaged);
+    const { operations, complete } = this.node.salvage(damaged, now());
+    damaged.free();
+    const salvaged = complete ? `${operations} operations that this device wrote are in the new one` : `${operations} operations that this device wrote could be read and are in the new one, others could not`;
+    const message = `${error.message}; it was set aside as the IndexedDB database ${setAsideAs}: ${salvaged}, and what peers have is fetched from them`;
+    return { message, code: 'damaged', salvaged: operations };
+  }
+
+  /** Whether there are TEMP tables, views or triggers. */
+  hasTemporary(): boolean {
+    return this.node.hasTemporary();
   }
 
   /** Does what a tab asks for, when it is its turn. Ends when what it committed is saved. */
@@ -256,17 +273,21 @@ export class Host {
   }
 }
 
-/** Reads what is stored. What is damaged is set aside: a new replica begins with nothing, and its peers tell it what they have. */
-async function load(pages: PageStorage, page: Page): Promise<Storage> {
+/** A database that was damaged. */
+interface Damage {
+  readonly error: Damaged;
+  readonly setAsideAs: string;
+}
+
+/** Reads what is stored. What is damaged is set aside, and a new replica begins with nothing. */
+async function load(pages: PageStorage, page: Page): Promise<{ storage: Storage; damage?: Damage }> {
   const storage = new Storage();
   try {
     await pages.load(storage, (loaded, total) => page.progress(loaded, total));
-    return storage;
+    return { storage };
   } catch (error) {
     if (!(error instanceof Damaged)) throw error;
-    const name = await pages.setAside();
-    const message = `${error.message}; it was set aside as the IndexedDB database ${name}, and what peers have of it is fetched from them again`;
-    page.trouble({ message, code: 'damaged' });
-    return new Storage();
+    storage.free();
+    return { storage: new Storage(), damage: { error, setAsideAs: await pages.setAside() } };
   }
 }

@@ -7,10 +7,13 @@ import { lockOfTab } from '../tabs.js';
 import type { FromLeader, Notice, SharedCall, Standing, TabChannel, ToLeader } from './channel.js';
 import { type Done, Host, type Page, type Room } from './host.js';
 
+/** At first. */
+const NOWHERE: Standing = { version: 0, peers: [], online: false, temporary: false };
+
 /** The leader's side of the channel. */
 export class Leader {
   private readonly watched = new Set<string>();
-  private standing: Standing = { version: 0, peers: [], online: false };
+  private standing: Standing = NOWHERE;
   private closing = false;
 
   private constructor(
@@ -24,11 +27,13 @@ export class Leader {
   /** Opens the database for the tab of this id. */
   static async open(room: Room, page: Page, channel: TabChannel, id: string): Promise<Leader> {
     let leader: Leader | undefined;
-    let standing: Standing = { version: 0, peers: [], online: false };
+    let standing = NOWHERE;
     const tell = (notice: Notice): void => {
-      standing = after(standing, notice);
-      if (leader === undefined) return;
-      leader.standing = standing;
+      if (leader === undefined) {
+        standing = after(standing, notice);
+        return;
+      }
+      leader.standing = after(leader.standing, notice);
       leader.say({ kind: 'notice', leader: id, notice });
     };
     const host = await Host.open(room, {
@@ -93,6 +98,11 @@ export class Leader {
   /** Does what a tab asks for, and tells the others if it wrote. */
   async call(by: TabCall, call: SharedCall): Promise<Done> {
     const done = await this.host.call(by, call);
+    const there = this.host.hasTemporary();
+    if (there !== this.standing.temporary) {
+      this.standing = { ...this.standing, temporary: there };
+      this.say({ kind: 'notice', leader: this.id, notice: { kind: 'temporary', there } });
+    }
     if (done.wrote > 0) {
       this.say({ kind: 'wrote', by: by.caller, operations: done.wrote });
       if (by.caller !== this.id) this.page.tell({ kind: 'sync', peer: ANOTHER_TAB, operations: done.wrote });

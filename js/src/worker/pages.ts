@@ -11,6 +11,14 @@ import { copyPages } from './set-aside.js';
 /** How much is read at a time. */
 const RANGE_BYTES = 4 * 1024 * 1024;
 
+/** How many records of a damaged database are read at a time. */
+const SALVAGED_AT_ONCE = 256;
+
+const NO_RECORD = new Uint8Array();
+
+/** SQLite's page sizes are multiples of this, and a record is its page with a digest after it. (Those of an earlier version have none.) */
+const SMALLEST_PAGE_BYTES = 512;
+
 /** When to look again for a database that was closed by the browser and could not be opened. */
 const RECONNECT_MS = 500;
 
@@ -18,13 +26,18 @@ const RECONNECT_MS = 500;
 export interface Pages {
   readonly pageCount: number;
   readonly digest: string;
-  readonly pages: readonly (readonly [pageNo: number, bytes: Uint8Array])[];
+  readonly pages: readonly (readonly [pageNo: number, record: Uint8Array])[];
 }
 
 /** What pages are loaded into. */
 export interface Receiver {
   load(firstPage: number, bytes: Uint8Array): void;
   digest(): string;
+}
+
+/** What the pages of a damaged database are loaded into, one after the other; it looks which of them are what was saved. */
+export interface Salvager {
+  loadSound(record: Uint8Array): void;
 }
 
 /** What is stored is not what was saved. */
@@ -40,8 +53,10 @@ export interface PageStorage {
   readonly persistent: boolean;
   /** Reads all pages in order, several at a time. @throws Damaged */
   load(into: Receiver, progress: (loaded: number, total: number) => void): Promise<void>;
-  /** Moves what is stored, as it is, into an IndexedDB database of another name, and begins with nothing. Gives the name. */
+  /** Copies what is stored, as it is, into an IndexedDB database of another name, which it gives. The next batch that is saved must be a whole database. */
   setAside(): Promise<string>;
+  /** Reads those pages of a damaged database that are there. */
+  salvage(into: Salvager): Promise<void>;
   /** Writes pages and cuts what is beyond `pageCount` off: all of it or nothing. */
   save(pages: Pages, durability: Durability): Promise<void>;
   /** Has what was written before on the disk. */
@@ -63,14 +78,12 @@ export async function openPages(dbName: string, lost: (reason: Refusal) => void)
 /** Pages; none and no digest where the fence alone is written, over a database that has none yet. */
 type Saving = Omit<Pages, 'digest'> & { readonly digest?: string | undefined };
 
-/** Of no pages. */
-const DIGEST_OF_NOTHING = '0'.repeat(16);
-
 /** Where the browser stores nothing the database is what is in memory. */
 const NOWHERE: PageStorage = {
   persistent: false,
   load: () => Promise.resolve(),
   setAside: () => Promise.reject(new Refusal('internal', 'nothing is stored')),
+  salvage: () => Promise.resolve(),
   save: () => Promise.resolve(),
   sync: () => Promise.resolve(),
   close: () => undefined,
@@ -97,7 +110,8 @@ class PageDatabase implements PageStorage {
     let atOnce = 1;
     for (let first = 1; first <= pageCount; ) {
       const last = Math.min(first + atOnce - 1, pageCount);
-      const pages = (await result(store.getAll(IDBKeyRange.bound(first, last)))) as Uint8Array[];
+      const records = (await result(store.getAll(IDBKeyRange.bound(first, last)))) as Uint8Array[];
+      const pages = records.map((record) => record.subarray(0, record.length - (record.length % SMALLEST_PAGE_BYTES)));
       if (pages.length !== last - first + 1) throw new Damaged(`of the pages ${first} to ${last} there are ${pages.length}`);
       const bytes = joined(pages);
       try {
@@ -116,8 +130,18 @@ class PageDatabase implements PageStorage {
     const { epoch } = this.claim;
     const name = `${this.dbName}-damaged-${epoch}`;
     await copyPages(await this.connected(), name);
-    await this.save({ pageCount: 0, digest: DIGEST_OF_NOTHING, pages: [] }, 'strict');
     return name;
+  }
+
+  async salvage(into: Salvager): Promise<void> {
+    const { pageCount } = this.claim.fence;
+    const store = (await this.connected()).transaction('pages').objectStore('pages');
+    for (let first = 1; first <= pageCount; first += SALVAGED_AT_ONCE) {
+      const range = IDBKeyRange.bound(first, Math.min(first + SALVAGED_AT_ONCE - 1, pageCount));
+      const [keys, records] = await Promise.all([result(store.getAllKeys(range)), result(store.getAll(range))]);
+      const byKey = new Map(keys.map((key, index) => [key, records[index] as Uint8Array]));
+      for (let page = first; page <= range.upper; page += 1) into.loadSound(byKey.get(page) ?? NO_RECORD);
+    }
   }
 
   async save(pages: Saving, durability: Durability): Promise<void> {
@@ -153,7 +177,7 @@ class PageDatabase implements PageStorage {
       meta.add(fence, [epoch, generation]);
       meta.delete([epoch, last]);
       const store = transaction.objectStore('pages');
-      for (const [pageNo, bytes] of pages) store.put(bytes, pageNo);
+      for (const [pageNo, record] of pages) store.put(record, pageNo);
       if (pageCount < stored.pageCount) store.delete(IDBKeyRange.lowerBound(pageCount, true));
       // Without waiting for this thread again: what is issued is saved even if the worker is ended now. Safari 14 does not have it.
       transaction.commit?.();

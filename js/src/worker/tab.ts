@@ -6,6 +6,7 @@
 
 import { random } from '../core/random.js';
 import { Refusal, toFailure } from '../core/failure.js';
+import type { Failure } from '../errors.js';
 import { ANOTHER_TAB } from '../events.js';
 import type { Input } from '../generated/Input.js';
 import type { Calls } from '../messages.js';
@@ -29,6 +30,11 @@ interface Pending {
 
 type Role = { kind: 'waiting' } | { kind: 'following'; leader: string } | { kind: 'leading'; leader: Leader };
 
+const TEMPORARY_LOST: Failure = {
+  message: 'the tab that held the database is gone, and with it the TEMP triggers, tables and views: make them again, IF NOT EXISTS',
+  code: 'temporary-lost',
+};
+
 /** A tab among others. */
 export class Tab {
   private readonly id = Array.from(random(16), (byte) => byte.toString(16).padStart(2, '0')).join('');
@@ -45,6 +51,8 @@ export class Tab {
   private strandNext = false;
   private settled: () => void = () => undefined;
   private wasOpen = false;
+  /** Whether whoever leads has TEMP objects. */
+  private temporary = false;
   private opened: { resolve(): void; reject(error: unknown): void } = { resolve: () => undefined, reject: () => undefined };
 
   private constructor(
@@ -131,6 +139,7 @@ export class Tab {
     // So that it sees when this tab is gone.
     this.greet();
     this.isOpen();
+    this.temporary = standing.temporary;
     this.notice({ kind: 'status', version: standing.version, peers: [...standing.peers] });
     if (standing.online) this.page.tell({ kind: 'online' });
     for (const peer of standing.peers) this.page.tell({ kind: 'peerJoin', peer });
@@ -160,6 +169,8 @@ export class Tab {
       this.strandNext = execs.length === 0;
       this.inTransaction = false;
     }
+    if (this.temporary) this.page.trouble(TEMPORARY_LOST);
+    this.temporary = false;
     this.notice({ kind: 'status', version: this.version, peers: [] });
     for (const peer of peers) this.page.tell({ kind: 'peerLeave', peer });
   }
@@ -176,6 +187,9 @@ export class Tab {
         break;
       case 'trouble':
         this.page.trouble(notice.failure);
+        break;
+      case 'temporary':
+        this.temporary = notice.there;
         break;
     }
   }

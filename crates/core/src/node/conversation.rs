@@ -13,6 +13,7 @@ use super::io::{Effect, ErrorCode, Event, LinkId};
 use super::node::Node;
 use super::room::{Heard, Said};
 use super::session::Session;
+use crate::replica::is_for_names;
 
 /// Longest message that only tells what somebody has, in bytes: the largest vector there may be, and something.
 const MAX_VECTOR_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -113,8 +114,12 @@ impl Node {
     /// What a peer says that speaks only the specification.
     fn handle_plain(&mut self, id: LinkId, peer: &PeerId, message: Message, size_bytes: usize, now_ms: u64) {
         let work = match message {
+            Message::Op { payload } if is_for_names(&payload) => return,
             Message::Op { payload } => Work::Adopt(vec![payload]),
-            Message::SyncResponse(response) => Work::Adopt(response.operations),
+            Message::SyncResponse(mut response) => {
+                response.operations.retain(|operation| !is_for_names(operation));
+                Work::Adopt(response.operations)
+            }
             Message::SyncFull { database } => match BASE64.decode(database) {
                 Ok(file) => Work::Import(file),
                 Err(_) => return self.room.complain(peer, "it sent a sync-full that is no base64", now_ms),
@@ -125,7 +130,7 @@ impl Node {
     }
 
     fn handle_op(&mut self, id: LinkId, peer: &PeerId, operation: Operation, size_bytes: usize, now_ms: u64) {
-        if operation.seq.is_none() {
+        if is_for_names(&operation) {
             // It takes us for one that speaks only the specification, and will tell it again when it has heard us.
             return;
         }

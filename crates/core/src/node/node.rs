@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rtc_battery_proto::PeerId;
 use rtc_battery_proto::frame::Body;
+use rusqlite::Connection;
 
 use super::callers::Callers;
 use super::clones::Clones;
@@ -14,7 +15,7 @@ use super::link::Link;
 use super::replication::Asking;
 use super::room::{Config, Room};
 use super::session::{Saved, Session};
-use crate::replica::{Applied, ImportError, Params, QueryResult, Scope, SqlError, StorageError};
+use crate::replica::{Applied, ImportError, Params, QueryResult, Salvaged, Scope, SqlError, StorageError};
 use crate::{Now, Replica};
 
 /// Anti-entropy: peers that lack something and were not told so are told after 10 to 30 s. In milliseconds.
@@ -88,6 +89,14 @@ impl Node {
     /// As [`Replica::import`].
     pub fn import(&mut self, file: &[u8], now: Now) -> Result<Applied, ImportError> {
         self.replica.import(file, now).map(|(applied, _)| applied)
+    }
+
+    /// Takes in what can be read of a damaged database of this room; it is told to peers once it is saved.
+    ///
+    /// # Errors
+    /// As [`Replica::salvage`].
+    pub fn salvage(&mut self, damaged: Connection, now: Now) -> Result<Salvaged, StorageError> {
+        self.replica.salvage(damaged, now)
     }
 
     /// Takes what happened outside. Poll the outputs afterwards.

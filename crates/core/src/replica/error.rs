@@ -26,4 +26,10 @@ pub enum OpenError {
     /// It was written by a newer version.
     #[error("this database has format {0}, newer than this version understands; reload to get the newer version")]
     NewerFormat(i64),
+    /// Another process has the file open, or this one has it open already.
+    #[error("this database is open already, here or in another process; close it there")]
+    Busy,
+    /// SQLite keeps no write-ahead log of it, as of databases in memory.
+    #[error("this database cannot be kept in WAL, its journal mode stays {0}: give it a file")]
+    NoWal(String),
 }

@@ -10,7 +10,8 @@
 //! | `unique` | which rows are shown where several want one value |
 //!
 //! `Replica` puts them together over what it knows of its database (`state`). Beside them stand `clock`, `quarantine` for what is
-//! from the future, `identity` for files that were copied, `file` for plain files, and `layer`, a replica by itself.
+//! from the future, `identity` for files that were copied, `salvage` for those that are damaged, `on_disk` for native hosts, `file` for plain files, and
+//! `layer`, a replica by itself.
 
 mod capture;
 mod clock;
@@ -21,9 +22,12 @@ mod layer;
 mod limits;
 mod log;
 mod merge;
+#[cfg(not(target_family = "wasm"))]
+mod on_disk;
 mod quarantine;
 #[allow(clippy::module_inception, reason = "the rooms of the replica, and the replica they make")]
 mod replica;
+mod salvage;
 mod schema;
 mod session;
 mod sql;
@@ -38,8 +42,12 @@ pub use limits::MAX_ROW_BYTES;
 pub use log::delta::{DeltaChunk, DeltaEnd, DeltaReader};
 pub(crate) use log::digest::of_vector as digest_of_vector;
 pub use merge::apply::Applied;
+#[cfg(not(target_family = "wasm"))]
+pub use on_disk::Durability;
 pub(crate) use quarantine::TOLERANCE_MS;
 pub use replica::{Committed, Replica};
+pub use salvage::Salvaged;
+pub(crate) use schema::naming::is_for_names;
 pub(crate) use schema::tables::SCHEMA;
 pub use session::answers::Answer;
 pub use session::query::{Params, QueryResult, Scope, SqlError};

@@ -17,7 +17,7 @@ use super::limits;
 use super::log::delta::{DeltaChunk, DeltaReader};
 use super::log::narrow;
 use super::log::staging;
-use super::log::store::{self, Origins};
+use super::log::store::{self, Identity, Origins};
 use super::log::view;
 use super::merge::apply::Applied;
 use super::quarantine::Quarantine;
@@ -64,9 +64,20 @@ impl Replica {
     ///
     /// # Errors
     /// [`OpenError`]; the database is untouched then.
-    pub fn open(mut connection: Connection, room: &str, fresh_id: &ReplicaId) -> Result<Self, OpenError> {
+    pub fn open(connection: Connection, room: &str, fresh_id: &ReplicaId) -> Result<Self, OpenError> {
         configure(&connection).map_err(StorageError::from)?;
         let identity = store::initialize(&connection, room, fresh_id)?;
+        Ok(Self::assemble(connection, identity)?)
+    }
+
+    /// Opens a damaged database, to read what can be read.
+    pub(super) fn open_damaged(connection: Connection, room: &str) -> Result<Self, OpenError> {
+        configure(&connection).map_err(StorageError::from)?;
+        let identity = store::identity_of_damaged(&connection, room)?;
+        Ok(Self::assemble(connection, identity)?)
+    }
+
+    fn assemble(mut connection: Connection, identity: Identity) -> Result<Self, StorageError> {
         let quarantine = Quarantine::open(&connection)?;
         let (origins, mut vector) = Origins::load(&connection)?;
         // What it committed itself since its entry was last stored.
@@ -81,13 +92,13 @@ impl Replica {
             parked::forget_all(&connection)?;
         }
         staging::create(&connection)?;
-        dropped::create(&connection).map_err(StorageError::from)?;
+        dropped::create(&connection)?;
         narrow::create(&connection)?;
-        Affinity::create_oracle(&connection).map_err(StorageError::from)?;
-        let capture = Capture::install(&mut connection).map_err(StorageError::from)?;
+        Affinity::create_oracle(&connection)?;
+        let capture = Capture::install(&mut connection)?;
         capture.watch(tables.iter());
         capture.keep_images(AT_HAND_BYTES);
-        let guard = Guard::install(&mut connection).map_err(StorageError::from)?;
+        let guard = Guard::install(&mut connection)?;
         guard.watch(tables.iter());
         view::create_functions(&connection)?;
         let wall_clock = functions::create(&connection)?;
@@ -179,6 +190,15 @@ impl Replica {
         outcome
     }
 
+    /// Whether there are TEMP tables, views or triggers of the user's: they are this connection's, and nobody who opens the database later has them.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn has_temporary(&self) -> Result<bool, StorageError> {
+        let exists = "SELECT EXISTS (SELECT 1 FROM temp.sqlite_schema WHERE lower(substr(tbl_name, 1, 4)) <> 'rtc_')";
+        Ok(self.connection.prepare_cached(exists)?.query_row([], |row| row.get(0))?)
+    }
+
     /// Undoes the transaction of the user that is open.
     ///
     /// # Errors
@@ -236,6 +256,11 @@ impl Replica {
         self.state.automatic.take()
     }
 
+    /// The database itself, and what is known of it.
+    pub(super) fn parts(&self) -> (&Connection, &State) {
+        (&self.connection, &self.state)
+    }
+
     /// The table that operations call so, if there is one here.
     pub(super) fn table(&self, made_by: &str) -> Option<&Table> {
         self.state.tables.of_identity(made_by).map(Arc::as_ref)
@@ -245,6 +270,8 @@ impl Replica {
     #[must_use]
     pub fn by_identity(&self, operation: Operation) -> Operation {
         match self.state.tables.by_name(&operation.table) {
+            // One of ours takes us for such a one.
+            _ if operation.tx.is_some() => operation,
             Some(table) => naming::by_identity(table, operation),
             None => operation,
         }

@@ -150,7 +150,7 @@ pub fn assert_equal_but_for_what_drops_left(a: &mut Peer, b: &mut Peer) {
 }
 
 /// Same vectors, same rows, same digests.
-fn assert_alike(a: &mut Peer, b: &mut Peer) {
+pub fn assert_alike(a: &mut Peer, b: &mut Peer) {
     assert_eq!(a.replica.vector(), b.replica.vector());
     assert_same_lines(&a.dump(), &b.dump());
     let (left, right) = (a.replica.digest().unwrap(), b.replica.digest().unwrap());

@@ -21,7 +21,7 @@ use crate::replica::schema::table::Table;
 use crate::replica::state::State;
 
 /// Where the reading of a delta stands.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct DeltaReader {
     since: VersionVector,
     /// What has been read, or is among `transactions`: what we have beyond it was committed after the last look.
@@ -29,7 +29,7 @@ pub struct DeltaReader {
     /// Transactions still to be read: an origin's number, and its sequence numbers from the first to the last.
     transactions: VecDeque<(i64, u64, u64)>,
     /// The next operation of the first transaction.
-    next_index: u32,
+    pub(crate) next_index: u32,
 }
 
 /// A part of a delta.
@@ -147,7 +147,7 @@ impl State {
     }
 
     /// The first transaction of an origin from `first` to `last` that still shows.
-    fn stored(
+    pub(crate) fn stored(
         &self,
         connection: &Connection,
         origin: i64,
@@ -168,7 +168,7 @@ impl State {
     }
 
     /// Reads a transaction from where the reader stands; tells whether the part is full.
-    fn read_transaction(
+    pub(crate) fn read_transaction(
         &self,
         connection: &Connection,
         stored: &Stored,
@@ -271,7 +271,7 @@ fn values(
 }
 
 /// About what the operation takes as JSON.
-fn size_bytes(operation: &Operation) -> usize {
+pub(crate) fn size_bytes(operation: &Operation) -> usize {
     let columns =
         |columns: &Columns| columns.iter().map(|(name, value)| name.len() + value.size_bytes() + 8).sum::<usize>();
     200 + operation.table.len() + columns(&operation.pk) + operation.values.as_ref().map_or(0, columns)

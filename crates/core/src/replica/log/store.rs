@@ -161,7 +161,23 @@ pub(crate) fn initialize(connection: &Connection, room: &str, fresh_id: &Replica
     read_identity(connection, room)
 }
 
+/// The same of a database that is damaged and never written again: as far as it can be read.
+pub(crate) fn identity_of_damaged(connection: &Connection, room: &str) -> Result<Identity, OpenError> {
+    let mut identity = read_stored_identity(connection, room)?;
+    let Identity { node, progress } = &mut identity;
+    // Where its newest transaction cannot be read the older ones still may be.
+    let _unreadable = add_own_since(connection, node, progress);
+    Ok(identity)
+}
+
 fn read_identity(connection: &Connection, room: &str) -> Result<Identity, OpenError> {
+    let mut identity = read_stored_identity(connection, room)?;
+    add_own_since(connection, &identity.node, &mut identity.progress)?;
+    Ok(identity)
+}
+
+/// As of the last merge.
+fn read_stored_identity(connection: &Connection, room: &str) -> Result<Identity, OpenError> {
     // The format alone first: a newer layout may have other columns.
     let format: i64 =
         connection.query_row("SELECT format FROM rtc_replica", [], |row| row.get(0)).map_err(StorageError::from)?;
@@ -174,12 +190,11 @@ fn read_identity(connection: &Connection, room: &str) -> Result<Identity, OpenEr
         let progress = Progress { version: row.get(2)?, last, seq: row.get(5)?, registers: registers(row, 6)? };
         Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, progress))
     });
-    let (stored_room, node, mut progress) = row.map_err(StorageError::from)?;
+    let (stored_room, node, progress) = row.map_err(StorageError::from)?;
     if stored_room != room {
         return Err(OpenError::OtherRoom);
     }
     let node = ReplicaId::new(&node).map_err(|_| StorageError::Corrupt("rtc_replica.node"))?;
-    add_own_since(connection, &node, &mut progress)?;
     Ok(Identity { node, progress })
 }
 
@@ -281,6 +296,11 @@ impl Origins {
         self.ids.insert(node.clone(), id);
         self.nodes.insert(id, node.clone());
         Ok(id)
+    }
+
+    /// The number of an origin that was seen before.
+    pub(crate) fn known(&self, node: &ReplicaId) -> Option<i64> {
+        self.ids.get(node).copied()
     }
 
     pub(crate) fn node(&self, id: i64) -> Result<&ReplicaId, StorageError> {

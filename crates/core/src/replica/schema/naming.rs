@@ -143,7 +143,7 @@ pub(crate) fn by_identity(table: &Table, operation: Operation) -> Operation {
 }
 
 /// An operation for who knows nothing but names. What was written to a column that was dropped is left out. One that says something else so has no place in
-/// its transaction any more: a replica of ours, which could take it for what was written, is told that otherwise.
+/// its transaction any more, but still its number, by which one of ours knows that it is not for it ([`is_for_names`]).
 pub(crate) fn by_name(table: &Table, operation: Operation) -> Operation {
     let name = |identity: Arc<str>| match table.of_identity(&identity) {
         Some(column) => Some(table.columns[column].name.as_str().into()),
@@ -153,7 +153,12 @@ pub(crate) fn by_name(table: &Table, operation: Operation) -> Operation {
     let operation = renamed(Operation { table: table.name.clone(), ..operation }, |columns| {
         columns.into_iter().filter_map(|(identity, value)| Some((name(identity)?, value))).collect()
     });
-    if operation == written { operation } else { operation.into_plain() }
+    if operation == written { operation } else { Operation { tx: None, adopted: None, ..operation } }
+}
+
+/// Whether an operation of ours says tables and columns as they are called at its sender.
+pub(crate) fn is_for_names(operation: &Operation) -> bool {
+    operation.seq.is_some() && operation.tx.is_none()
 }
 
 fn renamed(operation: Operation, rename: impl Fn(Columns) -> Columns) -> Operation {

@@ -15,13 +15,13 @@ pub(crate) fn step(
     connection: &Connection,
     result: &mut QueryResult,
 ) -> Result<(), SqlError> {
-    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut rows = || {
         let mut rows = statement.raw_query();
         let mut values = Vec::new();
         let mut left_bytes = MAX_RESULT_BYTES;
         while let Some(row) = rows.next()? {
-            let row = (0..columns.len()).map(|column| Ok(value(row.get_ref(column)?)));
+            let columns = AsRef::<Statement<'_>>::as_ref(row).column_count();
+            let row = (0..columns).map(|column| Ok(value(row.get_ref(column)?)));
             let row = row.collect::<rusqlite::Result<Vec<_>>>()?;
             left_bytes = left_bytes.checked_sub(row_bytes(&row)).ok_or_else(too_large)?;
             values.push(row);
@@ -30,6 +30,8 @@ pub(crate) fn step(
     };
     // What is only read may be longer: the literal of a large blob, for example.
     let values = if facts.writes_rows { within_user_limit(connection, rows)? } else { rows()? };
+    // Only now: where the schema has changed since it was compiled, SQLite has compiled it anew, and `SELECT *` has other columns.
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     if !columns.is_empty() {
         (result.columns, result.values) = (columns, values);
     }
