@@ -2,7 +2,7 @@
 //!
 //! [`net`] is the network alone: the nodes of the hosts, a signaling server, connections, channels, time. The core's own tests of rooms
 //! stand on it. [`room`] is a room under faults: [`workload`] writes, [`chaos`] breaks and mends, [`history`] remembers who committed what,
-//! [`oracle`] says what every reader must see, [`plain`] is a peer that knows nothing but the specification, and [`properties`] are what must
+//! [`oracle`] says what every reader must see ([`shape`] of which columns), [`plain`] is a peer that knows nothing but the specification, and [`properties`] are what must
 //! hold. [`campaign`] runs many seeds.
 //!
 //! Nothing here is ambient: no clock, no thread, no hash decides an order. What a seed does once it does always.
