@@ -151,8 +151,8 @@ impl Room {
         if let Some(entry) = current {
             entry.joined = true;
             self.outputs.event(Event::PeerJoin { peer: peer.clone() });
-            if let Some(channel) = self.channel(id) {
-                // How far away it is, and whether our clocks agree.
+            // How far away it is, and whether our clocks agree. Plain ones are told no more than the specification has them expect.
+            if let Some(channel) = self.channel(id).filter(|channel| channel.courtesy.is_ready()) {
                 channel.courtesy.ping();
             }
         }
