@@ -47,8 +47,8 @@ fn rust(project: &Project) -> Result<()> {
     step("rust: lints, as the browser gets it", || wasm::lint(project))?;
     step("rust: tests", || cargo(&["test", "--quiet", "--locked", "--workspace"]))?;
     step("simulator: compile", || simulator::compile(project))?;
-    step("simulator: rooms under faults for three minutes, at least 2,000", || {
-        simulator::run(project, &["--seeds", "2000", "--minutes", "3"])
+    step("simulator: rooms under faults for two minutes, at least 2,000", || {
+        simulator::run(project, &["--seeds", "2000", "--minutes", "2"])
     })?;
     step("simulator: every planted bug is found within 500 rooms", || {
         simulator::run(project, &["--planted", "--seeds", "500"])

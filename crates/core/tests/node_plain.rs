@@ -263,12 +263,12 @@ fn what_was_renamed_is_told_and_heard_by_its_name() {
     (theirs["table"], theirs["values"]) = (json!("u"), json!({"id": "b", "x": 6, "y": 5}));
     ours.say(link, &json!({"type": "op", "payload": theirs}));
     ours.save();
-    assert_eq!(ours.exec("SELECT y, x FROM u WHERE id = 'b'"), [["Integer(5)", "Integer(6)"]]);
+    assert_eq!(ours.exec("SELECT y, x FROM u WHERE id = 'b'"), [["5", "6"]]);
     // What one of ours tells whom it takes for such a peer is never taken for what was written: it is told again in other words.
     let mut named = op(1_800_000_001, "c", 5);
     (named["table"], named["seq"]) = (json!("u"), json!(3));
     ours.say(link, &json!({"type": "op", "payload": named}));
     ours.say(link, &json!({"type": "sync-response", "operations": [named]}));
     ours.save();
-    assert_eq!(ours.exec("SELECT count(*) FROM u WHERE id = 'c'"), [["Integer(0)"]]);
+    assert_eq!(ours.exec("SELECT count(*) FROM u WHERE id = 'c'"), [["0"]]);
 }
