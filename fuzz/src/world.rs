@@ -203,7 +203,8 @@ impl World {
             Effect::CloseLink { link } => {
                 self.channels.remove(&link).expect("a link that is open");
             }
-            Effect::CloseSignaling | Effect::AddCandidate { .. } => {}
+            // The path may never be known.
+            Effect::CloseSignaling | Effect::AddCandidate { .. } | Effect::InspectPath { .. } => {}
         }
     }
 

@@ -502,3 +502,15 @@ fn a_statement_that_was_compiled_before_has_the_columns_that_are() {
         }
     }
 }
+
+#[test]
+fn of_two_tables_of_one_name_and_other_keys_there_is_one_and_it_has_the_name() {
+    let (mut a, mut b, mut newcomer) = (peer("a"), peer("b"), peer("newcomer"));
+    a.exec("CREATE TABLE t (id TEXT PRIMARY KEY); INSERT INTO t VALUES ('a')");
+    b.exec("CREATE TABLE T (k INTEGER PRIMARY KEY)");
+    a.pull(&b);
+    newcomer.pull(&a);
+    for who in [&mut a, &mut newcomer] {
+        assert_eq!(tables(who).iter().map(|name| name.to_ascii_lowercase()).collect::<Vec<_>>(), [r#""t""#]);
+    }
+}

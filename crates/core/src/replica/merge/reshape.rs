@@ -52,8 +52,12 @@ impl Merge<'_> {
         let is_free = |table: &&Defined| {
             self.state.tables.of_identity(&table.made_by).is_none_or(|there| there.identity() == table.id)
         };
-        let wished = defined.iter().filter(is_free).map(|table| (table.made_by.as_str(), table.renamed.as_deref()));
-        let called = naming::called(&wished.collect::<Vec<_>>());
+        let mut wished: Vec<_> =
+            defined.iter().filter(is_free).map(|table| (table.made_by.as_str(), table.renamed.as_deref())).collect();
+        // Of two definitions with other keys there is one table.
+        wished.sort_by_cached_key(|(made_by, _)| made_by.to_ascii_lowercase());
+        wished.dedup_by(|other, one| other.0.eq_ignore_ascii_case(one.0));
+        let called = naming::called(&wished);
         let is_moved = |table: &Arc<Table>| called.get(table.made_by.as_str()).is_some_and(|name| *name != table.name);
         let moved: Vec<Arc<Table>> =
             self.state.tables.of_user_shared().filter(|table| is_moved(table)).cloned().collect();
