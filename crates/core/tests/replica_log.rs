@@ -41,19 +41,24 @@ fn names(peer: &mut Peer, sql: &str) -> Vec<String> {
 /// An operation of a delta as the view should show it.
 fn line(peer: &mut Peer, operation: &Operation) -> String {
     let (dot, _, index) = operation.place().unwrap();
-    let table = operation.table.replace('\'', "''");
+    let (node, seq) = (dot.origin.as_str(), dot.seq);
+    let waiting = format!(
+        "SELECT 'waits' FROM rtc_waiting JOIN rtc_origins ON id = origin WHERE node = '{node}' AND seq = {seq} AND idx = {index}"
+    );
+    let waits = !names(peer, &waiting).is_empty();
+    let adopted_by = operation.adopted.as_ref().map(|adopted| adopted.by.as_str().to_owned());
+    // What waits is told as it came, by the names that tables and columns were made by; what people see has the names they have now.
+    let operation = &if waits { operation.clone() } else { peer.replica.by_name(operation.clone()) };
+    let table = if waits { String::new() } else { operation.table.replace('\'', "''") };
     let columns = names(peer, &format!("SELECT name FROM pragma_table_xinfo('{table}') ORDER BY cid"));
     let key = names(peer, &format!("SELECT name FROM pragma_table_xinfo('{table}') WHERE pk ORDER BY pk"));
     let pk = columns_text(peer, &operation.pk, &key);
     let values = operation.values.as_ref().map(|values| columns_text(peer, values, &columns));
-    let waits = operation.values.iter().flatten().any(|(name, _)| !columns.iter().any(|column| column == name))
-        || columns.is_empty();
     let kind = match operation.kind {
         OperationKind::Insert => "INSERT",
         OperationKind::Update => "UPDATE",
         OperationKind::Delete => "DELETE",
     };
-    let adopted_by = operation.adopted.as_ref().map(|adopted| adopted.by.as_str());
     let (tick, node) = (operation.hlc.tick, operation.hlc.node.as_str());
     format!(
         "{}.{} {node} {}:{index} {kind} {} [{pk}] [{values:?}] {adopted_by:?} {waits}",
