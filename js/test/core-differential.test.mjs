@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SQLLayer } from '../dist/core.js';
 
-const PROGRAMS = 400;
+const PROGRAMS = 250;
 
 /** The kinds of tables that capture must mind: keys of every type and collation, with and without rowid, STRICT, generated columns, cascades. */
 const TABLES = {

@@ -7,7 +7,7 @@ import { agree, MortalBrowser, newToken, Peer, stage, startChromium, WATCHDOG_MS
 import { Liar } from './liar.mjs';
 
 const SOAK = process.env.RTC_BATTERY_SOAK === '1';
-const ROUNDS = { glare: SOAK ? 100 : 8, leave: SOAK ? 200 : 12, rewrites: SOAK ? 100 : 15 };
+const ROUNDS = { glare: SOAK ? 100 : 4, leave: SOAK ? 200 : 6, rewrites: SOAK ? 100 : 10 };
 
 const my = stage({ chromium: startChromium });
 
