@@ -29,7 +29,9 @@ class Pages {
 
   open() {
     const storage = new Storage();
-    for (let pageNo = 1; pageNo <= this.#pages.size; pageNo++) storage.load(pageNo, this.#pages.get(pageNo));
+    // A record is a page and its digest.
+    const page = (record) => record.subarray(0, record.length - (record.length % 512));
+    for (let pageNo = 1; pageNo <= this.#pages.size; pageNo++) storage.load(pageNo, page(this.#pages.get(pageNo)));
     const node = openNode(storage);
     return [storage, { node, query: (sql, params) => node.exec(sql, params, true, now()).values }];
   }
