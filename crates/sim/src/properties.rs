@@ -124,10 +124,6 @@ pub fn difference(shown: &Picture, expected: &Picture) -> Option<(RowKey, String
 /// What is shown of it: the rows of tables that `rtc_schema` has. Others wait.
 #[must_use]
 pub fn of_tables_that_are(picture: &Picture) -> Picture {
-    let text = |value: &Value| match value {
-        Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
-        _ => String::new(),
-    };
     let schema = picture.iter().filter(|((table, _), row)| *table == "rtc_schema" && text(&row[1]) == "table");
     let names: BTreeSet<String> = schema.map(|(_, row)| text(&row[2])).collect();
     let shown = picture.iter().filter(|((table, _), _)| *table == "rtc_schema" || names.contains(*table));
@@ -205,12 +201,15 @@ pub fn capture(device: &str, mut before: Picture, mut after: Picture, operations
     Ok(())
 }
 
-/// The shape that a picture's `rtc_schema` says.
-fn shape(picture: &Picture) -> Shape {
-    let text = |value: &Value| match value {
+fn text(value: &Value) -> String {
+    match value {
         Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
         _ => String::new(),
-    };
+    }
+}
+
+/// The shape that a picture's `rtc_schema` says.
+fn shape(picture: &Picture) -> Shape {
     let rows = picture.iter().filter(|((table, _), _)| *table == "rtc_schema");
     let rows: Vec<_> = rows.map(|(_, row)| (text(&row[0]), text(&row[2]))).collect();
     Shape::of_rows(rows.iter().map(|(id, name)| (id.as_str(), name.as_str())))

@@ -120,6 +120,7 @@ impl Replica {
             prepared: Prepared::default(),
             automatic: Automatic::default(),
             enforces: None,
+            has_temporary: Default::default(),
             open: OpenTransaction::default(),
             table_created: false,
             committed: VecDeque::new(),
@@ -195,8 +196,14 @@ impl Replica {
     /// # Errors
     /// [`StorageError`].
     pub fn has_temporary(&self) -> Result<bool, StorageError> {
+        // Asked after each call.
+        if let Some(known) = self.state.has_temporary.get() {
+            return Ok(known);
+        }
         let exists = "SELECT EXISTS (SELECT 1 FROM temp.sqlite_schema WHERE lower(substr(tbl_name, 1, 4)) <> 'rtc_')";
-        Ok(self.connection.prepare_cached(exists)?.query_row([], |row| row.get(0))?)
+        let has = self.connection.prepare_cached(exists)?.query_row([], |row| row.get(0))?;
+        self.state.has_temporary.set(Some(has));
+        Ok(has)
     }
 
     /// Undoes the transaction of the user that is open.

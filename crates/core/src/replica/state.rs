@@ -2,6 +2,7 @@
 //!
 //! Invariant: it is changed only after SQLite committed what it stands for, and read again where SQLite undid something.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use super::replica::Committed;
 use super::schema::alter::{self, Added};
 use super::schema::columns;
 use super::schema::dropped::{self, Dropping, Floors};
-use super::schema::fresh::{self, Altering};
+use super::schema::fresh;
 use super::schema::objects::{self, Object};
 use super::schema::table::Table;
 use super::schema::tables::{self, Tables};
@@ -65,6 +66,8 @@ pub(super) struct State {
     pub(super) automatic: Automatic,
     /// Whether the schema has something that merges must not enforce, if that is known.
     pub(super) enforces: Option<bool>,
+    /// Whether the user has TEMP objects, if that is known.
+    pub(super) has_temporary: Cell<Option<bool>>,
     pub(super) open: OpenTransaction,
     /// Whether the user created a table or column that operations may be waiting for.
     pub(super) table_created: bool,
@@ -207,7 +210,7 @@ impl State {
         connection: &Connection,
         dropping: &columns::Dropping,
     ) -> Result<(), SqlError> {
-        columns::register_dropped(connection, &mut self.tables, dropping)?;
+        columns::register_dropped(connection, &self.origins, &mut self.tables, dropping)?;
         self.capture.column_dropped(dropping.table.id);
         self.watch_tables();
         self.table_created = true;
@@ -231,9 +234,15 @@ impl State {
     }
 
     /// The user has altered a table that the open transaction made.
-    pub(super) fn note_made_anew(&mut self, connection: &Connection, altering: &Altering) -> Result<(), SqlError> {
-        fresh::register(connection, &mut self.tables, altering)?;
-        let Table { id, columns, .. } = altering.table.as_ref();
+    pub(super) fn note_made_anew(
+        &mut self,
+        connection: &Connection,
+        (table, root): (&Table, i64),
+        objects: &[(Object, String)],
+        others: &fresh::Others,
+    ) -> Result<(), SqlError> {
+        fresh::register(connection, &mut self.tables, (table, root), objects, others)?;
+        let Table { id, columns, .. } = table;
         let same_columns = self.tables.by_id(*id).is_some_and(|table| table.columns == *columns);
         self.capture.made_anew(*id, same_columns);
         self.watch_tables();
@@ -261,6 +270,7 @@ impl State {
     pub(super) fn schema_may_have_changed(&mut self) {
         self.prepared.forget();
         self.enforces = None;
+        self.has_temporary.set(None);
     }
 
     /// The set of synced tables has changed.

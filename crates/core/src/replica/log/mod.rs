@@ -1,5 +1,6 @@
 //! The log is the registers: [`rows`] keeps the operations that still show, [`store`] the transactions they are of and who has which,
-//! [`digest`] sums them up, [`narrow`] takes a dropped column out of them. [`delta`] reads them for other replicas, [`view`] for people; deltas of others wait in [`staging`].
+//! [`digest`] sums them up, [`narrow`] takes a dropped column out of them, [`whole`] reads those of a whole table. [`delta`] reads
+//! them for other replicas, [`view`] for people; deltas of others wait in [`staging`].
 
 pub(crate) mod bounds;
 pub(crate) mod columns;
@@ -11,3 +12,4 @@ pub(crate) mod runs;
 pub(crate) mod staging;
 pub(crate) mod store;
 pub(crate) mod view;
+pub(crate) mod whole;

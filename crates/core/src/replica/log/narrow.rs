@@ -16,6 +16,7 @@ use super::columns::ColumnSet;
 use super::digest::Registers;
 use super::rows::{self, Tally};
 use super::store::{Origins, Tx};
+use super::whole;
 use crate::replica::capture::hook::Slot;
 use crate::replica::error::StorageError;
 use crate::replica::merge::rules::RowState;
@@ -42,34 +43,22 @@ pub(crate) fn registers(
     first: &BTreeMap<Slot, Vec<SqlValue>>,
 ) -> Result<Registers, StorageError> {
     let mut sum = Registers::default();
-    for slot in slots(connection, table)? {
-        let mut entries = Vec::new();
-        rows::load(connection, origins, table, &slot, &mut entries)?;
-        if !entries.iter().any(|entry| entry.columns.contains(column)) {
-            continue;
-        }
-        let is_shown = entries.iter().any(|entry| entry.inline.is_none() && !entry.columns.is_empty());
-        let image = match first.get(&slot) {
-            Some(image) => Some(image.clone()),
-            None if is_shown => rows::read(connection, table, &slot)?,
-            None => None,
-        };
-        let state = rows::state(&entries, image.as_deref())?;
+    whole::each_row(connection, origins, table, first, |_, _, state| {
         if let Some(cell) = state.cell(column) {
             sum.add_cells(&cell.hlc, table.names.content_of([(column, &cell.value)]));
         }
-    }
+        Ok(())
+    })?;
     Ok(sum)
 }
 
-fn slots(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<Slot>> {
-    let mut select = connection.prepare_cached("SELECT DISTINCT row FROM rtc_operations WHERE tbl = ?1")?;
-    let slots = select.query_map([table.id], |row| row.get(0))?;
-    slots.collect()
-}
-
 /// Takes the column out of the log. Gives the transactions that lost an operation.
-pub(crate) fn narrow(connection: &Connection, table: &Table, column: usize) -> Result<BTreeSet<Tx>, StorageError> {
+pub(crate) fn narrow(
+    connection: &Connection,
+    origins: &Origins,
+    table: &Table,
+    column: usize,
+) -> Result<BTreeSet<Tx>, StorageError> {
     let update = "UPDATE rtc_operations SET vals = rtc_values_without(vals, cols, ?2), cols = rtc_columns_without(cols, ?2) WHERE tbl = ?1";
     connection.prepare_cached(update)?.execute(params![table.id, column])?;
     let idle = "SELECT DISTINCT row FROM rtc_operations WHERE tbl = ?1 AND kind = ?2 AND cols = 0";
@@ -79,16 +68,20 @@ pub(crate) fn narrow(connection: &Connection, table: &Table, column: usize) -> R
     let slots = slots.collect::<rusqlite::Result<Vec<Slot>>>()?;
     let mut emptied = BTreeSet::new();
     for slot in slots {
-        emptied.append(&mut forget_idle(connection, table, &slot)?);
+        emptied.append(&mut forget_idle(connection, origins, table, &slot)?);
     }
     Ok(emptied)
 }
 
 /// Forgets the UPDATEs of a row that show nothing and are not what it lives by.
-fn forget_idle(connection: &Connection, table: &Table, slot: &Slot) -> Result<BTreeSet<Tx>, StorageError> {
-    let origins = Origins::load(connection)?.0;
+fn forget_idle(
+    connection: &Connection,
+    origins: &Origins,
+    table: &Table,
+    slot: &Slot,
+) -> Result<BTreeSet<Tx>, StorageError> {
     let mut entries = Vec::new();
-    rows::load(connection, &origins, table, slot, &mut entries)?;
+    rows::load(connection, origins, table, slot, &mut entries)?;
     let mut state = RowState::default();
     entries.iter().for_each(|entry| state.apply(&entry.hlc, entry.kind, []));
     let mut emptied = BTreeSet::new();

@@ -24,7 +24,7 @@ use crate::replica::sql::{is_internal, quoted};
 use crate::replica::state::State;
 
 /// A column that `rtc_schema` has and its table lacks.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Missing {
     identity: String,
     name: String,
@@ -141,12 +141,13 @@ impl Merge<'_> {
             let Some(before) = self.state.tables.by_id(id).cloned() else { continue };
             self.state.tables.describe_again(self.connection, &before.name)?;
             let table = self.table(&before.name)?;
-            let (missing, may_go_on) = (missing.remove(&id).unwrap_or_default(), table.dropped != before.dropped);
-            local.append(&mut self.reshape_table(table, missing, objects_before)?);
-            if may_go_on {
-                // What waited for a column that will never come.
+            // What waited for a column that will never come goes on without it.
+            let may_go_on = table.dropped != before.dropped;
+            let reshaped = self.reshape_table(table, missing.remove(&id).unwrap_or_default(), objects_before)?;
+            if may_go_on || reshaped.is_some() {
                 self.release(&before.made_by)?;
             }
+            local.extend(reshaped.into_iter().flatten());
         }
         Ok(local)
     }
@@ -171,12 +172,13 @@ impl Merge<'_> {
         Ok(missing)
     }
 
+    /// Gives a table its columns. Nothing where it has them, or cannot have them.
     fn reshape_table(
         &mut self,
         table: Arc<Table>,
         mut missing: Vec<Missing>,
         objects_before: &objects::Rows,
-    ) -> Result<Vec<String>, StorageError> {
+    ) -> Result<Option<Vec<String>>, StorageError> {
         missing.retain(|column| !table.is_dropped(&column.identity));
         let connection = self.connection;
         let gone: Vec<String> =
@@ -193,14 +195,14 @@ impl Merge<'_> {
         let called = naming::called(&wished);
         let moves = table.columns.iter().any(|c| called.get(c.identity.as_str()).is_some_and(|name| *name != c.name));
         if gone.is_empty() && missing.is_empty() && !moves {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let names = called.values().map(|name| name.to_ascii_lowercase()).collect::<Vec<_>>();
         if table.addressing.is_by_rowid()
             && ["rowid", "oid", "_rowid_"].iter().all(|name| names.iter().any(|n| n == name))
         {
             self.applied.tell(|| columns::rowid_is_hidden(&table.name));
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let mut local = Vec::new();
         if !gone.is_empty() || moves {
@@ -215,8 +217,7 @@ impl Merge<'_> {
         for column in &missing {
             local.append(&mut self.add_column(&table.name, column, &called, objects_before)?);
         }
-        self.release(&table.made_by)?;
-        Ok(local)
+        Ok(Some(local))
     }
 
     fn table(&self, name: &str) -> Result<Arc<Table>, StorageError> {
@@ -234,7 +235,7 @@ impl Merge<'_> {
             return Ok(());
         }
         self.tally.registers -= registers;
-        self.tally.thinned.append(&mut narrow::narrow(connection, &table, column)?);
+        self.tally.thinned.append(&mut narrow::narrow(connection, &self.state.origins, &table, column)?);
         naming::forget(connection, table.id, identity)?;
         self.state.tables.describe_again(connection, name)
     }

@@ -66,12 +66,8 @@ pub(crate) fn register_added(
         _ => return Err(other()),
     };
     let definition = inserted(before, &after).ok_or_else(other)?;
-    if naming::is_numbered(&column.name) {
-        return Err(NotSynced::Refused(format!("{:?} cannot be the name of a synced column", column.name)));
-    }
-    if table.addressing != known.addressing && !table.addressing.is_by_rowid() {
-        return Err(NotSynced::Refused(columns::rowid_is_hidden(name)));
-    }
+    columns::check_name(&column.name)?;
+    columns::check_addressing(&known, &table)?;
     check_apart(&column.name, definition, true).map_err(|why| {
         NotSynced::Refused(format!("column {} cannot be added on devices that have rows in {name}: {why}", column.name))
     })?;
@@ -115,12 +111,7 @@ pub(crate) fn rest_after_done<'a>(
     while let Some(row) = rows.next()? {
         let (row_id, name, definition): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let Some((table, _)) = column_of(tables, &row_id, &name) else { continue };
-        let columns_after = |text: &str| {
-            let apart = Connection::open_in_memory().ok()?;
-            apart.execute_batch(&format!("CREATE TABLE {} ({APART})", quoted(&table.name))).ok()?;
-            apart::run_one_statement(&apart, text).ok()?;
-            Some(Table::describe(&apart, 0, &table.name).ok()??.columns)
-        };
+        let columns_after = |text: &str| apart::columns_after(&table.name, APART, text);
         let Some(by_row) = columns_after(&alter(&table.name, &definition)) else { continue };
         let statement = apart::after_first_statement(sql, columns_after);
         if let Some((_, rest)) = statement.filter(|(by_user, _)| *by_user == by_row) {

@@ -5,6 +5,9 @@ use rusqlite::fallible_iterator::FallibleIterator as _;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Batch, Connection};
 
+use super::table::{Column, Table};
+use crate::replica::sql::quoted;
+
 /// Whether a text is one CREATE TABLE and nothing else.
 pub(crate) fn check_one_create_table(sql: &str) -> Result<(), String> {
     create_table(sql).map(|_| ())
@@ -40,6 +43,14 @@ pub(crate) fn run_one_statement(connection: &Connection, sql: &str) -> Result<()
 pub(crate) fn after_first_statement<T>(sql: &str, run: impl Fn(&str) -> Option<T>) -> Option<(T, &str)> {
     let ends = sql.match_indices(';').map(|(at, _)| at + 1).chain([sql.len()]);
     ends.map(|end| sql.split_at(end)).find_map(|(text, rest)| Some((run(text)?, rest)))
+}
+
+/// The columns of a table that is made of these definitions, after a text has run on it, if it is one statement.
+pub(crate) fn columns_after(table: &str, definitions: &str, text: &str) -> Option<Vec<Column>> {
+    let apart = Connection::open_in_memory().ok()?;
+    apart.execute_batch(&format!("CREATE TABLE {} ({definitions})", quoted(table))).ok()?;
+    run_one_statement(&apart, text).ok()?;
+    Some(Table::describe(&apart, 0, table).ok()??.columns)
 }
 
 fn only_create_table(context: AuthContext<'_>) -> Authorization {

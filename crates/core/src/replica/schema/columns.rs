@@ -89,10 +89,10 @@ fn rows_of(
 
 /// The table's columns that were dropped, by identity in lower case. Its key has no such column, whatever anybody says.
 pub(crate) fn dropped(connection: &Connection, table: &Table) -> rusqlite::Result<BTreeSet<String>> {
-    let dropped = rows_of(connection, table, (DROPPED, DROPPED_PREFIX))?.into_keys();
     if planted(Bug::OldColumnsValues) {
         return Ok(BTreeSet::new());
     }
+    let dropped = rows_of(connection, table, (DROPPED, DROPPED_PREFIX))?.into_keys();
     let is_key = |identity: &String| table.of_identity(identity).is_some_and(|column| table.key.contains(&column));
     Ok(dropped.filter(|identity| !is_key(identity)).collect())
 }
@@ -153,24 +153,22 @@ impl Dropping {
 /// After it ran: nobody will have the column again.
 pub(crate) fn register_dropped(
     connection: &Connection,
+    origins: &Origins,
     tables: &mut Tables,
     dropping: &Dropping,
-) -> Result<(), NotSynced> {
+) -> Result<(), StorageError> {
     let Dropping { table, column, registers } = dropping;
-    let mut register = || -> Result<(), StorageError> {
-        let identity = &table.columns[*column].identity;
-        let id = id(table, identity);
-        connection.prepare_cached("DELETE FROM rtc_schema WHERE id = ?1")?.execute([&id])?;
-        renames::forget(connection, &id)?;
-        let insert = "INSERT INTO rtc_schema (id, kind, name, sql) VALUES (?1, ?2, ?3, '')";
-        let row = params![format!("{DROPPED_PREFIX}{id}"), DROPPED, naming::made_by(identity)];
-        connection.prepare_cached(insert)?.execute(row)?;
-        let emptied = narrow::narrow(connection, table, *column)?;
-        narrow::keep(connection, *registers, &emptied)?;
-        naming::forget(connection, table.id, identity)?;
-        tables.describe_again(connection, &table.name)
-    };
-    register().map_err(NotSynced::Storage)
+    let identity = &table.columns[*column].identity;
+    let id = id(table, identity);
+    connection.prepare_cached("DELETE FROM rtc_schema WHERE id = ?1")?.execute([&id])?;
+    renames::forget(connection, &id)?;
+    let insert = "INSERT INTO rtc_schema (id, kind, name, sql) VALUES (?1, ?2, ?3, '')";
+    let row = params![format!("{DROPPED_PREFIX}{id}"), DROPPED, naming::made_by(identity)];
+    connection.prepare_cached(insert)?.execute(row)?;
+    let emptied = narrow::narrow(connection, origins, table, *column)?;
+    narrow::keep(connection, *registers, &emptied)?;
+    naming::forget(connection, table.id, identity)?;
+    tables.describe_again(connection, &table.name)
 }
 
 /// After the user's ALTER TABLE, which added and dropped nothing: a column that is called otherwise now, if that is what it did.
@@ -186,12 +184,8 @@ pub(crate) fn register_renamed(
     };
     let mut differing = before.columns.iter().zip(&after.columns).filter(|(before, after)| before.name != after.name);
     let (Some((column, called)), None) = (differing.next(), differing.next()) else { return Ok(false) };
-    if naming::is_numbered(&called.name) {
-        return Err(NotSynced::Refused(format!("{:?} cannot be the name of a synced column", called.name)));
-    }
-    if after.addressing != before.addressing && !after.addressing.is_by_rowid() {
-        return Err(NotSynced::Refused(rowid_is_hidden(&before.name)));
-    }
+    check_name(&called.name)?;
+    check_addressing(before, &after)?;
     let mut register = || -> Result<(), StorageError> {
         let id = id(before, &column.identity);
         renames::write(connection, renames::Kind::Column, &id, &column.name, &called.name)?;
@@ -200,6 +194,22 @@ pub(crate) fn register_renamed(
     };
     register()?;
     Ok(true)
+}
+
+/// Refuses a name that looks like an identity with a number.
+pub(crate) fn check_name(column: &str) -> Result<(), NotSynced> {
+    if naming::is_numbered(column) {
+        return Err(NotSynced::Refused(format!("{column:?} cannot be the name of a synced column")));
+    }
+    Ok(())
+}
+
+/// Refuses names of columns that leave none for the rowid, by which the log knows the rows.
+pub(crate) fn check_addressing(before: &Table, after: &Table) -> Result<(), NotSynced> {
+    if after.addressing != before.addressing && !after.addressing.is_by_rowid() {
+        return Err(NotSynced::Refused(rowid_is_hidden(&before.name)));
+    }
+    Ok(())
 }
 
 /// Why a table cannot have its columns called so.
@@ -249,12 +259,9 @@ pub(crate) fn rest_after_done<'a>(
 
 /// Runs the first statement of a text on a table apart that has this column beside a key, and asks whether it did it.
 fn rest_after<'a>(table: &Table, sql: &'a str, column: &str, is_done: impl Fn(&[String]) -> bool) -> Option<&'a str> {
+    let definitions = format!("rtc_key INTEGER PRIMARY KEY, {}", quoted(column));
     let columns_after = |text: &str| {
-        let apart = Connection::open_in_memory().ok()?;
-        let create = format!("CREATE TABLE {} (rtc_key INTEGER PRIMARY KEY, {})", quoted(&table.name), quoted(column));
-        apart.execute_batch(&create).ok()?;
-        apart::run_one_statement(&apart, text).ok()?;
-        let columns = Table::describe(&apart, 0, &table.name).ok()??.columns;
+        let columns = apart::columns_after(&table.name, &definitions, text)?;
         Some(columns.into_iter().map(|column| column.name).collect::<Vec<_>>())
     };
     let after = apart::after_first_statement(sql, columns_after);

@@ -28,6 +28,7 @@ use crate::replica::log::digest::Registers;
 use crate::replica::log::narrow;
 use crate::replica::log::rows::{self, Tally};
 use crate::replica::log::store::{self, Origins, Place, Tx};
+use crate::replica::log::whole;
 use crate::replica::sql::{is_internal, quoted};
 use crate::replica::state::State;
 use crate::replica::unique::parked;
@@ -194,26 +195,15 @@ fn registers_of(
     table: &Table,
     first: &BTreeMap<Slot, Vec<SqlValue>>,
 ) -> Result<Registers, StorageError> {
-    let mut select = connection.prepare_cached("SELECT DISTINCT row FROM rtc_operations WHERE tbl = ?1")?;
-    let slots = select.query_map([table.id], |row| row.get(0))?.collect::<rusqlite::Result<Vec<Slot>>>()?;
     let mut sum = Registers::default();
-    for slot in slots {
-        let mut entries = Vec::new();
-        rows::load(connection, origins, table, &slot, &mut entries)?;
-        let is_shown = matches!(slot, Slot::Rowid(_))
-            || entries.iter().any(|entry| entry.inline.is_none() && !entry.columns.is_empty());
-        let image = match first.get(&slot) {
-            Some(image) => Some(image.clone()),
-            None if is_shown => rows::read(connection, table, &slot)?,
-            None => None,
-        };
+    whole::each_row(connection, origins, table, first, |slot, image, state| {
         let key = match slot {
             Slot::Key(key) => Some(key),
-            Slot::Rowid(_) => image.as_ref().and_then(|image| table.key_of_row(image)),
+            Slot::Rowid(_) => image.and_then(|image| table.key_of_row(image)),
         };
-        let key = key.ok_or(StorageError::Corrupt("an operation whose row is nowhere"))?;
-        sum += table.names.row(&rows::state(&entries, image.as_deref())?, &key);
-    }
+        sum += table.names.row(state, &key.ok_or(StorageError::Corrupt("an operation whose row is nowhere"))?);
+        Ok(())
+    })?;
     Ok(sum)
 }
 

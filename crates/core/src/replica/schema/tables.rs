@@ -197,9 +197,7 @@ pub(crate) fn register(connection: &Connection, tables: &mut Tables, name: &str)
     naming::note_table(connection, id, &made_by, name).map_err(StorageError::from)?;
     let table = describe(connection, id, name)?;
     let table = table.ok_or_else(|| NotSynced::Refused(no_key(name)))?;
-    if let Some(column) = table.columns.iter().find(|column| naming::is_numbered(&column.name)) {
-        return Err(NotSynced::Refused(format!("{:?} cannot be the name of a synced column", column.name)));
-    }
+    table.columns.iter().try_for_each(|column| columns::check_name(&column.name))?;
     if table.key.len() > MAX_KEY_COLUMNS {
         let message = format!("the primary key of table {name} has more than {MAX_KEY_COLUMNS} columns");
         return Err(NotSynced::Refused(message));
@@ -240,8 +238,7 @@ pub(crate) fn register_renamed(
     before: &Table,
     root: i64,
 ) -> Result<bool, StorageError> {
-    let name = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rootpage = ?1";
-    let name: String = connection.query_row(name, [root], |row| row.get(0))?;
+    let name = name_at(connection, root)?;
     if name == before.name {
         return Ok(false);
     }
@@ -269,6 +266,12 @@ pub(crate) fn call(
 pub(crate) fn root(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
     let root = "SELECT rootpage FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
     connection.query_row(root, [name], |row| row.get(0))
+}
+
+/// The name of the table that stands there.
+pub(crate) fn name_at(connection: &Connection, root: i64) -> rusqlite::Result<String> {
+    let name = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rootpage = ?1";
+    connection.query_row(name, [root], |row| row.get(0))
 }
 
 /// What is left of the user's text after its first statement, if that renames a table that was renamed.

@@ -9,12 +9,13 @@ use super::guard::Facts;
 use super::query::SqlError;
 use crate::replica::log::store;
 use crate::replica::log::view;
+use crate::replica::schema::alter;
 use crate::replica::schema::columns;
 use crate::replica::schema::dropped;
-use crate::replica::schema::fresh::{self, Altering};
+use crate::replica::schema::fresh;
 use crate::replica::schema::objects::{self, Object};
 use crate::replica::schema::table::Table;
-use crate::replica::schema::tables;
+use crate::replica::schema::tables::{self, Tables};
 use crate::replica::sql::text_of;
 use crate::replica::state::State;
 
@@ -33,8 +34,8 @@ struct Altered {
     /// What stays when its name does not.
     root: i64,
     text: String,
-    /// Where the open transaction made it.
-    fresh: Option<Altering>,
+    /// Where the open transaction made it: the texts of the other tables.
+    fresh: Option<fresh::Others>,
     /// The column that goes.
     dropping: Option<columns::Dropping>,
     objects: Vec<(Object, String)>,
@@ -55,7 +56,7 @@ impl State {
         {
             let (table, known) = (Arc::clone(table), (&self.origins, &self.capture));
             let is_fresh = self.open.highest_before.is_some_and(|highest| table.id > highest);
-            let fresh = is_fresh.then(|| fresh::look(connection, &self.tables, &table)).transpose()?;
+            let fresh = is_fresh.then(|| fresh::others(connection, &self.tables, &table)).transpose()?;
             let column = facts.alters_column.as_ref().filter(|_| !is_fresh);
             let dropping = column.map(|column| columns::look(connection, known, &table, column)).transpose()?.flatten();
             view::remove(connection)?;
@@ -85,7 +86,7 @@ impl State {
             return self.note_column_dropped(connection, dropping);
         }
         match (self.make_column_synced(connection, &table.name, text), fresh) {
-            (Err(_), Some(altering)) => self.note_made_anew(connection, altering),
+            (Err(_), Some(others)) => self.note_made_anew(connection, (table, *root), objects, others),
             (Err(error), None) => {
                 if self.note_renamed(connection, (table, *root), objects)? {
                     Ok(())
@@ -96,4 +97,25 @@ impl State {
             (done, _) => done,
         }
     }
+}
+
+/// What is left of the user's text after its first statement, if that is a migration which another device has run already.
+pub(crate) fn rest_after_done<'a>(
+    connection: &Connection,
+    tables: &Tables,
+    sql: &'a str,
+) -> rusqlite::Result<Option<&'a str>> {
+    for rest_after_done in [alter::rest_after_done, columns::rest_after_done, tables::rest_after_done] {
+        if let Some(rest) = rest_after_done(connection, tables, sql)? {
+            return Ok(Some(rest));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether SQLite refuses an ALTER TABLE because there is a column of the name, or because there is none, or no table.
+pub(crate) fn is_done_perhaps(sql: &str, error: &rusqlite::Error) -> bool {
+    let why = error.to_string();
+    let is_alter = sql.trim_start().get(..5).is_some_and(|word| word.eq_ignore_ascii_case("ALTER"));
+    is_alter && ["duplicate column name", "no such column", "no such table"].iter().any(|known| why.contains(known))
 }

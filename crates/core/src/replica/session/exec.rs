@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use rusqlite::fallible_iterator::FallibleIterator as _;
 use rusqlite::{Batch, Connection, Statement, ffi};
 
+use super::alteration;
 use super::guard::{Control, Facts};
 use super::query::{Params, QueryResult, Scope, SqlError, refused};
 use super::step::{bind, step};
@@ -16,10 +17,7 @@ use crate::replica::capture::hook::Moment;
 use crate::replica::error::StorageError;
 use crate::replica::log::store;
 use crate::replica::log::view;
-use crate::replica::schema::alter;
-use crate::replica::schema::columns;
 use crate::replica::schema::objects;
-use crate::replica::schema::tables;
 use crate::replica::schema::temp_triggers::{self, Unfit};
 use crate::replica::state::State;
 use crate::replica::unique::parked::{self, Conflict};
@@ -83,15 +81,8 @@ impl State {
             let prepared = match prepared {
                 Ok(prepared) => prepared,
                 // The migration that every device runs: another was first.
-                Err(error) if count == 1 && is_done_perhaps(sql, &error) => {
-                    let rest = match alter::rest_after_done(connection, &self.tables, sql)? {
-                        None => columns::rest_after_done(connection, &self.tables, sql)?,
-                        rest => rest,
-                    };
-                    let rest = match rest {
-                        None => tables::rest_after_done(connection, &self.tables, sql)?,
-                        rest => rest,
-                    };
+                Err(error) if count == 1 && alteration::is_done_perhaps(sql, &error) => {
+                    let rest = alteration::rest_after_done(connection, &self.tables, sql)?;
                     return match rest {
                         Some(rest) => self.exec(connection, rest, params, scope, now),
                         None => Err(error.into()),
@@ -394,13 +385,6 @@ impl State {
         self.reload_origins(connection)?;
         self.reload_tables(connection)
     }
-}
-
-/// Whether SQLite refuses an ALTER TABLE because there is a column of the name, or because there is none, or no table.
-fn is_done_perhaps(sql: &str, error: &rusqlite::Error) -> bool {
-    let why = error.to_string();
-    let is_alter = sql.trim_start().get(..5).is_some_and(|word| word.eq_ignore_ascii_case("ALTER"));
-    is_alter && ["duplicate column name", "no such column", "no such table"].iter().any(|known| why.contains(known))
 }
 
 /// SQLite does not say which statement is a VACUUM, and VACUUM cannot run inside a transaction.
