@@ -243,6 +243,17 @@ export function newToken() {
   return `room ${process.pid}/${rooms}`;
 }
 
+/** Runs in a page before its scripts: keeps its connections, to be asked what they use and how full their channels are. */
+export function keepConnections() {
+  globalThis.connections = [];
+  globalThis.RTCPeerConnection = class extends RTCPeerConnection {
+    constructor(configuration) {
+      super(configuration);
+      connections.push(this);
+    }
+  };
+}
+
 /** One user with the bare page open. */
 export class Peer {
   constructor(page, url) {

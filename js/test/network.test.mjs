@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { agree, makeSite, newToken, Server, WATCHDOG_MS } from './harness.mjs';
+import { agree, keepConnections, makeSite, newToken, Server, WATCHDOG_MS } from './harness.mjs';
 import { Network } from './network.mjs';
 
 const SOAK = process.env.RTC_BATTERY_SOAK === '1';
@@ -31,23 +31,12 @@ after(async () => {
   my.site?.remove();
 });
 
-/** Keeps the page's connections, and notes how full their channels were. */
-function spy() {
-  globalThis.connections = [];
-  globalThis.RTCPeerConnection = class extends RTCPeerConnection {
-    constructor(configuration) {
-      super(configuration);
-      connections.push(this);
-    }
-  };
-}
-
 /** A peer in each home, that have met through the relay. */
 async function pair(t, config = {}) {
   const all = { signalingUrl: my.server.signal, token: newToken(), iceServers: `${my.server.url}/ice`, ...config };
   const peers = [];
   for (const home of my.homes) {
-    const peer = await home.peer(all, spy);
+    const peer = await home.peer(all, keepConnections);
     t.after(() => peer.page.context().close());
     peers.push(peer);
   }

@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { newToken, Peer, Server, stage, startChromium } from './harness.mjs';
+import { keepConnections, newToken, Peer, Server, stage, startChromium } from './harness.mjs';
 
 const SECRET = 'north';
 
@@ -35,17 +35,6 @@ async function coturn(t) {
   return `turn:127.0.0.1:${port}?transport=tcp`;
 }
 
-/** Keeps the page's connections, to be asked what they use. */
-function spy() {
-  globalThis.connections = [];
-  globalThis.RTCPeerConnection = class extends RTCPeerConnection {
-    constructor(configuration) {
-      super(configuration);
-      connections.push(this);
-    }
-  };
-}
-
 /** The kinds of both ends of the pair of candidates that a connection uses. */
 async function candidatesInUse() {
   const stats = new Map((await connections.at(-1).getStats()).entries());
@@ -57,7 +46,7 @@ async function candidatesInUse() {
 async function open(t, server, config) {
   const page = await my.chromium.page();
   t.after(() => page.context().close());
-  await page.addInitScript(spy);
+  await page.addInitScript(keepConnections);
   return Peer.open(page, server.url, { signalingUrl: server.signal, ...config });
 }
 
@@ -81,7 +70,7 @@ test('who gives out ICE servers is asked again before they end, and one that fai
   const ada = await open(t, server, { token });
   const page = await my.chromium.page();
   t.after(() => page.context().close());
-  await page.addInitScript(spy);
+  await page.addInitScript(keepConnections);
   const bob = await Peer.open(page, server.url);
   await bob.page.evaluate(
     async ({ signalingUrl, token }) => {
