@@ -149,6 +149,24 @@ fn a_schema_row_is_a_table_definition_or_nothing() {
 }
 
 /// A peer that claims transactions of ours, or the end of time, does not end our numbers or our clock.
+/// JSON cannot say such a text; a packed message can. What is in the table is read as text at every opening.
+#[test]
+fn a_definition_that_is_no_utf_8_is_refused() {
+    let mut peer = with_table();
+    let id = "u(id text binary)";
+    let row = json!({"table": "rtc_schema", "pk": {"id": id}, "values": {"id": id, "kind": "table", "name": "u", "sql": "CREATE TABLE u (id TEXT PRIMARY KEY)"}});
+    let broken = SqlValue::Text(b"CREATE TABLE u (id TEXT PRIMARY KEY /* \xff */)".to_vec());
+    for (seq, part) in ["sql", "name", "kind", "id"].into_iter().enumerate() {
+        let mut hostile = operation(seq as u64 + 1, row.clone());
+        hostile.values.as_mut().unwrap().insert(part, broken.clone());
+        assert_eq!(apply(&mut peer, vec![hostile], seq as u64 + 1).refused.len(), 1, "{part}");
+    }
+    let mut hostile = operation(5, json!({"type": "DELETE", "table": "rtc_schema", "pk": {"id": id}, "values": null}));
+    hostile.pk.insert("id", broken);
+    assert_eq!(apply(&mut peer, vec![hostile], 5).refused.len(), 1);
+    peer.exec("CREATE TABLE u (id TEXT PRIMARY KEY); DROP TABLE u");
+}
+
 #[test]
 fn our_own_numbers_are_not_for_others_to_give_out() {
     let mut a = with_table();

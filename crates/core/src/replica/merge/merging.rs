@@ -192,6 +192,9 @@ impl<'a> Merge<'a> {
         if self.floors.kill(operation) {
             return Ok(Outcome::Absorbed);
         }
+        if is_schema(operation) && !tables::is_text(operation) {
+            return Ok(Outcome::Refused("a definition is text in UTF-8".to_owned()));
+        }
         if is_schema(operation) && !objects::is_sound(operation) {
             if !tables::is_sound(operation) && !dropped::is_sound(operation) && !columns::is_sound(operation) {
                 return Ok(Outcome::Refused("it is no definition".to_owned()));

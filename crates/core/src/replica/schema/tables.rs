@@ -33,6 +33,12 @@ pub(crate) struct Tables {
 /// More columns than this in a primary key make a statement that SQLite does not compile.
 const MAX_KEY_COLUMNS: usize = 64;
 
+/// Whether all that an operation on the reserved table says can be read as texts, which is what its rows are read as ever after.
+pub(crate) fn is_text(operation: &Operation) -> bool {
+    let is_text = |value: &SqlValue| matches!(value, SqlValue::Text(bytes) if str::from_utf8(bytes).is_ok());
+    operation.pk.values().chain(operation.values.iter().flat_map(Columns::values)).all(is_text)
+}
+
 /// Whether an operation of a peer on the reserved table is one that a replica of ours writes: a new row, all text, for a table, whose id
 /// begins with its name, or a column, whose id ends with it. Or what is left of one, or its end.
 pub(crate) fn is_sound(operation: &Operation) -> bool {
