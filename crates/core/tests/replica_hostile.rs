@@ -148,7 +148,6 @@ fn a_schema_row_is_a_table_definition_or_nothing() {
     assert!(with_table().try_exec(&wide).unwrap_err().message.contains("64 columns"));
 }
 
-/// A peer that claims transactions of ours, or the end of time, does not end our numbers or our clock.
 /// JSON cannot say such a text; a packed message can. What is in the table is read as text at every opening.
 #[test]
 fn a_definition_that_is_no_utf_8_is_refused() {
@@ -167,6 +166,7 @@ fn a_definition_that_is_no_utf_8_is_refused() {
     peer.exec("CREATE TABLE u (id TEXT PRIMARY KEY); DROP TABLE u");
 }
 
+/// A peer that claims transactions of ours, or the end of time, does not end our numbers or our clock.
 #[test]
 fn our_own_numbers_are_not_for_others_to_give_out() {
     let mut a = with_table();

@@ -193,7 +193,7 @@ impl<'a> Merge<'a> {
             return Ok(Outcome::Absorbed);
         }
         if is_schema(operation) && !tables::is_text(operation) {
-            return Ok(Outcome::Refused("a definition is text in UTF-8".to_owned()));
+            return Ok(Outcome::Refused("it is no definition: those are text in UTF-8 throughout".to_owned()));
         }
         if is_schema(operation) && !objects::is_sound(operation) {
             if !tables::is_sound(operation) && !dropped::is_sound(operation) && !columns::is_sound(operation) {
