@@ -223,3 +223,22 @@ fn a_column_that_only_an_empty_table_takes_is_filled_where_there_are_rows() {
     assert_equal(&mut a, &mut b);
     a.try_exec("ALTER TABLE ints ADD COLUMN later NOT NULL").unwrap_err();
 }
+
+/// Whoever heard of the column before its table, and then made the table itself.
+#[test]
+fn a_table_that_is_made_after_its_columns_were_added_elsewhere_has_them() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec(NOTES);
+    let made = a.replica.vector().clone();
+    a.exec(
+        "BEGIN; ALTER TABLE notes ADD COLUMN stars DEFAULT 3; INSERT INTO notes VALUES ('1', 'one', 5); \
+         ALTER TABLE notes RENAME COLUMN content TO body; ALTER TABLE notes DROP COLUMN stars; \
+         ALTER TABLE notes ADD COLUMN stars DEFAULT 4; COMMIT",
+    );
+    let (operations, covers) = a.delta(&made);
+    b.replica.apply(operations, &covers, b.now()).unwrap();
+    b.exec(NOTES);
+    assert_eq!(b.rows("SELECT id, body, stars FROM notes"), [r#""1"|"one"|4"#]);
+    sync(&mut a, &mut b);
+    assert_equal(&mut a, &mut b);
+}

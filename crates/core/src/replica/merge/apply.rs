@@ -285,9 +285,8 @@ impl State {
         let outcome = in_merge_transaction(connection, lift, || {
             let mut merge = Merge::new(connection, self)?;
             names.iter().try_for_each(|name| merge.release(name))?;
-            let objects = objects::rows(connection)?;
-            objects::show(connection, (&merge.state.tables, &merge.state.origins), &objects, &mut merge.tally)?;
-            merge.retry_parked()?;
+            // Columns may have been added to the table before it was here.
+            merge.follow_schema(&[], &objects::rows(connection)?, Vec::new())?;
             merge.settle()?;
             // Our newest transaction stays: the clock had seen what waited.
             merge.forget_empty()?;

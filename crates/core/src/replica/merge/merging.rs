@@ -63,22 +63,10 @@ impl<'a> Merge<'a> {
         if schema_changed {
             self.release(SCHEMA)?;
             view::remove(self.connection)?;
-            let mut local = self.state.drop_received(self.connection, &floors_before, &mut self.tally)?;
+            let local = self.state.drop_received(self.connection, &floors_before, &mut self.tally)?;
             self.floors = self.state.floors(self.connection)?;
             self.make_tables(&objects_before)?;
-            local.append(&mut self.reshape(&in_order, &objects_before)?);
-            let State { origins, tables, .. } = &*self.state;
-            let parked = objects::show(self.connection, (tables, origins), &objects_before, &mut self.tally)?;
-            parked.into_iter().for_each(|why| self.applied.tell(|| why));
-            for text in local {
-                // Without its table, or a column that it names, it cannot come back.
-                let _ = run_or_undo(self.connection, &text)?;
-            }
-            self.retry_parked()?;
-            self.state.watch_tables();
-            let State { tables, guard, .. } = &*self.state;
-            let dropped = temp_triggers::drop_unfit(self.connection, tables, guard)?;
-            dropped.into_iter().for_each(|why| self.applied.tell(|| why));
+            self.follow_schema(&in_order, &objects_before, local)?;
         }
         let half = rows.len() / 2;
         for (n, operation) in rows.into_iter().enumerate() {
@@ -91,6 +79,30 @@ impl<'a> Merge<'a> {
         self.forget_empty()
     }
 
+    /// Makes of the tables that are here, and of what stands on them, what `rtc_schema` says; `local` are the texts of what only this device had on
+    /// tables that are gone. See [`reshape`](Self::reshape).
+    pub(crate) fn follow_schema(
+        &mut self,
+        in_order: &[String],
+        objects_before: &objects::Rows,
+        mut local: Vec<String>,
+    ) -> Result<(), StorageError> {
+        local.append(&mut self.reshape(in_order, objects_before)?);
+        let State { origins, tables, .. } = &*self.state;
+        let parked = objects::show(self.connection, (tables, origins), objects_before, &mut self.tally)?;
+        parked.into_iter().for_each(|why| self.applied.tell(|| why));
+        for text in local {
+            // Without its table, or a column that it names, it cannot come back.
+            let _ = run_or_undo(self.connection, &text)?;
+        }
+        self.retry_parked()?;
+        self.state.watch_tables();
+        let State { tables, guard, .. } = &*self.state;
+        let dropped = temp_triggers::drop_unfit(self.connection, tables, guard)?;
+        dropped.into_iter().for_each(|why| self.applied.tell(|| why));
+        Ok(())
+    }
+
     /// Decides which rows are shown, where two want one value.
     pub(crate) fn settle(&mut self) -> Result<(), StorageError> {
         let Self { connection, state, tally, .. } = self;
@@ -101,7 +113,7 @@ impl<'a> Merge<'a> {
     }
 
     /// After the schema has changed: tables may show other rows, and rows that SQLite refused may fit.
-    pub(crate) fn retry_parked(&mut self) -> Result<(), StorageError> {
+    fn retry_parked(&mut self) -> Result<(), StorageError> {
         for table in self.state.tables.reindexed(self.connection)? {
             self.state.tables.describe_again(self.connection, &table.name)?;
             self.tally.unsettled.retry(table.id);
