@@ -97,11 +97,11 @@ pub fn play(world: &mut World, script: &[u8]) {
 /// A digest beside the one that the node last told, if it told one.
 fn contradict(world: &mut World, peer: &PeerId) {
     let told = world.heard(peer).filter_map(|message| match message {
-        Message::Digest { vector, registers } => Some((*vector, *registers)),
+        Message::Digest { vector, registers, floor } => Some((*vector, *registers, *floor)),
         _ => None,
     });
-    if let Some((vector, registers)) = told.last() {
-        world.say(peer, Message::Digest { vector, registers: Digest(!registers.0) }.encode());
+    if let Some((vector, registers, floor)) = told.last() {
+        world.say(peer, Message::Digest { vector, registers: Digest(!registers.0), floor }.encode());
     }
 }
 

@@ -44,11 +44,13 @@ pub enum Bug {
     ArrivalWins,
     /// Which rows are parked is not known any more after a restart.
     ParkedForgotten,
+    /// A deleted row is forgotten as soon as it was noted.
+    ForgottenEarly,
 }
 
 impl Bug {
     /// All of them, in order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::SelfPreferringTie,
         Self::ColumnsDroppedOnDelete,
         Self::NoLiveness,
@@ -68,6 +70,7 @@ impl Bug {
         Self::CloneUnnoticed,
         Self::ArrivalWins,
         Self::ParkedForgotten,
+        Self::ForgottenEarly,
     ];
 }
 

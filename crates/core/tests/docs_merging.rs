@@ -1,7 +1,8 @@
 //! docs/merging.md: every example there does what it says, in whatever order devices hear of each other.
 //!
 //! An example is a fenced block of SQL. Comments at the start of a line say who runs what follows, and when; `both` runs once and is synced, `both
-//! meet` syncs, and after `both see` (or `Ben sees`) come a query and its rows. They meet when the later of them has written, or at the time that is said.
+//! meet` syncs, and after `both see` (or `Ben sees`) come a query and its rows. They meet when the later of them has written, or at the time that is said. While
+//! `Ben is away` for some days, Anna looks each day for what may be forgotten.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
@@ -11,8 +12,8 @@ use std::path::Path;
 
 use common::{Peer, assert_equal, peer, sync};
 use rtc_battery_core::Replica;
-use rtc_battery_core::replica::{Params, Scope};
-use rtc_battery_proto::{ReplicaId, SqlValue};
+use rtc_battery_core::replica::{DEFAULT_RETENTION_MS, Params, Scope};
+use rtc_battery_proto::{ReplicaId, SqlValue, VersionVector};
 use rusqlite::Connection;
 
 /// Who begins with a copy of Anna's database.
@@ -87,6 +88,22 @@ fn open_copy(file: &Path, copy: &Path) -> Peer {
     ben
 }
 
+/// Days go by on which Anna meets nobody.
+fn pass(anna: &mut Peer, days: &str) {
+    for _ in 0..days.strip_suffix(" days").unwrap().parse::<u64>().unwrap() {
+        anna.wall_ms += wall_ms("24:00");
+        anna.replica.look_back(DEFAULT_RETENTION_MS, anna.now()).unwrap();
+    }
+}
+
+/// Somebody was away for so long that the other has forgotten what is gone.
+fn catch_up(behind: &mut Peer, other: &Peer) {
+    let (operations, covers) = other.delta(&VersionVector::default());
+    behind.replica.stage(1, &operations).unwrap();
+    let applied = behind.replica.catch_up_staged(1, &covers, other.replica.floor(), behind.now()).unwrap();
+    assert_eq!(applied.refused, Vec::<String>::new());
+}
+
 fn play(example: &[Part<'_>], anna_first: bool) {
     let file = |name: &str| std::env::temp_dir().join(format!("rtc-battery-docs-{}-{name}.db", std::process::id()));
     let files = [file("anna"), file("ben")];
@@ -97,6 +114,9 @@ fn play(example: &[Part<'_>], anna_first: bool) {
         for who in [&mut *anna, &mut *ben] {
             who.wall_ms = who.wall_ms.max(at_ms);
             who.replica.release(who.now()).unwrap();
+        }
+        if ben.replica.is_behind(anna.replica.floor()) {
+            catch_up(ben, anna);
         }
         if anna_first { sync(ben, anna) } else { sync(anna, ben) }
     };
@@ -137,6 +157,7 @@ fn play(example: &[Part<'_>], anna_first: bool) {
                     ben = open_copy(&files[0], &files[1]);
                     run(&mut ben, when.strip_suffix(COPY).unwrap(), &sql);
                 }
+                ("Ben is away", days) => pass(&mut anna, days),
                 ("Anna", when) => run(&mut anna, when, &sql),
                 (_, when) => run(&mut ben, when, &sql),
             },

@@ -103,3 +103,30 @@ fn a_database_of_an_earlier_version_gets_what_it_lacks_and_one_that_is_whole_is_
     assert_eq!(a.rows("SELECT pk FROM rtc_conflicts"), ["\"[3]\""]);
     std::fs::remove_file(&file).unwrap();
 }
+
+#[test]
+fn a_database_whose_digest_counted_what_it_counts_no_more_gets_a_new_one() {
+    let file = std::env::temp_dir().join(format!("rtc-battery-{}-digest", std::process::id()));
+    let (mut a, mut b) = (open(&file), peer("b"));
+    a.exec(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, x); INSERT INTO t VALUES (1, 1), (2, 2); DELETE FROM t WHERE id = 2",
+    );
+    b.pull(&a);
+    b.at(2, "UPDATE t SET x = 2; CREATE INDEX t_x ON t (x)");
+    a.pull(&b);
+    a.exec("INSERT INTO t VALUES (3, 3)");
+    b.pull(&a);
+    drop(a);
+    let connection = Connection::open(&file).unwrap();
+    let of_earlier = "UPDATE rtc_replica SET format = 1, registers = 7; UPDATE rtc_transactions SET registers = 7 WHERE registers IS NOT NULL";
+    connection.execute_batch(of_earlier).unwrap();
+    drop(connection);
+    for _ in 0..2 {
+        assert_eq!(open(&file).replica.digest().unwrap(), b.replica.digest().unwrap());
+    }
+    let mut a = open(&file);
+    a.exec("DELETE FROM t WHERE id = 3");
+    b.pull(&a);
+    assert_eq!(a.replica.digest().unwrap(), b.replica.digest().unwrap());
+    std::fs::remove_file(&file).unwrap();
+}

@@ -7,6 +7,7 @@
 
 mod columns;
 mod digest;
+mod floor;
 pub mod frame;
 mod hlc;
 mod id;
@@ -20,6 +21,7 @@ mod vector;
 
 pub use columns::Columns;
 pub use digest::{Digest, InvalidDigest};
+pub use floor::Floor;
 pub use hlc::{Hlc, InvalidHlc, MAX_TS_MS, Tick};
 pub use id::{InvalidId, MAX_ID_BYTES, PeerId, ReplicaId};
 pub use message::{DecodeError, Hello, Message, PROTOCOL, Ping, Pong, SyncRequest, SyncResponse};

@@ -1,12 +1,12 @@
 //! What two peers say to each other over a DataChannel: the specification's messages, and what ours add to them.
 //!
-//! Additive means: a peer written from the specification alone ignores `hello`, `vector`, `sync-progress`, `digest`, `taken` and `bye` as unknown types and the extra fields as
+//! Additive means: a peer written from the specification alone ignores `hello`, `vector`, `floor`, `sync-progress`, `digest`, `taken` and `bye` as unknown types and the extra fields as
 //! unknown fields. A message of an unknown type decodes to [`DecodeError::UnknownType`], which is to be ignored.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Operation, ReplicaId, VersionVector};
+use crate::{Digest, Floor, Operation, ReplicaId, VersionVector};
 
 /// Version of what `hello` switches on.
 pub const PROTOCOL: u32 = 1;
@@ -43,12 +43,20 @@ pub enum Message {
         /// What the sender has saved.
         vector: VersionVector,
     },
+    /// Tells up to where the sender may have forgotten what was deleted.
+    Floor {
+        /// Up to where.
+        floor: Floor,
+    },
     /// Tells digests of what the sender has, so that who has the same transactions can see whether they hold the same.
     Digest {
         /// Of its version vector.
         vector: Digest,
         /// Of its registers.
         registers: Digest,
+        /// Of its floor, if it has one: only those of one floor keep the same.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        floor: Option<Digest>,
     },
     /// Are you there?
     Ping(Ping),
@@ -77,6 +85,9 @@ pub struct Hello {
     pub node_id: ReplicaId,
     /// What it has saved.
     pub vector: VersionVector,
+    /// Up to where it may have forgotten what was deleted.
+    #[serde(default, skip_serializing_if = "Floor::is_empty")]
+    pub floor: Floor,
     /// The newest version of [packed](crate::packed) operations that it reads; 0 for none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub packed: u32,
@@ -192,9 +203,15 @@ impl Message {
             vector: VersionVector,
         }
         #[derive(Deserialize)]
+        struct Told {
+            floor: Floor,
+        }
+        #[derive(Deserialize)]
         struct Digests {
             vector: Digest,
             registers: Digest,
+            #[serde(default)]
+            floor: Option<Digest>,
         }
         #[derive(Deserialize)]
         struct Progress {
@@ -226,9 +243,10 @@ impl Message {
             }
             "sync-full" => Self::SyncFull { database: fields::<SyncFull>(&kind, text)?.database },
             "vector" => Self::Vector { vector: fields::<Vector>(&kind, text)?.vector },
+            "floor" => Self::Floor { floor: fields::<Told>(&kind, text)?.floor },
             "digest" => {
-                let Digests { vector, registers } = fields(&kind, text)?;
-                Self::Digest { vector, registers }
+                let Digests { vector, registers, floor } = fields(&kind, text)?;
+                Self::Digest { vector, registers, floor }
             }
             "ping" => Self::Ping(fields(&kind, text)?),
             "pong" => Self::Pong(fields(&kind, text)?),
@@ -262,6 +280,9 @@ mod tests {
             r#"{"type":"bye"}"#.into(),
             r#"{"type":"bye","bulk":true}"#.into(),
             r#"{"type":"digest","vector":"00000000000000aa","registers":"fedcba9876543210"}"#.into(),
+            r#"{"type":"digest","vector":"00000000000000aa","registers":"00000000000000bb","floor":"fedcba9876543210"}"#.into(),
+            r#"{"type":"floor","floor":{"vector":{"a":[[1,7]]},"clock":{"ts":1700000000000,"counter":3}}}"#.into(),
+            r#"{"type":"hello","protocol":1,"nodeId":"a","vector":{},"floor":{"vector":{"a":[[1,7]]},"clock":{"ts":0,"counter":0}}}"#.into(),
         ];
         for text in texts {
             let message = Message::decode(&text).unwrap_or_else(|e| panic!("{text}: {e}"));

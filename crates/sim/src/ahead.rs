@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rtc_battery_core::replica::{Params, Scope};
-use rtc_battery_proto::VersionVector;
+use rtc_battery_proto::{Dot as ProtoDot, ReplicaId, VersionVector};
 
 use crate::history::{Dot, History};
 use crate::oracle::{Op, RowKey, Value};
@@ -33,6 +33,16 @@ impl Ahead {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What is not to be seen.
+    #[must_use]
+    pub fn vector(&self) -> VersionVector {
+        let mut vector = VersionVector::default();
+        for (origin, seq) in self.0.keys() {
+            vector.insert(ProtoDot { origin: ReplicaId::new(origin).unwrap(), seq: *seq });
+        }
+        vector
     }
 
     /// The rows that hidden transactions are about. What these overwrote at their writer's may be gone for good, and is missing until they are shown.

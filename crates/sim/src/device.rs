@@ -8,6 +8,7 @@ use rtc_battery_proto::{Dot, ReplicaId, VersionVector};
 
 use crate::ahead::Ahead;
 use crate::chaos::Mend;
+use crate::floors::Having;
 use crate::net::{Disk, Fate, Fault, Host, HostClock, Member};
 use crate::oracle::Picture;
 use crate::properties::{Check, Property, Violation};
@@ -32,6 +33,7 @@ pub struct Device {
     pub(crate) seen: Seen,
     /// What it has and must not show yet.
     pub(crate) ahead: Ahead,
+    pub(crate) having: Having,
     /// The ids that its database has had.
     pub(crate) ids: BTreeSet<ReplicaId>,
     /// What it had written before its disk was put back to an older state, where that has not all of it.
@@ -44,6 +46,7 @@ pub(crate) struct Seen {
     pub(crate) version: u64,
     pub(crate) vector: VersionVector,
     pub(crate) commits: u64,
+    pub(crate) notes: u64,
     pub(crate) picture: Picture,
 }
 
@@ -97,7 +100,8 @@ impl Room {
         self.devices[device].ids.insert(replica.id().clone());
         let clock = HostClock { mono_zero_ms: self.net.now_ms, ahead_ms: self.devices[device].ahead_ms };
         let now = clock.read(self.net.wall_ms + self.net.now_ms, self.net.now_ms);
-        let node = Node::new(self.net.config(), replica, now);
+        let mut node = Node::new(self.net.config(), replica, now);
+        self.floors.retention_ms.iter().for_each(|retention_ms| node.remember_deleted_for(*retention_ms));
         let mut opened = Host::new(Member::Node(Box::new(node)));
         self.devices[device].seen = Seen { version: opened.node.version(), commits: disk.commits(), ..Seen::default() };
         (opened.disk, opened.clock) = (Some(disk), clock);
@@ -140,11 +144,16 @@ impl Room {
             let what = format!("{device_name} had told version {told}, and has {version} after its restart");
             return Err(Violation::new(Property::Version, what));
         }
-        // What is due meanwhile is shown, and that is a commit which nobody else hears of.
+        self.devices[device].seen.vector = vector;
+        // What is due meanwhile is shown, and told again if others have forgotten it.
         self.net.poll(host);
+        for committed in &self.committed_since(device) {
+            self.look_at_merged(device, committed)?;
+        }
         let commits = self.net.hosts[host].disk.as_ref().map_or(0, Disk::commits);
         let seen = &mut self.devices[device].seen;
         (seen.version, seen.commits) = (self.net.hosts[host].node.version(), commits);
+        seen.notes = self.net.hosts[host].node.replica().notes();
         self.look_again(device)?;
         if !self.devices[device].away {
             self.net.connect(host);

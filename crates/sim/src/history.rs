@@ -24,8 +24,10 @@ pub struct Transaction {
     pub version: u64,
     /// Whether the user was told that it is saved.
     pub acknowledged: bool,
-    /// Whether it brings a plain peer's operations.
+    /// Whether it brings operations of others: a plain peer's, or what is told again.
     pub adopted: bool,
+    /// What its writer had.
+    pub seen: VersionVector,
 }
 
 /// All that was written and not lost.
@@ -79,6 +81,11 @@ impl History {
             ranges.is_some_and(|ranges| ranges.contains(dot.1))
         };
         self.transactions.iter().filter(move |(dot, _)| contains(dot))
+    }
+
+    /// All transactions.
+    pub fn all(&self) -> impl Iterator<Item = (&Dot, &Transaction)> {
+        self.transactions.iter()
     }
 
     /// Everything that anybody wrote.

@@ -17,6 +17,7 @@ pub mod campaign;
 pub mod chaos;
 pub mod clones;
 pub mod device;
+mod floors;
 pub mod history;
 pub mod net;
 pub mod oracle;

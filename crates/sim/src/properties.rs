@@ -11,6 +11,7 @@ use rtc_battery_core::replica::{Params, Scope};
 use rtc_battery_proto::{Operation, VersionVector};
 
 use crate::ahead::{Ahead, row};
+use crate::floors::Floors;
 use crate::history::{History, op, value};
 use crate::oracle::{Clock, Kind, Op, Picture, RowKey, Value, fold};
 use crate::shape::{SHIFTING, Shape, picture};
@@ -33,6 +34,8 @@ pub enum Property {
     Echo,
     /// What is here already is not applied again.
     AppliedOnce,
+    /// A deleted row is forgotten when everybody has known for long enough, and then by everybody.
+    Forgetting,
     /// A reader sees the fold of whole transactions, always.
     WholeTransactions,
     /// The version only grows, also across restarts.
@@ -135,12 +138,12 @@ pub fn of_tables_that_are(picture: &Picture) -> Picture {
 ///
 /// # Errors
 /// It is not.
-pub fn whole_transactions(
+pub(crate) fn whole_transactions(
     device: &str,
     shown: &(Picture, Vec<&str>),
     vector: &VersionVector,
     history: &History,
-    ahead: &Ahead,
+    (ahead, floors): (&Ahead, &Floors),
 ) -> Check {
     let seen = history.within(vector).filter(|(dot, _)| !ahead.hides(dot));
     let mut expected = fold(&TABLES, seen.flat_map(|(_, transaction)| &transaction.ops));
@@ -153,7 +156,7 @@ pub fn whole_transactions(
     // Where rows want one value, one that is not sure may hide any other of its table.
     let is_unsure = |row: &RowKey| {
         let shares = TABLES.iter().any(|table| table.name == row.0 && !table.unique.is_empty());
-        unsure.contains(row) || shares && unsure.iter().any(|(table, _)| *table == row.0)
+        floors.is_contested(row) || unsure.contains(row) || shares && unsure.iter().any(|(table, _)| *table == row.0)
     };
     // Rows wait for their table.
     expected.retain(|row, _| shown.1.contains(&row.0) && !is_unsure(row));
@@ -303,11 +306,11 @@ pub fn sound(device: &str, node: &mut Node, history: &History, now: Now) -> Chec
     if integrity != Value::Text(b"ok".to_vec()) {
         return Err(Violation::new(Property::Integrity, format!("{device}: {integrity:?}")));
     }
-    // A register for each column, the row's liveness or its DELETE, and its oldest INSERT.
+    // A register for each column, the row's liveness and its DELETE, and its oldest INSERT.
     let mut rows: BTreeMap<RowKey, u64> = BTreeMap::new();
     for op in history.everything() {
         if let Some(table) = TABLES.iter().find(|table| table.name == op.table) {
-            rows.insert(table.row_key(&op.pk), table.columns.len() as u64 + 2);
+            rows.insert(table.row_key(&op.pk), table.columns.len() as u64 + 3);
         }
     }
     let most: u64 = rows.values().sum();

@@ -11,6 +11,7 @@ use rtc_battery_core::replica::Scope;
 
 use crate::chaos::{Mends, Rates};
 use crate::device::Device;
+use crate::floors::Floors;
 use crate::history::{History, op, plain_op};
 use crate::net::{Backup, Disk, Fault, Faults, Net};
 use crate::oracle::{Op, fold};
@@ -47,7 +48,8 @@ pub struct Room {
     pub(crate) backup: Option<(usize, Backup)>,
     /// That happens once in a room: what is safe at others' must stay there.
     pub(crate) was_put_back: bool,
-    /// Digests of registers, by vector, and whose they were first.
+    pub(crate) floors: Floors,
+    /// Digests of registers, by vector and floor, and whose they were first.
     pub(crate) digests: BTreeMap<String, (String, String)>,
 }
 
@@ -105,6 +107,7 @@ impl Room {
         // In rooms of their own, so that the other seeds go on telling what they told.
         habits.definitions = if seed % 4 == 2 { 60 } else { 0 };
         habits.alterations = if seed % 4 == 1 { 300 } else { 0 };
+        let retention_ms = (seed % 4 == 3).then(|| *random.pick(&[15_000, 60_000, 1_800_000]));
         net.chances = rates.chances;
         Self {
             net,
@@ -119,12 +122,15 @@ impl Room {
             statements: 0,
             backup: None,
             was_put_back: false,
+            floors: Floors::new(retention_ms),
             digests: BTreeMap::new(),
         }
     }
 
     fn play(&mut self) -> Check {
         let plains = *self.random.pick(&[0, 0, 1, 1, 2]);
+        // What they heard nobody knows, so nobody can say what they bring back.
+        let plains = if self.floors.retention_ms.is_some() { 0 } else { plains };
         // They meet those only who do as they do.
         self.net.sealed = plains == 0;
         for _ in 0..self.random.between((2, 5)) {
@@ -326,6 +332,9 @@ impl Room {
             }
             self.look_at_touched()?;
         }
+        if self.floors.retention_ms.is_some() {
+            self.forget_together(CONVERGES_MS)?;
+        }
         self.pass_until(self.net.now_ms + SETTLES_MS)
     }
 
@@ -343,12 +352,19 @@ impl Room {
     /// Everyone has everything: is it right, and is it quiet?
     fn end(&mut self) -> Check {
         let expected = fold(&TABLES, self.history.everything());
+        let mut all = None;
         for device in 0..self.devices.len() {
             let Some(host) = self.devices[device].host else { continue };
             let (name, now) = (self.devices[device].name.clone(), self.net.now(host));
             let node = self.net.hosts[host].node.node();
             let shown = look(node, now);
-            let expected = properties::of_tables_that_are(&expected);
+            let expected = self.floors.sure(&properties::of_tables_that_are(&expected));
+            let of_all = all.get_or_insert_with(|| shown.0.clone());
+            if let Some((row, what)) = properties::difference(&shown.0, of_all) {
+                let what = format!("{name} does not show what others do: {what}");
+                return Err(Violation { property: Property::Oracle, what, row: Some(row) });
+            }
+            let shown = (self.floors.sure(&shown.0), shown.1);
             if let Some((row, what)) = properties::difference(&shown.0, &expected) {
                 let what = format!("{name} does not show what the oracle says: {what}");
                 return Err(Violation { property: Property::Oracle, what, row: Some(row) });
@@ -356,12 +372,18 @@ impl Room {
             self.parted(device)?;
             let node = self.net.hosts[host].node.node();
             properties::sound(&name, node, &self.history, now)?;
-            if self.net.hosts[host].errors().contains(&ErrorCode::Diverged) {
+            if self.net.hosts[host].errors().contains(&ErrorCode::Diverged) && !self.floors.any_contested() {
                 return Err(Violation::new(Property::Registers, format!("{name} told that it diverged")));
             }
         }
-        self.net.forget();
-        self.pass_until(self.net.now_ms + SILENCE_MS)?;
+        // Who forgets says so, and a while later all see whether they keep the same.
+        let mut still = 0;
+        while still < 2 {
+            let floors = self.floor_vectors();
+            self.net.forget();
+            self.pass_until(self.net.now_ms + SILENCE_MS)?;
+            still = if self.floor_vectors() == floors { still + 1 } else { 0 };
+        }
         let talks = (0..self.net.hosts.len()).find(|host| !self.net.hosts[*host].data().is_empty());
         match talks {
             Some(host) => {

@@ -56,8 +56,12 @@ impl Room {
             return Err(Violation::new(Property::Dots, what));
         };
         let (at_ms, version) = (self.net.now_ms, committed.version);
-        let transaction = Transaction { ops, at_ms, version, acknowledged: false, adopted };
-        if !self.history.add((own.as_str().to_owned(), *seq), transaction) {
+        let Device { seen, ahead, .. } = &self.devices[device];
+        let seen = seen.vector.minus(&ahead.vector());
+        let (dot, acknowledged) = ((own.as_str().to_owned(), *seq), false);
+        let transaction = Transaction { ops, at_ms, version, acknowledged, adopted, seen };
+        self.floors.note_written(&dot, &transaction, &self.history);
+        if !self.history.add(dot, transaction) {
             let what = format!("{name} gave the dot or a clock value of its transaction {seq} before");
             return Err(Violation::new(Property::Dots, what));
         }
@@ -81,7 +85,10 @@ impl Room {
         if version == seen && new_commits == 0 {
             return Ok(());
         }
-        if new_commits > merged.len() as u64 {
+        let notes = self.net.hosts[host].node.replica().notes();
+        let new_notes = notes - self.devices[device].seen.notes;
+        self.devices[device].seen.notes = notes;
+        if new_commits > merged.len() as u64 + new_notes {
             let what = format!("{name} merged {} transactions or deltas in {new_commits} commits", merged.len());
             return Err(Violation::new(Property::WholeTransactions, what));
         }
@@ -94,7 +101,7 @@ impl Room {
     }
 
     /// What a merge brought is new here, and somebody wrote it.
-    fn look_at_merged(&mut self, device: usize, committed: &Committed) -> Check {
+    pub(crate) fn look_at_merged(&mut self, device: usize, committed: &Committed) -> Check {
         let name = self.devices[device].name.clone();
         let seen = &self.devices[device].seen.vector;
         let new = committed.covers.minus(seen);
@@ -108,11 +115,18 @@ impl Room {
             let first = seqs.iter().next().map_or(0, |(first, _)| first);
             self.history.transaction(&(origin.as_str().to_owned(), first)).is_some()
         };
-        let is_own = committed
-            .covers
-            .iter()
-            .any(|(origin, seqs)| self.devices[device].ids.contains(origin) && !is_known((origin, seqs)));
-        if is_own {
+        let mut own = VersionVector::default();
+        for (origin, seqs) in committed.covers.iter() {
+            if self.devices[device].ids.contains(origin) && !is_known((origin, seqs)) {
+                own.replace_origin(origin.clone(), seqs.clone());
+            }
+        }
+        if !own.is_empty() && committed.operations.is_none() {
+            // What others have forgotten is told again.
+            let ops = self.told_again(device, &own);
+            let committed = Committed { covers: own, operations: None, version: committed.version };
+            self.remember(device, &committed, ops, true)?;
+        } else if !own.is_empty() {
             let ops: Vec<Op> = operations.map(op).collect();
             // What is adopted comes from a plain peer, which wrote it itself or passes it on, or from one that was taken for one.
             let plain = self.may_be_taken_for_plain();
@@ -144,6 +158,21 @@ impl Room {
         Ok(())
     }
 
+    /// The operations of a device's transaction, as its log has them.
+    fn told_again(&self, device: usize, own: &VersionVector) -> Vec<Op> {
+        let Some(host) = self.devices[device].host else { return Vec::new() };
+        let replica = self.net.hosts[host].node.replica();
+        let mut reader = replica.delta(&replica.vector().minus(own)).unwrap();
+        let mut ops = Vec::new();
+        loop {
+            let part = replica.read_delta(&mut reader, usize::MAX).unwrap();
+            ops.extend(part.operations.iter().map(op));
+            if part.end.is_some() {
+                return ops;
+            }
+        }
+    }
+
     pub(crate) fn may_be_taken_for_plain(&self) -> bool {
         !self.plains.is_empty() || SILENT.iter().any(|fault| self.net.faults.of(*fault) > 0)
     }
@@ -167,7 +196,9 @@ impl Room {
                 return Err(Violation::new(Property::SavedBeforeTold, what));
             }
         }
-        properties::whole_transactions(&name, &shown, &vector, &self.history, &self.devices[device].ahead)?;
+        self.look_at_floor(device)?;
+        let unsure = (&self.devices[device].ahead, &self.floors);
+        properties::whole_transactions(&name, &shown, &vector, &self.history, unsure)?;
         self.compare_registers(device, &vector)?;
         self.devices[device].seen.picture = shown.0;
         self.devices[device].seen.vector = vector;
@@ -177,9 +208,11 @@ impl Room {
     /// Who has the same transactions has the same registers, and so the same digest.
     fn compare_registers(&mut self, device: usize, vector: &VersionVector) -> Check {
         let Some(host) = self.devices[device].host else { return Ok(()) };
-        let Some(digest) = self.net.hosts[host].node.replica().digest().unwrap() else { return Ok(()) };
+        let replica = self.net.hosts[host].node.replica();
+        let Some(digest) = replica.digest().unwrap().filter(|_| !self.floors.any_contested()) else { return Ok(()) };
+        let kept = format!("{vector:?} {:?}", replica.floor().vector);
         let (name, digest) = (self.devices[device].name.clone(), digest.to_string());
-        let (known, whose) = self.digests.entry(format!("{vector:?}")).or_insert((digest.clone(), name.clone()));
+        let (known, whose) = self.digests.entry(kept).or_insert((digest.clone(), name.clone()));
         if *known == digest {
             return Ok(());
         }

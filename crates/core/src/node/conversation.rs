@@ -30,7 +30,10 @@ impl Node {
             Said::Packed(Ok(packed)) => return self.handle_packed(id, &peer, packed, size_bytes, now_ms),
             Said::Packed(Err(_)) => return self.handle_unread(id, &peer),
         };
-        let tells_vector = matches!(message, Message::Hello(_) | Message::Vector { .. } | Message::SyncRequest(_));
+        let tells_vector = matches!(
+            message,
+            Message::Hello(_) | Message::Vector { .. } | Message::Floor { .. } | Message::SyncRequest(_)
+        );
         if tells_vector && size_bytes > MAX_VECTOR_MESSAGE_BYTES {
             return self.room.complain(&peer, "it sent a version vector that is too long", now_ms);
         }
@@ -58,7 +61,7 @@ impl Node {
         channel.courtesy.take_for_ours();
         let session = self.sessions.entry(id).or_default();
         session.reads_packed = hello.packed >= packed::VERSION;
-        session.handle_hello(&channel.courtesy, hello.vector, &self.saved);
+        session.handle_hello(&channel.courtesy, hello.node_id, hello.vector, &self.saved);
         if hello.protocol <= PROTOCOL {
             channel.flow.agree(hello.window);
             let opens = hello.bulk && channel.bulk.agree(now_ms);
@@ -66,6 +69,8 @@ impl Node {
                 self.room.outputs.effect(Effect::OpenBulk { link: id });
             }
             self.ask_due = true;
+            self.greeted.push(id);
+            self.handle_floor(id, hello.floor.clone());
             return self.room.welcome(id, peer);
         }
         let message = format!(
@@ -104,9 +109,10 @@ impl Node {
                     self.room.outputs.event(Event::SyncProgress { peer: peer.clone(), done, total });
                 }
             }
-            Message::Digest { vector, registers } => {
-                self.handle_digests(id, peer, Digests { vector, registers });
+            Message::Digest { vector, registers, floor } => {
+                self.handle_digests(id, peer, Digests { vector, registers, floor });
             }
+            Message::Floor { floor } => self.handle_floor(id, floor),
             _ => {}
         }
     }
@@ -151,17 +157,11 @@ impl Node {
                 Work::Stage(Part::Loose(part.operations))
             }
             (Some(covers), false) => {
-                let staged = std::mem::take(&mut session.is_staging);
-                let compared = session.comparison.ends(&covers);
-                if compared || staged {
-                    session.progress.end();
-                }
-                if compared {
-                    Work::Reconcile(Part::Loose(part.operations), covers)
-                } else if staged {
-                    Work::ApplyStaged(Part::Loose(part.operations), covers)
-                } else {
+                let is_series = std::mem::take(&mut session.is_staging);
+                if !is_series && !session.is_everything(&covers) {
                     Work::Apply(part.operations, covers)
+                } else {
+                    session.end_of_series(Part::Loose(part.operations), covers)
                 }
             }
             // The end of an answer to one that was taken for plain: it does not say what it covers, so what it brought is asked for again.
@@ -184,12 +184,7 @@ impl Node {
             }
             Extent::End(covers) => {
                 session.is_staging = false;
-                session.progress.end();
-                if session.comparison.ends(&covers) {
-                    Work::Reconcile(Part::Packed(packed), covers)
-                } else {
-                    Work::ApplyStaged(Part::Packed(packed), covers)
-                }
+                session.end_of_series(Part::Packed(packed), covers)
             }
             Extent::Whole(covers) => match packed.operations() {
                 Ok(operations) => Work::Apply(operations, covers),

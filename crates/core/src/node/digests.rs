@@ -7,12 +7,12 @@
 //! It is said when nothing else was for a while (anti-entropy), once for each state, and is a hundred bytes. Everything is asked for once a link at
 //! most: who lies about digests has to send all it has each time, and wins nothing.
 
-use rtc_battery_proto::{Digest, Message, PeerId, SyncRequest, VersionVector};
+use rtc_battery_proto::{Digest, Message, PeerId, VersionVector};
 
 use super::inbox::Work;
 use super::io::{ErrorCode, LinkId};
 use super::node::Node;
-use crate::replica::{StorageError, digest_of_vector};
+use crate::replica::{StorageError, digest_of_floor, digest_of_vector};
 
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(super) struct Digests {
     pub(super) vector: Digest,
     /// Of the registers.
     pub(super) registers: Digest,
+    /// Of the floor, if there is one: only replicas of one floor keep the same.
+    pub(super) floor: Option<Digest>,
 }
 
 /// Comparing with one peer, over one link.
@@ -54,8 +56,8 @@ impl Comparison {
     /// What is to be told.
     pub(super) fn next_message(&mut self) -> Option<String> {
         let due = std::mem::take(&mut self.tell_due);
-        let Digests { vector, registers } = self.told.filter(|_| due)?;
-        Some(Message::Digest { vector, registers }.encode())
+        let Digests { vector, registers, floor } = self.told.filter(|_| due)?;
+        Some(Message::Digest { vector, registers, floor }.encode())
     }
 
     /// The peer holds something else, `ours` being our vector: whether everything is to be asked for.
@@ -67,16 +69,19 @@ impl Comparison {
         begins
     }
 
-    /// The request to be sent by who has `ours`: for all that is lacking, and while we compare for everything.
-    pub(super) fn request(&self, ours: &VersionVector) -> SyncRequest {
-        let compares = matches!(self.state, State::Asked(_));
-        let vector = if compares { VersionVector::default() } else { ours.clone() };
-        SyncRequest { from_version: 0, vector: Some(vector) }
+    /// Whether everything was asked for.
+    pub(super) fn is_asking(&self) -> bool {
+        matches!(self.state, State::Asked(_))
+    }
+
+    /// Whether what covers this is everything, as it was asked for.
+    pub(super) fn is_answered_by(&self, covers: &VersionVector) -> bool {
+        matches!(&self.state, State::Asked(asked) if covers.covers(asked))
     }
 
     /// An answer has ended: whether it is the one with everything.
     pub(super) fn ends(&mut self, covers: &VersionVector) -> bool {
-        let ends = matches!(&self.state, State::Asked(asked) if covers.covers(asked));
+        let ends = self.is_answered_by(covers);
         if ends {
             self.state = State::Compared;
         }
@@ -88,7 +93,9 @@ impl Node {
     /// What we hold, unless operations wait for tables or columns: they are in the vector and not among the registers.
     fn digests(&self) -> Result<Option<Digests>, StorageError> {
         let registers = self.replica.digest()?;
-        Ok(registers.map(|registers| Digests { vector: digest_of_vector(self.replica.vector()), registers }))
+        let floor = self.replica.floor();
+        let floor = (!floor.is_empty()).then(|| digest_of_floor(floor));
+        Ok(registers.map(|registers| Digests { vector: digest_of_vector(self.replica.vector()), registers, floor }))
     }
 
     /// Tells peers what we hold, once all of it is saved.
@@ -112,8 +119,15 @@ impl Node {
 
     /// A peer has told what it holds.
     pub(super) fn compare(&mut self, id: LinkId, peer: &PeerId, theirs: Digests) -> Result<(), StorageError> {
-        let differs = |ours: &Digests| ours.vector == theirs.vector && ours.registers != theirs.registers;
-        if !self.digests()?.as_ref().is_some_and(differs) {
+        let Some(ours) = self.digests()?.filter(|ours| ours.vector == theirs.vector) else { return Ok(()) };
+        if ours.floor != theirs.floor {
+            // Each tells the other, and then they keep the same.
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.tell_floor();
+            }
+            return Ok(());
+        }
+        if ours.registers == theirs.registers {
             return Ok(());
         }
         let ours = self.replica.vector();

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use rtc_battery_proto::packed::Packed;
-use rtc_battery_proto::{Operation, PeerId, VersionVector};
+use rtc_battery_proto::{Floor, Operation, PeerId, VersionVector};
 
 use super::digests::Digests;
 use super::io::LinkId;
@@ -40,6 +40,8 @@ pub(super) enum Work {
     ApplyStaged(Part, VersionVector),
     /// All that a peer has which diverged from us, the end of it: merged with the parts before it.
     Reconcile(Part, VersionVector),
+    /// All that a peer keeps that has forgotten what we missed, and its floor, the end of it: taken with the parts before it.
+    CatchUp(Part, VersionVector, Floor),
     /// Operations of a peer that speaks only the specification.
     Adopt(Vec<Operation>),
     /// A whole SQLite file of such a peer.
@@ -53,7 +55,7 @@ pub(super) enum Work {
 impl Work {
     /// Whether it is the end of what was staged.
     fn takes_staged(&self) -> bool {
-        matches!(self, Self::ApplyStaged(..) | Self::Reconcile(..))
+        matches!(self, Self::ApplyStaged(..) | Self::Reconcile(..) | Self::CatchUp(..))
     }
 }
 
@@ -161,6 +163,7 @@ mod tests {
             Work::Adopt(_) => "adopt",
             Work::Import(_) => "import",
             Work::Reconcile(..) => "reconcile",
+            Work::CatchUp(..) => "catch-up",
             Work::Compare(_) => "compare",
             Work::DropStaged => "drop",
         };

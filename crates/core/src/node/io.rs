@@ -408,6 +408,8 @@ pub enum ErrorCode {
     /// Another database writes under the id of this one: a copied file, or one that was put back to an older state. This one goes on under a new id, and
     /// what both wrote is merged.
     Cloned,
+    /// This device was away for longer than deleted rows are remembered, and rows that others had deleted are back, since they were edited here.
+    BroughtBack,
 }
 
 /// What [`poll_output`](super::Node::poll_output) gives.

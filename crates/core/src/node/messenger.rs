@@ -159,6 +159,7 @@ impl Messenger {
                 | Message::Vector { .. }
                 | Message::SyncProgress { .. }
                 | Message::Digest { .. }
+                | Message::Floor { .. }
                 | Message::Ping(_)
                 | Message::Pong(_)
                 | Message::Taken { .. }

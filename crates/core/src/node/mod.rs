@@ -23,6 +23,7 @@ mod dialing;
 mod digests;
 mod early;
 mod exchange;
+mod floor;
 mod flow;
 mod hearing;
 mod inbox;

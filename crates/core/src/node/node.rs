@@ -15,7 +15,9 @@ use super::link::Link;
 use super::replication::Asking;
 use super::room::{Config, Room};
 use super::session::{Saved, Session};
-use crate::replica::{Applied, ImportError, Params, QueryResult, Salvaged, Scope, SqlError, StorageError};
+use crate::replica::{
+    Applied, DEFAULT_RETENTION_MS, ImportError, Params, QueryResult, Salvaged, Scope, SqlError, StorageError,
+};
 use crate::{Now, Replica};
 
 /// Anti-entropy: peers that lack something and were not told so are told after 10 to 30 s. In milliseconds.
@@ -35,6 +37,10 @@ pub struct Node {
     pub(super) ask_due: bool,
     pub(super) callers: Callers,
     pub(super) clones: Clones,
+    /// Links over which a peer of ours has said who it is, and of which no note was taken yet.
+    pub(super) greeted: Vec<LinkId>,
+    /// For how long deleted rows are remembered at least, in milliseconds.
+    pub(super) retention_ms: u64,
     announce_at_ms: u64,
 }
 
@@ -52,8 +58,16 @@ impl Node {
             ask_due: false,
             callers: Callers::default(),
             clones: Clones::default(),
+            greeted: Vec::new(),
+            retention_ms: DEFAULT_RETENTION_MS,
             announce_at_ms: 0,
         }
+    }
+
+    /// Remembers rows that are deleted for this long, and longer where somebody who was met in this time has not heard of it. In milliseconds; 30 days where nothing is
+    /// said. A device that is away for longer takes what its peers have.
+    pub fn remember_deleted_for(&mut self, retention_ms: u64) {
+        self.retention_ms = retention_ms;
     }
 
     /// Enters the room, and stays or comes back until [`disconnect`](Self::disconnect). Nothing waits for it: the database works before.
@@ -180,10 +194,9 @@ impl Node {
         let has_open_links = self.room.links.values().any(Link::is_open);
         let announce_at_ms = has_open_links.then_some(self.announce_at_ms);
         let release_at_ms = self.release_at_ms(now);
-        [self.room.wake_at_ms(), self.stall_at_ms(), announce_at_ms, self.callers.wake_at_ms(), release_at_ms]
-            .into_iter()
-            .flatten()
-            .min()
+        let look_back_at_ms = self.look_back_at_ms(now);
+        let others = [announce_at_ms, self.callers.wake_at_ms(), release_at_ms, look_back_at_ms];
+        [self.room.wake_at_ms(), self.stall_at_ms()].into_iter().chain(others).flatten().min()
     }
 
     fn handle_timeouts(&mut self, now: Now) -> Result<(), StorageError> {
@@ -200,6 +213,7 @@ impl Node {
                     session.announce_if_lacking(&channel.courtesy, &self.saved);
                 }
             }
+            self.join_floors()?;
             self.tell_digests()?;
         }
         Ok(())

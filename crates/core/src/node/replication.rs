@@ -53,10 +53,11 @@ impl Node {
 
     /// Applies what waits, unless the user's transaction is open, and asks for what is lacking then.
     pub(super) fn settle(&mut self, now: Now) -> Result<(), StorageError> {
-        self.release_ended();
+        self.release_ended(now);
         while !self.replica.in_transaction() {
             self.part_from_clones(now)?;
             self.release(now)?;
+            self.look_back(now)?;
             let Some(item) = self.inbox.pop() else {
                 self.ask(now.mono_ms);
                 break;
@@ -77,7 +78,11 @@ impl Node {
     fn work(&mut self, item: Item, now: Now) -> Result<(), StorageError> {
         let Item { link, peer, work, .. } = item;
         self.note_progress(link, now.mono_ms);
-        if let Work::Apply(_, covers) | Work::ApplyStaged(_, covers) | Work::Reconcile(_, covers) = &work {
+        if let Work::Apply(_, covers)
+        | Work::ApplyStaged(_, covers)
+        | Work::Reconcile(_, covers)
+        | Work::CatchUp(_, covers, _) = &work
+        {
             self.look_for_clones_writes(covers);
             self.part_from_clones(now)?;
         }
@@ -100,6 +105,13 @@ impl Node {
             Work::Reconcile(part, covers) => {
                 self.stage(link, &part)?;
                 let applied = self.replica.reconcile_staged(link.0, &covers, now)?;
+                self.note_applied(link, &peer, &covers, applied, now.mono_ms);
+                self.tell_end_of_series(link, peer);
+            }
+            Work::CatchUp(part, covers, floor) => {
+                self.stage(link, &part)?;
+                let applied = self.replica.catch_up_staged(link.0, &covers, &floor, now)?;
+                self.tell_brought_back(&peer, &applied);
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);
                 self.tell_end_of_series(link, peer);
             }
@@ -139,6 +151,7 @@ impl Node {
         if applied.from_clone {
             self.note_clone();
         }
+        self.note_caught_up();
         let ours = self.replica.vector();
         if let Some(session) = self.sessions.get_mut(&id) {
             session.note_shared(covers, ours);
@@ -156,12 +169,22 @@ impl Node {
         if self.asking.is_some() || !std::mem::take(&mut self.ask_due) {
             return;
         }
-        let ours = self.replica.vector();
+        let (ours, floor) = (self.replica.vector(), self.replica.floor());
         for (&link, session) in &mut self.sessions {
             let Some(channel) = self.room.channel(link) else { continue };
-            let asked_for = session.offers(&channel.courtesy, ours);
+            let asked_for = session.offers(&channel.courtesy, ours, floor);
             if !asked_for.is_empty() {
                 session.ask();
+                self.asking = Some(Asking { link, asked_for, progress_at_ms: now_ms });
+                return;
+            }
+        }
+        // Who still knows what was deleted has been asked: what they had may be all that we missed.
+        for (&link, session) in &mut self.sessions {
+            let Some(channel) = self.room.channel(link) else { continue };
+            let asked_for = session.missed(&channel.courtesy, ours);
+            if !asked_for.is_empty() {
+                session.ask_to_catch_up();
                 self.asking = Some(Asking { link, asked_for, progress_at_ms: now_ms });
                 return;
             }
@@ -178,6 +201,12 @@ impl Node {
         }
     }
 
+    /// Whoever was asked does not answer as it was asked.
+    pub(super) fn stop_asking_of(&mut self, id: LinkId) {
+        self.asking.take_if(|asking| asking.link == id);
+        self.ask_due = true;
+    }
+
     /// Something of an answer came.
     pub(super) fn note_progress(&mut self, id: LinkId, now_ms: u64) {
         if let Some(asking) = self.asking.as_mut().filter(|asking| asking.link == id) {
@@ -192,9 +221,12 @@ impl Node {
     }
 
     /// Forgets the sessions of links that are gone, and what they were about to bring.
-    fn release_ended(&mut self) {
+    fn release_ended(&mut self, now: Now) {
         for Ended { link, peer, .. } in std::mem::take(&mut self.room.ended) {
             let session = self.sessions.remove(&link);
+            if let Some(session) = &session {
+                session.note_met(&mut self.replica, now);
+            }
             if session.is_some_and(|session| session.is_staging) {
                 self.inbox.drop_staged(link, &peer);
             }

@@ -12,13 +12,15 @@ use std::sync::Arc;
 
 use rtc_battery_proto::frame::Body;
 use rtc_battery_proto::packed::{self, Extent};
-use rtc_battery_proto::{Hello, Message, PROTOCOL, SyncRequest, VersionVector};
+use rtc_battery_proto::{Floor, Hello, Message, PROTOCOL, ReplicaId, SyncRequest, SyncResponse, VersionVector};
 
 use super::PART_BYTES;
 use super::bulk::Lane;
 use super::courtesy::Courtesy;
 use super::digests::{Comparison, Digests};
+use super::floor::{Ends, Forgetting};
 use super::flow::WINDOW_BYTES;
+use super::inbox::{Part, Work};
 use super::live::{Live, LiveQueue, encode, progress};
 use super::plain::Plain;
 use super::progress::Progress;
@@ -39,6 +41,8 @@ struct Answer {
     reader: DeltaReader,
     /// The next part, when it was said how far the answer is with it.
     part: Option<Body>,
+    /// Whether the peer has a part of it.
+    is_begun: bool,
     /// The last part, while what it stands for is not saved.
     end: Option<(Body, DeltaEnd)>,
     /// Operations of the parts that were read.
@@ -50,6 +54,9 @@ struct Answer {
 #[derive(Debug, Default)]
 pub(super) struct Session {
     announce_due: bool,
+    floor_due: bool,
+    /// Up to where we last said to have forgotten.
+    told_floor: Floor,
     /// What the peer last said that it has.
     said: VersionVector,
     /// What went over this link, either way.
@@ -73,10 +80,20 @@ pub(super) struct Session {
     pub(super) is_staging: bool,
     /// How far it is.
     pub(super) progress: Progress,
+    /// Whose database it is.
+    pub(super) replica: Option<ReplicaId>,
+    pub(super) forgetting: Forgetting,
 }
 
 impl Session {
-    pub(super) fn handle_hello(&mut self, courtesy: &Courtesy, vector: VersionVector, saved: &Saved) {
+    pub(super) fn handle_hello(
+        &mut self,
+        courtesy: &Courtesy,
+        replica: ReplicaId,
+        vector: VersionVector,
+        saved: &Saved,
+    ) {
+        self.replica = Some(replica);
         self.said = vector;
         // What was saved between our hello and theirs was told to nobody.
         self.announce_if_lacking(courtesy, saved);
@@ -104,6 +121,10 @@ impl Session {
             return;
         }
         // Our hello and our announcement tell what is saved at the time they go out.
+        if self.forgetting.is_behind() {
+            self.announce_due = true;
+            return;
+        }
         if !courtesy.is_ready() || !courtesy.has_greeted() || self.announce_due || self.has(covers) {
             return;
         }
@@ -139,9 +160,9 @@ impl Session {
         begins
     }
 
-    /// What the peer has and we lack, as far as it is worth asking for.
-    pub(super) fn offers(&self, courtesy: &Courtesy, ours: &VersionVector) -> VersionVector {
-        if !courtesy.is_ready() || self.ask_due {
+    /// What the peer has and we lack, as far as it is worth asking for. Who is behind `floor`, ours, has to catch up first.
+    pub(super) fn offers(&self, courtesy: &Courtesy, ours: &VersionVector, floor: &Floor) -> VersionVector {
+        if !courtesy.is_ready() || self.ask_due || self.forgetting.is_behind() || !self.has(&floor.vector) {
             return VersionVector::default();
         }
         let mut lacking = self.said.minus(ours).minus(&self.unmet);
@@ -181,7 +202,9 @@ impl Session {
         self.told = saved.vector.clone();
         let (protocol, node_id, packed) = (PROTOCOL, replica.id().clone(), packed::VERSION);
         let (vector, bulk, window) = (self.told.clone(), true, Some(WINDOW_BYTES));
-        Message::Hello(Hello { protocol, node_id, vector, packed, bulk, window }).encode()
+        self.told_floor = replica.floor().clone();
+        let floor = self.told_floor.clone();
+        Message::Hello(Hello { protocol, node_id, vector, floor, packed, bulk, window }).encode()
     }
 
     /// The next thing to say over the first channel, now that it takes one; what is large only where that has no channel of its own. When `leaving`,
@@ -201,7 +224,12 @@ impl Session {
             return Ok(Some(end.into()));
         }
         if std::mem::take(&mut self.ask_due) {
-            return Ok(Some(Message::SyncRequest(self.comparison.request(replica.vector())).encode().into()));
+            return Ok(Some(Message::SyncRequest(self.request(replica.vector())).encode().into()));
+        }
+        // Before anything that was read after it.
+        if std::mem::take(&mut self.floor_due) {
+            self.told_floor = replica.floor().clone();
+            return Ok(Some(Message::Floor { floor: self.told_floor.clone() }.encode().into()));
         }
         if takes && let Some(message) = self.next_live() {
             return Ok(Some(message));
@@ -241,6 +269,50 @@ impl Session {
         match self.next_large_live() {
             None if !leaving => self.next_of_answer(replica, saved),
             message => Ok(message),
+        }
+    }
+
+    /// What the peer may have forgotten and we have not heard of, as far as it is worth asking for: then everything is asked for, if anything.
+    pub(super) fn missed(&self, courtesy: &Courtesy, ours: &VersionVector) -> VersionVector {
+        if !courtesy.is_ready() || self.ask_due || !self.forgetting.is_behind() {
+            return VersionVector::default();
+        }
+        self.forgetting.floor.vector.minus(ours).minus(&self.unmet)
+    }
+
+    /// Asks for everything, to catch up.
+    pub(super) fn ask_to_catch_up(&mut self) {
+        self.forgetting.catch_up();
+        self.ask_due = true;
+    }
+
+    /// Tells up to where we have forgotten.
+    pub(super) fn tell_floor(&mut self) {
+        self.floor_due = true;
+    }
+
+    /// The same, to a peer of ours that has not forgotten all of that, as far as is known, and was not told so.
+    pub(super) fn tell_floor_if_lower(&mut self, courtesy: &Courtesy, ours: &Floor) {
+        let is_known = self.forgetting.floor.covers(ours) || self.told_floor.covers(ours);
+        if courtesy.is_ready() && courtesy.has_greeted() && !is_known {
+            self.floor_due = true;
+        }
+    }
+
+    /// Whether what covers this is everything, as it was asked for.
+    pub(super) fn is_everything(&self, covers: &VersionVector) -> bool {
+        self.forgetting.is_everything(covers) || self.comparison.is_answered_by(covers)
+    }
+
+    /// What is to be done with the end of a series that covers this.
+    pub(super) fn end_of_series(&mut self, part: Part, covers: VersionVector) -> Work {
+        self.progress.end();
+        match self.forgetting.ends(&covers) {
+            Ends::CatchUp(floor) => Work::CatchUp(part, covers, floor),
+            // It was asked for before we knew that it would not tell all.
+            Ends::TooLate => Work::DropStaged,
+            Ends::Delta if self.comparison.ends(&covers) => Work::Reconcile(part, covers),
+            Ends::Delta => Work::ApplyStaged(part, covers),
         }
     }
 
@@ -284,6 +356,13 @@ impl Session {
         self.said.minus(ours)
     }
 
+    /// For all that is lacking; while we compare, or catch up, for everything.
+    fn request(&self, ours: &VersionVector) -> SyncRequest {
+        let everything = self.forgetting.is_catching_up() || self.comparison.is_asking();
+        let vector = if everything { VersionVector::default() } else { ours.clone() };
+        SyncRequest { from_version: 0, vector: Some(vector) }
+    }
+
     fn has(&self, covers: &VersionVector) -> bool {
         self.lacks(covers).is_empty()
     }
@@ -316,11 +395,21 @@ impl Session {
         }
         if self.answer.is_none() {
             let Some(since) = self.requested.take() else { return Ok(None) };
+            if !since.is_empty() && !since.covers(&replica.floor().vector) {
+                // It has not heard that it would have to catch up.
+                self.floor_due = true;
+                return Ok(None);
+            }
             let reader = replica.delta(&since)?;
-            self.answer = Some(Answer { reader, part: None, end: None, done: 0, total: None });
+            self.answer = Some(Answer { reader, part: None, is_begun: false, end: None, done: 0, total: None });
+        }
+        if let Some(answer) = self.answer.take_if(|answer| replica.is_cut(&answer.reader)) {
+            self.requested.get_or_insert_with(|| answer.reader.since().clone());
+            return Ok(answer.is_begun.then(break_off));
         }
         let Some(answer) = &mut self.answer else { return Ok(None) };
         if let Some(part) = answer.part.take() {
+            answer.is_begun = true;
             return Ok(Some(part));
         }
         if answer.end.is_none() {
@@ -346,6 +435,11 @@ impl Session {
         self.shared.merge(&end.covers);
         Ok(Some(message))
     }
+}
+
+/// The end of a series that is not what it was to be: the peer drops it.
+fn break_off() -> Body {
+    Message::SyncResponse(SyncResponse::default()).encode().into()
 }
 
 /// The next message of what waits; with the last one of something the peer has that.

@@ -10,13 +10,14 @@
 //! | `unique` | which rows are shown where several want one value |
 //!
 //! `Replica` puts them together over what it knows of its database (`state`). Beside them stand `clock`, `quarantine` for what is
-//! from the future, `identity` for files that were copied, `salvage` for those that are damaged, `on_disk` for native hosts, `file` for plain files, and
+//! from the future, `identity` for files that were copied, `floor` for what is forgotten of deleted rows and who missed it, `salvage` for those that are damaged, `on_disk` for native hosts, `file` for plain files, and
 //! `layer`, a replica by itself.
 
 mod capture;
 mod clock;
 mod error;
 mod file;
+mod floor;
 mod identity;
 mod layer;
 mod limits;
@@ -33,14 +34,16 @@ mod session;
 mod sql;
 mod state;
 mod unique;
+mod upgrade;
 
 pub use error::{OpenError, StorageError};
 pub use file::ImportError;
 pub(crate) use file::operations_of_file;
+pub use floor::DEFAULT_RETENTION_MS;
 pub use layer::{ApplyError, ExecuteError, Executed, SqlLayer};
 pub use limits::MAX_ROW_BYTES;
 pub use log::delta::{DeltaChunk, DeltaEnd, DeltaReader};
-pub(crate) use log::digest::of_vector as digest_of_vector;
+pub(crate) use log::digest::{of_floor as digest_of_floor, of_vector as digest_of_vector};
 pub use merge::apply::Applied;
 #[cfg(not(target_family = "wasm"))]
 pub use on_disk::Durability;

@@ -62,6 +62,12 @@ impl Quarantine {
         Self::count(connection)
     }
 
+    /// Something of it was forgotten.
+    pub(super) fn recount(&mut self, connection: &Connection) -> Result<(), StorageError> {
+        *self = Self { retry_ms: self.retry_ms, ..Self::count(connection)? };
+        Ok(())
+    }
+
     fn count(connection: &Connection) -> Result<Self, StorageError> {
         let select = "SELECT coalesce(sum(octet_length(operation)), 0), min(until) FROM rtc_quarantine";
         let (bytes, due_ms) = connection.query_row(select, [], |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rtc_battery_proto::packed::Packed;
-use rtc_battery_proto::{Digest, Operation, ReplicaId, VersionVector};
+use rtc_battery_proto::{Digest, Floor, Operation, ReplicaId, VersionVector};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
@@ -13,6 +13,7 @@ use super::capture::hook::Capture;
 use super::clock::Clock;
 use super::error::{OpenError, StorageError};
 use super::file::{self, ImportError};
+use super::floor::history::History;
 use super::limits;
 use super::log::delta::{DeltaChunk, DeltaReader};
 use super::log::narrow;
@@ -67,7 +68,10 @@ impl Replica {
     pub fn open(connection: Connection, room: &str, fresh_id: &ReplicaId) -> Result<Self, OpenError> {
         configure(&connection).map_err(StorageError::from)?;
         let identity = store::initialize(&connection, room, fresh_id)?;
-        Ok(Self::assemble(connection, identity)?)
+        let mut replica = Self::assemble(connection, identity)?;
+        replica.state.load_floor(&replica.connection)?;
+        replica.state.upgrade(&replica.connection)?;
+        Ok(replica)
     }
 
     /// Opens a damaged database, to read what can be read.
@@ -108,12 +112,16 @@ impl Replica {
             clock: Clock::new(progress.last),
             wall_clock,
             commits: 0,
+            notes: 0,
             written: 0,
             vector,
             registers: progress.registers,
             quarantine,
             origins,
             tables,
+            raises: 0,
+            history: History::default(),
+            floor: Floor::default(),
             floors: None,
             capture,
             guard,
@@ -219,6 +227,12 @@ impl Replica {
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.state.commits
+    }
+
+    /// How often [`look_back`](Self::look_back) has written something and forgotten nothing, since this was opened.
+    #[must_use]
+    pub fn notes(&self) -> u64 {
+        self.state.notes
     }
 
     /// How many operations [`exec`](Self::exec) has made since this was opened.
@@ -345,7 +359,7 @@ impl Replica {
     /// # Errors
     /// As [`apply`](Self::apply).
     pub fn adopt(&mut self, operations: Vec<Operation>, now: Now) -> Result<(Applied, VersionVector), StorageError> {
-        self.state.adopt(&self.connection, operations, now)
+        self.state.adopt(&self.connection, operations, false, now)
     }
 
     /// The database as a plain SQLite file, without our tables.
@@ -404,10 +418,14 @@ impl Replica {
         let mut applied = self.apply(new, covers, now)?;
         let is_own = |operation: &Operation| operation.place().is_some_and(|(dot, ..)| dot.origin == *self.id());
         let (own, others): (Vec<_>, Vec<_>) = known.into_iter().partition(is_own);
-        let (adopted, _) = self.adopt(own.into_iter().map(Operation::into_plain).collect(), now)?;
+        let adopt = |state: &mut State, operations: Vec<Operation>| {
+            let operations = operations.into_iter().map(Operation::into_plain).collect();
+            state.adopt(&self.connection, operations, true, now)
+        };
+        let (adopted, _) = adopt(&mut self.state, own)?;
         applied.from_clone = adopted.operations > 0;
         applied.add(adopted);
-        let (adopted, _) = self.adopt(others.into_iter().map(Operation::into_plain).collect(), now)?;
+        let (adopted, _) = adopt(&mut self.state, others)?;
         applied.add(adopted);
         Ok(applied)
     }
@@ -458,12 +476,82 @@ impl Replica {
         staging::drop(&self.connection, key)
     }
 
+    /// Up to where this replica has forgotten rows that were deleted.
+    #[must_use]
+    pub fn floor(&self) -> &Floor {
+        &self.state.floor
+    }
+
+    /// What was here when [`look_back`](Self::look_back) looked last.
+    pub(crate) fn noted(&self) -> &VersionVector {
+        self.state.history.noted()
+    }
+
+    /// A replica is here, or was until now; `in_step` where it has all that was here when [`look_back`](Self::look_back) looked last. What members lack is not forgotten.
+    pub fn note_met(&mut self, node: &ReplicaId, in_step: bool, now: Now) {
+        self.state.history.note_met(node, in_step, now.wall_ms);
+    }
+
+    /// When [`look_back`](Self::look_back) has something to do, by the wall clock, in milliseconds since 1970.
+    #[must_use]
+    pub fn look_back_at_ms(&self, retention_ms: u64, now: Now) -> u64 {
+        self.state.history.due_ms(retention_ms, now.wall_ms)
+    }
+
+    /// Forgets rows that were deleted before the retention time, where everybody who was met in it knows. To be called as often as one likes: it does something thirty
+    /// times in a retention time.
+    ///
+    /// # Errors
+    /// [`StorageError`], also while a transaction is open and something is due.
+    pub fn look_back(&mut self, retention_ms: u64, now: Now) -> Result<(), StorageError> {
+        self.state.look_back(&self.connection, retention_ms, now)
+    }
+
+    /// Forgets what a peer has forgotten, so that both keep the same. Nothing happens where this replica [is behind](Self::is_behind).
+    ///
+    /// # Errors
+    /// [`StorageError`], also while a transaction is open.
+    pub fn join_floor(&mut self, theirs: &Floor) -> Result<(), StorageError> {
+        self.state.join_floor(&self.connection, theirs)
+    }
+
+    /// Whether a peer of this floor may have forgotten what this replica has not heard of. Then what it lacks cannot be told by a delta: it has to
+    /// [catch up](Self::catch_up_staged).
+    #[must_use]
+    pub fn is_behind(&self, theirs: &Floor) -> bool {
+        !self.state.vector.covers(&theirs.vector)
+    }
+
+    /// Takes what was staged under `key`, a delta from nothing, as all that a peer of this floor keeps, in one SQLite transaction: what it has and keeps no longer is
+    /// gone here too, but for rows that were edited here and that the peer has not heard of.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn catch_up_staged(
+        &mut self,
+        key: u32,
+        covers: &VersionVector,
+        floor: &Floor,
+        now: Now,
+    ) -> Result<Applied, StorageError> {
+        match staging::take(&self.connection, key)? {
+            Ok(operations) => self.state.catch_up(&self.connection, operations, covers, floor, now),
+            Err(error) => Ok(Applied::nothing(error.to_string())),
+        }
+    }
+
     /// Begins to read what a replica that has `since` lacks. Read it with [`read_delta`](Self::read_delta).
     ///
     /// # Errors
     /// [`StorageError`].
     pub fn delta(&self, since: &VersionVector) -> Result<DeltaReader, StorageError> {
         self.state.delta(&self.connection, since)
+    }
+
+    /// Whether the delta cannot be read to its end, since something was forgotten meanwhile.
+    #[must_use]
+    pub fn is_cut(&self, reader: &DeltaReader) -> bool {
+        self.state.is_cut(reader)
     }
 
     /// About how many operations of a delta are not read yet: those that were overwritten since are counted too.

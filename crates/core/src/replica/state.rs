@@ -6,13 +6,14 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rtc_battery_proto::{Dot, ReplicaId, VersionVector};
+use rtc_battery_proto::{Dot, Floor, ReplicaId, VersionVector};
 use rusqlite::{Connection, ffi};
 
 use super::capture::commit::{self, CommitError, Sealed};
 use super::capture::hook::{Capture, TouchedRows};
 use super::clock::Clock;
 use super::error::StorageError;
+use super::floor::history::History;
 use super::log::digest::Registers;
 use super::log::store::Origins;
 use super::log::view;
@@ -50,6 +51,8 @@ pub(super) struct State {
     pub(super) wall_clock: WallClock,
     /// Commits of the user's statements since this was opened, also of those that changed nothing.
     pub(super) commits: u64,
+    /// How often it was written what was here and who was met, since this was opened.
+    pub(super) notes: u64,
     /// Operations that the user's transactions made since this was opened.
     pub(super) written: u64,
     pub(super) vector: VersionVector,
@@ -58,6 +61,11 @@ pub(super) struct State {
     pub(super) quarantine: Quarantine,
     pub(super) origins: Origins,
     pub(super) tables: Tables,
+    /// Up to where deleted rows are forgotten.
+    pub(super) floor: Floor,
+    /// How often something was forgotten since this was opened.
+    pub(super) raises: u64,
+    pub(super) history: History,
     /// When tables were dropped, if that is known.
     pub(super) floors: Option<Arc<Floors>>,
     pub(super) capture: Capture,

@@ -171,6 +171,7 @@ impl Host {
             Message::SyncProgress { .. } => ("sync-progress", 0, true),
             Message::SyncFull { .. } => ("sync-full", 0, true),
             Message::Vector { .. } => ("vector", 0, true),
+            Message::Floor { .. } => ("floor", 0, true),
             Message::Digest { .. } => ("digest", 0, true),
             Message::Ping(_) => ("ping", 0, true),
             Message::Pong(_) => ("pong", 0, true),

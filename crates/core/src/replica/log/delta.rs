@@ -30,6 +30,15 @@ pub struct DeltaReader {
     transactions: VecDeque<(i64, u64, u64)>,
     /// The next operation of the first transaction.
     pub(crate) next_index: u32,
+    /// How often the floor had been raised when the reading began.
+    raises: u64,
+}
+
+impl DeltaReader {
+    /// What its reader has.
+    pub(crate) fn since(&self) -> &VersionVector {
+        &self.since
+    }
 }
 
 /// A part of a delta.
@@ -76,7 +85,8 @@ impl State {
     /// Begins to read what a replica that has `since` lacks.
     pub(crate) fn delta(&self, connection: &Connection, since: &VersionVector) -> Result<DeltaReader, StorageError> {
         let (transactions, next_index) = Default::default();
-        let mut reader = DeltaReader { since: since.clone(), noted: since.clone(), transactions, next_index };
+        let (noted, since, raises) = (since.clone(), since.clone(), self.raises);
+        let mut reader = DeltaReader { since, noted, transactions, next_index, raises };
         self.note_rest(connection, &mut reader)?;
         Ok(reader)
     }
@@ -90,6 +100,11 @@ impl State {
         }
         reader.noted.merge(&self.vector);
         Ok(())
+    }
+
+    /// Whether something was forgotten since the reading began: of a row that is gone the first half may have been read.
+    pub(crate) fn is_cut(&self, reader: &DeltaReader) -> bool {
+        reader.raises != self.raises
     }
 
     /// About how many operations are left, by what the transactions had when they were committed.

@@ -4,17 +4,19 @@
 //! It is a sum over the registers, modulo 2^64, so their order does not matter and a commit changes it by what it changed. Each register
 //! is a product: a stamp, which is an odd hash of its clock value, times a hash of what stands there. So the cells of one operation are hashed
 //! before it has a clock value, and stamped together. Only what decides is counted (see [`RowState::decides_as`]): what compaction forgets
-//! was not in it.
+//! was not in it. When a row was born is not: of its INSERTs only the oldest is kept for that, so where that one dies (with a table, or because the row was gone for so
+//! long that it was forgotten) the next one is here or not, depending on when it was compacted.
 //!
 //! The hashes are xxh64, of bytes that do not depend on the platform; names count as SQLite compares them. It detects mistakes, not malice: who
 //! forges contents can forge a sum.
 
 use std::ops::{AddAssign, SubAssign};
 
-use rtc_battery_proto::{Digest, Hlc, SqlValue, VersionVector};
+use rtc_battery_proto::{Digest, Floor, Hlc, SqlValue, VersionVector};
 use rusqlite::types::ValueRef;
 use xxhash_rust::xxh64::xxh64;
 
+use super::store;
 use crate::replica::merge::rules::RowState;
 use crate::replica::sql::value_ref;
 
@@ -27,7 +29,6 @@ pub(crate) struct Registers(u64);
 pub(crate) struct Names {
     columns: Vec<u64>,
     live: u64,
-    born: u64,
     deleted: u64,
 }
 
@@ -52,8 +53,7 @@ impl Registers {
 
     /// An INSERT of a row that had no register.
     pub(crate) fn insert(&mut self, names: &Names, hlc: &Hlc, content: Content) {
-        let born = if RowState::can_be_born_by(hlc) { names.born } else { 0 };
-        self.add(hlc, content.0.wrapping_add(names.live).wrapping_add(born));
+        self.add(hlc, content.0.wrapping_add(names.live));
     }
 
     /// Cells of the operation at `hlc`.
@@ -103,15 +103,8 @@ impl Names {
         Self {
             columns: columns.map(|column| hash(column, table)).collect(),
             live: row("live"),
-            born: row("born"),
             deleted: row("deleted"),
         }
-    }
-
-    /// Leaves out when rows were born. Of the INSERTs of a row only the oldest is kept for that; where a DROP TABLE kills it that comes late, the next
-    /// one is here or not, depending on when it was forgotten.
-    pub(crate) fn forget_births(&mut self) {
-        self.born = 0;
     }
 
     /// Some cells.
@@ -133,9 +126,6 @@ impl Names {
         for (column, cell) in state.cells() {
             row.add_cells(&cell.hlc, self.content_of([(column, &cell.value)]));
         }
-        if let Some(born) = state.born() {
-            row.add(born, self.born);
-        }
         if let Some(live) = state.live() {
             row.add(live, self.live);
         }
@@ -147,13 +137,22 @@ impl Names {
     }
 }
 
+/// What registers are counted. Who counts others is never found to have the same vector, and compares nothing.
+const COUNTS: u64 = store::FORMAT.cast_unsigned();
+
 /// Of a version vector.
 pub(crate) fn of_vector(vector: &VersionVector) -> Digest {
     let origin = |(node, ranges): (&rtc_battery_proto::ReplicaId, &rtc_battery_proto::SeqRanges)| {
-        let node = xxh64(node.as_str().as_bytes(), 0);
+        let node = xxh64(node.as_str().as_bytes(), COUNTS);
         ranges.iter().fold(0u64, |sum, (first, last)| sum.wrapping_add(numbers(first, last, node)))
     };
     Digest(vector.iter().map(origin).fold(0, u64::wrapping_add))
+}
+
+/// Of a floor.
+pub(crate) fn of_floor(floor: &Floor) -> Digest {
+    let clock = numbers(floor.clock.ts, floor.clock.counter.into(), 0);
+    Digest(numbers(of_vector(&floor.vector).0, clock, 0))
 }
 
 fn stamp(hlc: &Hlc) -> u64 {
@@ -193,7 +192,7 @@ mod tests {
         let hlc: Hlc = "018c0ffee000-00000002-node".parse().unwrap();
         let mut registers = Registers::default();
         registers.insert(&names, &hlc, names.content_of([(0, &SqlValue::text("a")), (1, &SqlValue::Null)]));
-        assert_eq!(registers.digest().to_string(), "d288be0dc86be8f2");
+        assert_eq!(registers.digest().to_string(), "eb9aa80743fad1a2");
     }
 
     #[test]

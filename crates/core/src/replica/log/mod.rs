@@ -1,7 +1,8 @@
 //! The log is the registers: [`rows`] keeps the operations that still show, [`store`] the transactions they are of and who has which,
-//! [`digest`] sums them up, [`narrow`] takes a dropped column out of them, [`whole`] reads those of a whole table. [`delta`] reads
+//! [`digest`] sums them up, [`narrow`] takes a dropped column out of them, [`whole`] reads rows with them, [`again`] makes a new transaction of some. [`delta`] reads
 //! them for other replicas, [`view`] for people; deltas of others wait in [`staging`].
 
+pub(crate) mod again;
 pub(crate) mod bounds;
 pub(crate) mod columns;
 pub(crate) mod delta;

@@ -13,8 +13,8 @@ use super::runs::Run;
 use crate::planted::{Bug, planted};
 use crate::replica::error::{OpenError, StorageError};
 
-/// Layout of the `rtc_*` tables. A newer one is refused untouched.
-pub(crate) const FORMAT: i64 = 1;
+/// Layout of the `rtc_*` tables. A newer one is refused untouched, an older one brought up to date (`upgrade`).
+pub(crate) const FORMAT: i64 = 2;
 
 /// Number of the reserved synced table `rtc_schema` in `rtc_tables`: the lowest, so that within a transaction a table comes before its rows.
 pub(crate) const SCHEMA_TABLE: i64 = 1;
@@ -95,6 +95,9 @@ CREATE TABLE IF NOT EXISTS rtc_parked (
 CREATE INDEX IF NOT EXISTS rtc_parked_by_blocker ON rtc_parked (tbl, blocker);
 CREATE VIEW IF NOT EXISTS rtc_conflicts (\"table\", pk, reason, with_pk) AS
   SELECT t.name, p.row, p.why, p.blocker FROM rtc_parked p JOIN rtc_tables t ON t.id = p.tbl;
+CREATE TABLE IF NOT EXISTS rtc_history (n INTEGER PRIMARY KEY, at INTEGER NOT NULL, news TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS rtc_members (node TEXT PRIMARY KEY, met INTEGER NOT NULL, in_step INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rtc_floor (one INTEGER PRIMARY KEY CHECK (one = 1), ts INTEGER NOT NULL, counter INTEGER NOT NULL, vector TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rtc_answers (
   n INTEGER PRIMARY KEY,
   caller TEXT NOT NULL,
@@ -102,6 +105,18 @@ CREATE TABLE IF NOT EXISTS rtc_answers (
   answer TEXT NOT NULL,
   UNIQUE (caller, call)
 );
+CREATE VIEW IF NOT EXISTS rtc_stats (name, value) AS
+  SELECT 'log_bytes', (SELECT coalesce(sum(32 + octet_length(row) + octet_length(cols) + coalesce(octet_length(vals), 0) + coalesce(octet_length(hlc), 0)), 0)
+                       FROM rtc_operations)
+  UNION ALL SELECT 'operations', (SELECT count(*) FROM rtc_operations)
+  UNION ALL SELECT 'transactions', (SELECT count(*) FROM rtc_transactions)
+  UNION ALL SELECT 'deleted_rows', (SELECT count(*) FROM (SELECT DISTINCT tbl, row FROM rtc_operations WHERE kind = 3))
+  UNION ALL SELECT 'waiting', (SELECT count(*) FROM rtc_waiting)
+  UNION ALL SELECT 'set_aside', (SELECT count(*) FROM rtc_quarantine)
+  UNION ALL SELECT 'conflicts', (SELECT count(*) FROM rtc_parked)
+  UNION ALL SELECT 'replicas', (SELECT count(*) FROM rtc_origins)
+  UNION ALL SELECT 'members', (SELECT count(*) FROM rtc_members)
+  UNION ALL SELECT 'forgotten_up_to', (SELECT ts FROM rtc_floor);
 CREATE TABLE IF NOT EXISTS rtc_schema (id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, sql TEXT NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO rtc_tables (id, name) VALUES (1, 'rtc_schema');
 ";
@@ -358,7 +373,7 @@ pub(crate) fn foreign_internal_name(connection: &Connection) -> Result<Option<St
     let select = "SELECT name FROM (SELECT 0 AS temp, * FROM main.sqlite_schema UNION ALL SELECT 1, * FROM temp.sqlite_schema)
                   WHERE type IN ('table', 'view') AND lower(substr(name, 1, 4)) = 'rtc_' AND (temp, lower(name)) NOT IN
                   (VALUES (0, 'rtc_replica'), (0, 'rtc_origins'), (0, 'rtc_tables'), (0, 'rtc_renamed'), (0, 'rtc_columns'), (0, 'rtc_transactions'), (0, 'rtc_operations'),
-                   (0, 'rtc_waiting'), (0, 'rtc_quarantine'), (0, 'rtc_answers'), (0, 'rtc_schema'), (0, 'rtc_parked'), (0, 'rtc_conflicts'), (1, 'rtc_staged'), (1, 'rtc_affinity'), (1, 'rtc_log'),
+                   (0, 'rtc_waiting'), (0, 'rtc_quarantine'), (0, 'rtc_answers'), (0, 'rtc_schema'), (0, 'rtc_parked'), (0, 'rtc_conflicts'), (0, 'rtc_history'), (0, 'rtc_members'), (0, 'rtc_floor'), (0, 'rtc_stats'), (1, 'rtc_staged'), (1, 'rtc_affinity'), (1, 'rtc_log'),
                    (1, 'rtc_dropped'), (1, 'rtc_narrowed'), (1, 'rtc_emptied'))";
     Ok(connection.query_row(select, [], |row| row.get(0)).optional()?)
 }

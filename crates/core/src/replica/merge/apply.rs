@@ -35,6 +35,8 @@ pub struct Applied {
     pub set_aside: u32,
     /// When the last of those is applied, in milliseconds since 1970.
     pub until_ms: u64,
+    /// Rows that the peer had forgotten and that are back, since they were edited here.
+    pub brought_back: usize,
     /// Whether something came under a dot of this replica's own that it did not write: there is another writer of its id.
     pub from_clone: bool,
     /// What was dropped because it is invalid, with the reason, for a person. The others were applied.
@@ -87,9 +89,35 @@ impl Applied {
         self.operations += other.operations;
         self.set_aside += other.set_aside;
         self.until_ms = self.until_ms.max(other.until_ms);
+        self.brought_back += other.brought_back;
         self.from_clone |= other.from_clone;
         self.refused.extend(other.refused);
     }
+}
+
+/// What of a delta can be taken in.
+pub(crate) struct Admitted {
+    pub(crate) news: VersionVector,
+    /// Replicas that are not among those that can be known.
+    left_out: usize,
+    /// Transactions from the future for which there is no room.
+    refused_count: usize,
+    pub(crate) verdicts: BTreeMap<Dot, Verdict>,
+}
+
+impl Admitted {
+    /// Why it is not all of it, if it is not.
+    pub(crate) fn why_not_all(&self) -> Option<String> {
+        let mut applied = Applied::default();
+        applied.refuse_for_room(self.refused_count);
+        applied.refused.pop().or_else(|| (self.left_out > 0).then(|| too_many_replicas(self.left_out)))
+    }
+}
+
+fn too_many_replicas(left_out: usize) -> String {
+    format!(
+        "what {left_out} replicas wrote; {MAX_ORIGINS} replicas and {MAX_RANGES} gaps in what is known of them are the most"
+    )
 }
 
 impl State {
@@ -104,6 +132,23 @@ impl State {
         if !connection.is_autocommit() {
             return Err(StorageError::InTransaction);
         }
+        let admitted = self.admit(&operations, covers, now);
+        let mut applied = Applied::default();
+        let Admitted { news, refused_count, left_out, verdicts } = admitted;
+        if !news.is_empty() {
+            let at_hand = whole_transaction(&self.tables, &operations, &news).then(|| operations.clone());
+            (applied, _) = self.merge(connection, operations, &news, (verdicts, Tick::default()), |_| true)?;
+            self.note_merged(news, at_hand);
+        }
+        applied.refuse_for_room(refused_count);
+        if left_out > 0 {
+            applied.refused.push(too_many_replicas(left_out));
+        }
+        Ok(applied)
+    }
+
+    /// What of a delta can be taken in.
+    pub(crate) fn admit(&mut self, operations: &[Operation], covers: &VersionVector, now: Now) -> Admitted {
         let mut news = if planted(Bug::AppliedTwice) { covers.clone() } else { covers.minus(&self.vector) };
         let own_last = self.next_dot().seq;
         if news.origin(&self.node).and_then(|own| own.last()).is_some_and(|last| last > own_last + MAX_OWN_AHEAD) {
@@ -111,38 +156,29 @@ impl State {
             news.replace_origin(self.node.clone(), Default::default());
         }
         let (news, left_out) = within_bounds(&self.vector, &news);
-        let judged = self.quarantine.judge(&operations, &news, now.wall_ms);
+        let judged = self.quarantine.judge(operations, &news, now.wall_ms);
         let news = news.minus(&judged.refused);
-        let mut applied = Applied::default();
-        if !news.is_empty() {
-            let at_hand = whole_transaction(&self.tables, &operations, &news).then(|| operations.clone());
-            (applied, _) = self.merge(connection, operations, &news, judged.verdicts, |_| true)?;
-            self.note_merged(news, at_hand);
-        }
-        applied.refuse_for_room(judged.refused_count);
-        if left_out > 0 {
-            applied.refused.push(format!(
-                "what {left_out} replicas wrote; {MAX_ORIGINS} replicas and {MAX_RANGES} gaps in what is known of them are the most"
-            ));
-        }
-        Ok(applied)
+        Admitted { news, left_out, refused_count: judged.refused_count, verdicts: judged.verdicts }
     }
 
     /// Adopts operations that came without a dot, as one transaction of this replica. They keep their clock values; those that change nothing are
     /// dropped, and where all do, nothing is written. Those from the future are transactions of their own, so that nothing waits with them.
+    /// `old_too`: also those on rows that are not known here and were perhaps forgotten.
     pub(crate) fn adopt(
         &mut self,
         connection: &Connection,
         operations: Vec<Operation>,
+        old_too: bool,
         now: Now,
     ) -> Result<(Applied, VersionVector), StorageError> {
         if !connection.is_autocommit() {
             return Err(StorageError::InTransaction);
         }
         let (operations, ahead) = quarantine::part(operations, now.wall_ms);
-        let (mut applied, mut covers) = self.adopt_transaction(connection, operations, now)?;
+        let forgotten = if old_too { Tick::default() } else { self.floor.clock };
+        let (mut applied, mut covers) = self.adopt_transaction(connection, operations, forgotten, now)?;
         for operations in ahead.into_values() {
-            let (more, dot) = self.adopt_transaction(connection, operations, now)?;
+            let (more, dot) = self.adopt_transaction(connection, operations, forgotten, now)?;
             applied.add(more);
             covers.merge(&dot);
         }
@@ -153,6 +189,7 @@ impl State {
         &mut self,
         connection: &Connection,
         operations: Vec<Operation>,
+        forgotten: Tick,
         now: Now,
     ) -> Result<(Applied, VersionVector), StorageError> {
         let dot = self.next_dot();
@@ -175,7 +212,7 @@ impl State {
             return Ok((applied, VersionVector::default()));
         }
         let is_new = |applied: &Applied| applied.operations + applied.set_aside > 0;
-        let (applied, fresh) = self.merge(connection, adopted, &news, judged.verdicts, is_new)?;
+        let (applied, fresh) = self.merge(connection, adopted, &news, (judged.verdicts, forgotten), is_new)?;
         if !is_new(&applied) {
             return Ok((applied, VersionVector::default()));
         }
@@ -190,13 +227,13 @@ impl State {
         connection: &Connection,
         operations: Vec<Operation>,
         news: &VersionVector,
-        verdicts: BTreeMap<Dot, Verdict>,
+        (verdicts, forgotten): (BTreeMap<Dot, Verdict>, Tick),
         stands: impl FnOnce(&Applied) -> bool,
     ) -> Result<(Applied, Vec<Operation>), StorageError> {
         let concerns_tables = operations.iter().any(is_schema);
         self.in_merge(connection, concerns_tables, |state| {
             let mut merge = Merge::new(connection, state)?;
-            merge.verdicts = verdicts;
+            (merge.verdicts, merge.forgotten) = (verdicts, forgotten);
             merge.run(operations, news)?;
             let Merge { applied, fresh, tally, .. } = merge;
             state.registers += tally.registers;
@@ -214,34 +251,33 @@ impl State {
             return Err(StorageError::InTransaction);
         }
         // What it is about is known only once it is read.
-        let (released, applied) = self.in_merge(connection, true, |state| {
+        let (raised, applied) = self.in_merge(connection, true, |state| {
             let mut quarantine = state.quarantine;
             let operations = quarantine.take_due(connection, now.wall_ms)?;
             state.quarantine = quarantine;
             if operations.is_empty() {
                 // Only something that had not fitted.
-                return Ok((false, ((false, Applied::default()), Vec::new())));
+                return Ok((false, ((None, Applied::default()), Vec::new())));
             }
             let mut news = VersionVector::default();
             operations.iter().filter_map(Operation::place).for_each(|(dot, ..)| news.insert(dot));
             let mut merge = Merge::new(connection, state)?;
             merge.run(operations, &news)?;
-            let Merge { applied, tally, .. } = merge;
-            state.registers += tally.registers;
-            // They are in the vector since they came; what is shown has changed all the same.
-            state.version += 1;
-            store::save_progress(connection, state.progress())?;
-            Ok((true, ((true, applied), tally.conflicts)))
+            let Merge { applied, mut tally, state, .. } = merge;
+            // They are in the vector since they came, and may be below the floor; what is shown has changed all the same.
+            let raised = state.raise(connection, state.floor.clone(), state.next_dot(), &mut tally)?;
+            state.store_raised(connection, &raised, VersionVector::default(), &mut tally)?;
+            Ok((true, ((Some(raised), applied), tally.conflicts)))
         })?;
         self.quarantine.retried();
-        if released {
-            self.note_merged(VersionVector::default(), None);
+        if let Some(raised) = raised {
+            self.note_raised(raised, VersionVector::default());
         }
         Ok(Some(applied))
     }
 
     /// Runs a merge in one SQLite transaction. Where it does not stand, nothing has happened in memory either.
-    fn in_merge<T>(
+    pub(crate) fn in_merge<T>(
         &mut self,
         connection: &Connection,
         concerns_tables: bool,
@@ -311,7 +347,7 @@ impl State {
     }
 
     /// Stores vector, version and clock as they are with the new dots. The vector in memory follows after the COMMIT.
-    fn save_news(&mut self, connection: &Connection, news: &VersionVector) -> Result<(), StorageError> {
+    pub(crate) fn save_news(&mut self, connection: &Connection, news: &VersionVector) -> Result<(), StorageError> {
         for (origin, ranges) in news.iter() {
             self.save_dots(connection, origin, ranges.iter())?;
             let dots = ranges.iter().map(|(first, last)| last - first + 1).fold(0, u64::saturating_add);

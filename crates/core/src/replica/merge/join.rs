@@ -2,9 +2,10 @@
 //!
 //! Most operations insert rows that are new here; they need no merge, and are written as they come.
 
-use rtc_battery_proto::{Columns, Operation, OperationKind, SqlValue};
+use rtc_battery_proto::{Columns, Hlc, Operation, OperationKind, SqlValue};
 use rusqlite::Connection;
 
+use super::rules::RowState;
 use super::show::{self, Refusal, Shown};
 use crate::replica::capture::hook::Slot;
 use crate::replica::error::StorageError;
@@ -56,7 +57,60 @@ pub(crate) fn join(
     if let Some((slot, _)) = found.as_ref().filter(|(slot, _)| *slot != by_key) {
         rows::load(connection, origins, table, slot, &mut entries)?;
     }
-    merge(connection, table, place, operation, (by_key, found, entries), written, tally)
+    merge(connection, table, place, operation, Known { by_key, found, entries }, written, tally)
+}
+
+/// What is known of a row.
+pub(crate) struct Known {
+    /// Its place in the log while it is not shown.
+    pub(crate) by_key: Slot,
+    /// What the table shows of it.
+    pub(crate) found: Option<Shown>,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Known {
+    /// What is known of the row of a key.
+    pub(crate) fn of_key(
+        connection: &Connection,
+        origins: &Origins,
+        table: &Table,
+        key: &[SqlValue],
+    ) -> Result<Self, StorageError> {
+        let (by_key, mut entries) = (by_key(table, key)?, Vec::new());
+        rows::load(connection, origins, table, &by_key, &mut entries)?;
+        let found = rows::find(connection, table, key)?;
+        if let Some((slot, _)) = found.as_ref().filter(|(slot, _)| *slot != by_key) {
+            rows::load(connection, origins, table, slot, &mut entries)?;
+        }
+        Ok(Self { by_key, found, entries })
+    }
+
+    /// Its registers.
+    pub(crate) fn state(&self) -> Result<RowState, StorageError> {
+        rows::state(&self.entries, self.found.as_ref().map(|(_, image)| image.as_slice()))
+    }
+
+    /// Its canonical key.
+    pub(crate) fn key(&self) -> Result<&str, StorageError> {
+        match &self.by_key {
+            Slot::Key(key) => Ok(key),
+            Slot::Rowid(_) => Err(StorageError::Corrupt("a row without a key")),
+        }
+    }
+}
+
+/// Whether anything is known of the row that an operation is about; also where that cannot be said.
+pub(crate) fn is_known(
+    connection: &Connection,
+    origins: &Origins,
+    table: &Table,
+    operation: &Operation,
+) -> Result<bool, StorageError> {
+    match key(connection, table, operation, &[])? {
+        Ok(key) => Ok(!Known::of_key(connection, origins, table, &key)?.entries.is_empty()),
+        Err(_) => Ok(true),
+    }
 }
 
 fn by_key(table: &Table, key: &[SqlValue]) -> Result<Slot, StorageError> {
@@ -97,34 +151,50 @@ fn merge(
     table: &Table,
     place: Place,
     operation: &Operation,
-    (by_key, found, mut entries): (Slot, Option<Shown>, Vec<Entry>),
+    mut known: Known,
     written: Vec<(usize, &SqlValue)>,
     tally: &mut Tally,
 ) -> Result<Outcome, StorageError> {
-    let mut state = rows::state(&entries, found.as_ref().map(|(_, image)| image.as_slice()))?;
+    let mut state = known.state()?;
     let was_there = state.exists();
-    let was_shown = found.is_some();
     let (kind, hlc) = (operation.kind, operation.hlc.clone());
     let adopted = operation.adopted.is_some();
     let before = adopted.then(|| state.clone());
-    let Slot::Key(canonical) = &by_key else { return Err(StorageError::Corrupt("a row without a key")) };
-    let registers = table.names.row(&state, canonical);
+    let registers = table.names.row(&state, known.key()?);
     state.apply(&hlc, kind, written.into_iter().map(|(column, value)| (column, value.clone())));
     if before.is_some_and(|before| before.decides_as(&state)) {
         return Ok(Outcome::Absorbed);
     }
-    tally.registers.change(registers, table.names.row(&state, canonical));
+    tally.registers.change(registers, table.names.row(&state, known.key()?));
     let columns = ColumnSet::default();
     let only = was_there.then_some(&operation.hlc);
-    entries.push(Entry { place, hlc: hlc.clone(), adopted, kind, columns, inline: None, stored_at: None });
-    let shown = show::show(connection, table, &by_key, &state, found, only)?;
+    known.entries.push(Entry { place, hlc: hlc.clone(), adopted, kind, columns, inline: None, stored_at: None });
+    let ranks = table.ranks(kind, |column| state.columns_won_by(&hlc).any(|won| won == column));
+    write(connection, table, known, &state, was_there, (only, ranks), tally)?;
+    Ok(Outcome::Applied)
+}
+
+/// Stores a row's registers and shows it. `was_there`: whether it existed before; `only` as in [`show::show`]; `ranks`: whether its turn among rows that want one value
+/// may be another now.
+pub(crate) fn write(
+    connection: &Connection,
+    table: &Table,
+    known: Known,
+    state: &RowState,
+    was_there: bool,
+    (only, ranks): (Option<&Hlc>, bool),
+    tally: &mut Tally,
+) -> Result<(), StorageError> {
+    let Known { by_key, found, entries } = known;
+    let Slot::Key(canonical) = &by_key else { return Err(StorageError::Corrupt("a row without a key")) };
+    let was_shown = found.is_some();
+    let shown = show::show(connection, table, &by_key, state, found, only)?;
     let (slot, image) = match &shown {
         Ok(Some((slot, image))) => (slot, Some(image.as_slice())),
         Ok(None) | Err(_) => (&by_key, None),
     };
-    rows::write(connection, table, slot, &entries, &state, image, tally)?;
-    if was_shown && (shown.is_err() || table.ranks(kind, |column| state.columns_won_by(&hlc).any(|won| won == column)))
-    {
+    rows::write(connection, table, slot, &entries, state, image, tally)?;
+    if was_shown && (shown.is_err() || ranks) {
         tally.unsettled.changed(table, canonical);
     }
     match shown {
@@ -137,7 +207,7 @@ fn merge(
         Ok(_) if was_there && !was_shown => parked::forget(connection, table, canonical)?,
         Ok(_) => {}
     }
-    Ok(Outcome::Applied)
+    Ok(())
 }
 
 /// The written columns by position.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rtc_battery_proto::{Dot, Operation, OperationKind, TransactionExtent, VersionVector};
+use rtc_battery_proto::{Dot, Operation, OperationKind, Tick, TransactionExtent, VersionVector};
 use rusqlite::{Connection, params};
 
 use super::apply::{Applied, is_schema};
@@ -40,13 +40,25 @@ pub(crate) struct Merge<'a> {
     pub(crate) fresh: Vec<Operation>,
     /// Transactions that are not to be applied now.
     pub(crate) verdicts: BTreeMap<Dot, Verdict>,
+    /// What is adopted and no newer than this, on rows of which nothing is known, was perhaps forgotten and stays so.
+    pub(crate) forgotten: Tick,
 }
 
 impl<'a> Merge<'a> {
     pub(crate) fn new(connection: &'a Connection, state: &'a mut State) -> Result<Self, StorageError> {
         let (transactions, tally, applied, fresh, verdicts) = Default::default();
         let floors = state.floors(connection)?;
-        Ok(Self { connection, state, floors, transactions, tally, applied, fresh, verdicts })
+        Ok(Self {
+            connection,
+            state,
+            floors,
+            transactions,
+            tally,
+            applied,
+            fresh,
+            verdicts,
+            forgotten: Tick::default(),
+        })
     }
 
     pub(crate) fn run(&mut self, operations: Vec<Operation>, news: &VersionVector) -> Result<(), StorageError> {
@@ -217,6 +229,13 @@ impl<'a> Merge<'a> {
             }
         }
         let Some(table) = self.state.tables.of_identity(&operation.table).cloned() else { return Ok(Outcome::Waits) };
+        // What stands at the beginning of time (files have no clock) fills gaps.
+        let tick = operation.hlc.tick;
+        let is_old = operation.adopted.is_some() && tick <= self.forgotten && tick != Tick::default();
+        if is_old && !is_schema(operation) && !join::is_known(self.connection, &self.state.origins, &table, operation)?
+        {
+            return Ok(Outcome::Absorbed);
+        }
         join::join(self.connection, &self.state.origins, &table, place, operation, &mut self.tally)
     }
 

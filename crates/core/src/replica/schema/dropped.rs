@@ -83,12 +83,6 @@ pub(crate) fn is_sound(operation: &Operation) -> bool {
     }
 }
 
-/// Whether a table of this name was ever dropped.
-pub(crate) fn was_dropped(connection: &Connection, name: &str) -> Result<bool, StorageError> {
-    let exists = "SELECT EXISTS (SELECT 1 FROM rtc_schema WHERE kind = ?1 AND name = ?2 COLLATE NOCASE)";
-    Ok(connection.prepare_cached(exists)?.query_row([KIND, name], |row| row.get(0))?)
-}
-
 impl Floors {
     pub(crate) fn load(connection: &Connection, origins: &Origins, tables: &Tables) -> Result<Self, StorageError> {
         let schema = tables.by_name(SCHEMA).ok_or(StorageError::Corrupt(SCHEMA))?;
@@ -139,7 +133,7 @@ pub(crate) fn look(
     capture: &Capture,
     table: &Arc<Table>,
 ) -> Result<Dropping, StorageError> {
-    let registers = registers_of(connection, origins, table, &capture.first_images(table))?;
+    let registers = whole::registers(connection, origins, table, &capture.first_images(table))?;
     let mut select = connection.prepare_cached(
         "SELECT type, name FROM main.sqlite_schema WHERE tbl_name = ?1 COLLATE NOCASE AND type IN ('index', 'trigger')",
     )?;
@@ -186,25 +180,6 @@ pub(crate) fn bury(connection: &Connection, tally: &mut Tally) -> Result<(), Sto
         connection.execute_batch("DELETE FROM temp.rtc_dropped")?;
     }
     narrow::take_kept(connection, tally)
-}
-
-/// The digest of all registers of a table, `first` being the rows that the open transaction has touched as they were before.
-fn registers_of(
-    connection: &Connection,
-    origins: &Origins,
-    table: &Table,
-    first: &BTreeMap<Slot, Vec<SqlValue>>,
-) -> Result<Registers, StorageError> {
-    let mut sum = Registers::default();
-    whole::each_row(connection, origins, table, first, |slot, image, state| {
-        let key = match slot {
-            Slot::Key(key) => Some(key),
-            Slot::Rowid(_) => image.and_then(|image| table.key_of_row(image)),
-        };
-        sum += table.names.row(state, &key.ok_or(StorageError::Corrupt("an operation whose row is nowhere"))?);
-        Ok(())
-    })?;
-    Ok(sum)
 }
 
 /// The texts of indexes and triggers that stand on a table and are no rows of `rtc_schema`.
@@ -282,7 +257,7 @@ impl State {
         for table in gone {
             local.append(&mut local_objects(connection, &table.name)?);
             self.move_to_waiting(connection, &table, floors.of(&table.made_by))?;
-            tally.registers -= registers_of(connection, &self.origins, &table, &BTreeMap::new())?;
+            tally.registers -= whole::registers(connection, &self.origins, &table, &BTreeMap::new())?;
             forget_operations(connection, table.id, tally)?;
             connection.execute_batch(&format!("DROP TABLE main.{}", quoted(&table.name)))?;
             self.tables.remove(&table);

@@ -13,7 +13,6 @@ use rusqlite::{Connection, params};
 use super::alter;
 use super::apart;
 use super::columns;
-use super::dropped;
 use super::naming;
 use super::renames;
 use super::table::Table;
@@ -177,9 +176,6 @@ pub(crate) fn describe(connection: &Connection, id: i64, name: &str) -> Result<O
     naming::identify(connection, &mut table)?;
     table.dropped = columns::dropped(connection, &table)?;
     table.name_registers();
-    if dropped::was_dropped(connection, &table.made_by)? {
-        table.names.forget_births();
-    }
     Ok(Some(table))
 }
 

@@ -1,0 +1,249 @@
+//! Raises the floor: rows that were deleted, and of which nothing is newer than the floor, are forgotten.
+//!
+//! Of a row that was deleted below the floor and written to above it, by somebody who did not know that, others may have forgotten what is below. It is told again
+//! as a whole, so that everybody shows the same: a DELETE that was beaten by an UPDATE is kept for this (`RowState::needs`).
+
+use std::sync::Arc;
+
+use rtc_battery_proto::{Dot, Floor, OperationKind, SqlValue, Tick, VersionVector};
+use rusqlite::{Connection, params};
+
+use super::history::{self, History};
+use crate::Now;
+use crate::replica::capture::hook::Slot;
+use crate::replica::error::StorageError;
+use crate::replica::log::again::{self, Again};
+use crate::replica::log::rows::{self, Entry, Tally};
+use crate::replica::log::store::{self, Origins, SCHEMA_TABLE};
+use crate::replica::log::whole::{self, Row};
+use crate::replica::schema::table::Table;
+use crate::replica::state::State;
+use crate::replica::unique::parked;
+
+/// What becomes of a row of which a DELETE is kept.
+enum Fate {
+    Stays,
+    Forgotten,
+    /// What is below the floor is told again.
+    ToldAgain,
+}
+
+/// What raising the floor did.
+pub(crate) struct Raised {
+    floor: Floor,
+    /// The dot under which something is told again.
+    again: Option<Dot>,
+}
+
+/// The floor as it is stored.
+fn load(connection: &Connection) -> Result<Floor, StorageError> {
+    let mut select = connection.prepare("SELECT ts, counter, vector FROM rtc_floor")?;
+    let mut rows = select.query([])?;
+    let Some(row) = rows.next()? else { return Ok(Floor::default()) };
+    let (clock, vector): (Tick, String) = (Tick { ts: row.get(0)?, counter: row.get(1)? }, row.get(2)?);
+    let vector = serde_json::from_str(&vector).map_err(|_| StorageError::Corrupt("rtc_floor.vector"))?;
+    Ok(Floor { vector, clock })
+}
+
+impl State {
+    /// Reads how far this replica has forgotten, and what it knows of who was here.
+    pub(crate) fn load_floor(&mut self, connection: &Connection) -> Result<(), StorageError> {
+        self.floor = load(connection)?;
+        self.history = History::load(connection, &self.floor)?;
+        Ok(())
+    }
+
+    /// Notes what is here, and forgets what was deleted for long enough, in one SQLite transaction; nothing where it was done a moment ago.
+    pub(crate) fn look_back(
+        &mut self,
+        connection: &Connection,
+        retention_ms: u64,
+        now: Now,
+    ) -> Result<(), StorageError> {
+        let wall_ms = now.wall_ms;
+        if self.history.due_ms(retention_ms, wall_ms) > wall_ms {
+            return Ok(());
+        }
+        if !connection.is_autocommit() {
+            return Err(StorageError::InTransaction);
+        }
+        let (changed, raised) = self.in_merge(connection, false, |state| {
+            let mut changed = state.history.save_members(connection, retention_ms, wall_ms)?;
+            changed |= state.history.note(connection, &state.vector, &state.floor, wall_ms)?;
+            let limit_ms = state.history.limit_ms(retention_ms, wall_ms);
+            let mut floor = state.floor.clone();
+            floor.vector.merge(&history::up_to(connection, limit_ms)?);
+            if floor.vector == state.floor.vector || !state.may_forget(connection, &floor)? {
+                return Ok((changed, ((changed, None), Vec::new())));
+            }
+            history::forget(connection, limit_ms)?;
+            let mut tally = Tally::default();
+            let raised = state.raise(connection, floor, state.next_dot(), &mut tally)?;
+            state.store_raised(connection, &raised, VersionVector::default(), &mut tally)?;
+            Ok((true, ((changed, Some(raised)), tally.conflicts)))
+        })?;
+        match raised {
+            Some(raised) => self.note_raised(raised, VersionVector::default()),
+            None => self.notes += u64::from(changed),
+        }
+        Ok(())
+    }
+
+    /// Forgets what a peer has forgotten. Nothing where the vector does not cover its floor.
+    pub(crate) fn join_floor(&mut self, connection: &Connection, theirs: &Floor) -> Result<(), StorageError> {
+        if self.floor.covers(theirs) || !self.vector.covers(&theirs.vector) {
+            return Ok(());
+        }
+        if !connection.is_autocommit() {
+            return Err(StorageError::InTransaction);
+        }
+        let mut floor = self.floor.clone();
+        floor.merge(theirs);
+        let raised = self.in_merge(connection, false, |state| {
+            let mut tally = Tally::default();
+            let raised = state.raise(connection, floor, state.next_dot(), &mut tally)?;
+            state.store_raised(connection, &raised, VersionVector::default(), &mut tally)?;
+            Ok((true, (raised, tally.conflicts)))
+        })?;
+        self.note_raised(raised, VersionVector::default());
+        Ok(())
+    }
+
+    /// Whether anything would be forgotten at this floor.
+    fn may_forget(&self, connection: &Connection, floor: &Floor) -> Result<bool, StorageError> {
+        for (table, slot) in self.with_delete(connection)? {
+            let Row { entries, image } = whole::row(connection, &self.origins, &table, &slot, None)?;
+            if matches!(fate(&self.origins, &entries, image.as_deref(), floor)?, Fate::Forgotten) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Forgets rows in the open merge. What is told again gets this dot.
+    pub(crate) fn raise(
+        &mut self,
+        connection: &Connection,
+        mut floor: Floor,
+        dot: Dot,
+        tally: &mut Tally,
+    ) -> Result<Raised, StorageError> {
+        if floor.is_empty() {
+            return Ok(Raised { floor, again: None });
+        }
+        let mut told_again = Vec::new();
+        for (table, slot) in self.with_delete(connection)? {
+            let Row { entries, image } = whole::row(connection, &self.origins, &table, &slot, None)?;
+            match fate(&self.origins, &entries, image.as_deref(), &floor)? {
+                Fate::Stays => {}
+                Fate::Forgotten => {
+                    floor.clock = entries.iter().map(|entry| entry.hlc.tick).fold(floor.clock, Tick::max);
+                    forget(connection, &table, &slot, &entries, image.as_deref(), tally)?;
+                }
+                Fate::ToldAgain => {
+                    let exists = rows::state(&entries, image.as_deref())?.exists();
+                    for entry in entries {
+                        if exists && entry.kind == OperationKind::Delete {
+                            // It is beaten, and was kept to be seen here.
+                            rows::delete(connection, &table, &slot, entry.place)?;
+                            tally.thinned.insert(entry.place.tx);
+                        } else if is_below(&self.origins, &entry, &floor)? {
+                            told_again.push(Again { table: Arc::clone(&table), slot: slot.clone(), entry });
+                        }
+                    }
+                }
+            }
+        }
+        let vector = serde_json::to_string(&floor.vector).map_err(|_| StorageError::Corrupt("a version vector"))?;
+        let replace = "REPLACE INTO rtc_floor VALUES (1, ?1, ?2, ?3)";
+        connection.prepare_cached(replace)?.execute(params![floor.clock.ts, floor.clock.counter, vector])?;
+        let again = (!told_again.is_empty()).then_some(dot);
+        if let Some(dot) = &again {
+            again::tell(connection, &mut self.origins, dot, &told_again, tally)?;
+        }
+        Ok(Raised { floor, again })
+    }
+
+    /// The end of a merge that has raised the floor and brought `news`.
+    pub(crate) fn store_raised(
+        &mut self,
+        connection: &Connection,
+        raised: &Raised,
+        mut news: VersionVector,
+        tally: &mut Tally,
+    ) -> Result<(), StorageError> {
+        tally.forget_empty(connection)?;
+        self.registers += tally.registers;
+        raised.again.iter().for_each(|dot| news.insert(dot.clone()));
+        if news.is_empty() {
+            // Nothing came; what is kept has changed all the same.
+            self.version += 1;
+            return store::save_progress(connection, self.progress());
+        }
+        self.save_news(connection, &news)
+    }
+
+    /// SQLite has committed it.
+    pub(crate) fn note_raised(&mut self, raised: Raised, mut news: VersionVector) {
+        let Raised { floor, again } = raised;
+        self.floor = floor;
+        self.raises += 1;
+        again.into_iter().for_each(|dot| news.insert(dot));
+        self.note_merged(news, None);
+    }
+
+    /// The rows of which a DELETE is kept.
+    fn with_delete(&self, connection: &Connection) -> Result<Vec<(Arc<Table>, Slot)>, StorageError> {
+        let select = "SELECT DISTINCT tbl, row FROM rtc_operations WHERE kind = ?1 AND tbl <> ?2";
+        let mut select = connection.prepare_cached(select)?;
+        let delete = rows::kind_number(OperationKind::Delete);
+        let found = select.query_map(params![delete, SCHEMA_TABLE], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?;
+        let known = |row: rusqlite::Result<(i64, Slot)>| {
+            let (table, slot) = row?;
+            let table = self.tables.by_id(table).ok_or(StorageError::Corrupt("rtc_operations.tbl"))?;
+            Ok((Arc::clone(table), slot))
+        };
+        found.map(known).collect()
+    }
+}
+
+fn fate(origins: &Origins, entries: &[Entry], image: Option<&[SqlValue]>, floor: &Floor) -> Result<Fate, StorageError> {
+    let (mut below, mut deleted_below) = (0, false);
+    for entry in entries {
+        if is_below(origins, entry, floor)? {
+            below += 1;
+            deleted_below |= entry.kind == OperationKind::Delete;
+        }
+    }
+    if !deleted_below {
+        return Ok(Fate::Stays);
+    }
+    if below < entries.len() {
+        return Ok(Fate::ToldAgain);
+    }
+    // Everybody who has this floor has all that brought it back.
+    let exists = rows::state(entries, image)?.exists();
+    Ok(if exists { Fate::Stays } else { Fate::Forgotten })
+}
+
+fn is_below(origins: &Origins, entry: &Entry, floor: &Floor) -> Result<bool, StorageError> {
+    let origin = floor.vector.origin(origins.node(entry.place.tx.origin)?);
+    Ok(origin.is_some_and(|ranges| ranges.contains(entry.place.tx.seq)))
+}
+
+fn forget(
+    connection: &Connection,
+    table: &Table,
+    slot: &Slot,
+    entries: &[Entry],
+    image: Option<&[SqlValue]>,
+    tally: &mut Tally,
+) -> Result<(), StorageError> {
+    let key = whole::key(table, slot, image)?;
+    tally.registers -= table.names.row(&rows::state(entries, image)?, &key);
+    for entry in entries {
+        rows::delete(connection, table, slot, entry.place)?;
+        tally.thinned.insert(entry.place.tx);
+    }
+    parked::forget(connection, table, &key)
+}
