@@ -40,15 +40,6 @@ pub(crate) struct Seat {
     connection: ConnectionId,
 }
 
-/// What a session minds after a message was handled.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Handled {
-    /// The connection is in its room.
-    pub(crate) joined: bool,
-    /// Somebody's outbox is longer than it should be.
-    pub(crate) crowded: bool,
-}
-
 impl Hub {
     pub(crate) fn new(limits: &Limits) -> Arc<Self> {
         let rooms = Rooms::new(limits.max_room_peers, limits.sample_peers, rand::random());
@@ -117,12 +108,16 @@ impl Seat {
         self.connection
     }
 
-    /// Does what the client says.
-    pub(crate) fn handle(&self, message: ClientMessage) -> Handled {
+    /// Does what the client says. True when somebody's outbox is longer than it should be.
+    pub(crate) fn handle(&self, message: ClientMessage) -> bool {
         let mut state = self.hub.lock();
         let outputs = state.rooms.handle(self.connection, message);
-        let crowded = state.perform(outputs, &self.hub.metrics);
-        Handled { crowded, joined: state.rooms.has_joined(self.connection) }
+        state.perform(outputs, &self.hub.metrics)
+    }
+
+    /// Whether the client is in its room. It may get there without a word: other processes are asked for its name.
+    pub(crate) fn has_joined(&self) -> bool {
+        self.hub.lock().rooms.has_joined(self.connection)
     }
 }
 

@@ -128,6 +128,7 @@ async fn listen(
     let (limits, metrics) = (&host.limits, &host.hub.metrics);
     let mut now = Instant::now();
     let mut pace = Pace::new(limits, now);
+    // Asked for when it matters, which is once: when the time to join is over.
     let mut joined = false;
     // One timer for the whole life: when it rings, what has been heard meanwhile moves it on.
     let mut alarm = pin!(sleep_until(now + limits.join_timeout));
@@ -139,25 +140,24 @@ async fn listen(
                 Some(Err(error)) => return Ending::of_error(&error, limits.max_message_bytes),
                 None => return Ending::Gone,
             },
-            () = &mut alarm => match now + limits.idle_timeout {
-                _ if !joined => return Ending::NeverJoined,
-                due if due <= Instant::now() => return Ending::Silent,
-                due => {
-                    alarm.as_mut().reset(due);
-                    continue;
+            () = &mut alarm => {
+                joined = joined || seat.has_joined();
+                match now + limits.idle_timeout {
+                    _ if !joined => return Ending::NeverJoined,
+                    due if due <= Instant::now() => return Ending::Silent,
+                    due => {
+                        alarm.as_mut().reset(due);
+                        continue;
+                    }
                 }
-            },
+            }
         };
         now = Instant::now();
         let crowded = match frame {
             Message::Text(text) => {
                 metrics.received(text.len());
                 match ClientMessage::decode(&text) {
-                    Ok(message) => {
-                        let handled = seat.handle(message);
-                        joined = handled.joined;
-                        handled.crowded
-                    }
+                    Ok(message) => seat.handle(message),
                     Err(error) => refuse(outbox, code_of(&error), error.to_string(), metrics),
                 }
             }
@@ -175,8 +175,12 @@ async fn listen(
             // The sessions that empty the queue may not have had their turn.
             tokio::task::yield_now().await;
         }
+        // One that never stops talking is not heard past the time that it has to join.
         if !joined && now >= alarm.deadline() {
-            return Ending::NeverJoined;
+            joined = seat.has_joined();
+            if !joined {
+                return Ending::NeverJoined;
+            }
         }
     }
 }
