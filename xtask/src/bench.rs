@@ -61,7 +61,7 @@ pub(crate) fn run(project: &Project, only: Option<Bench>) -> Result<()> {
 fn signal(project: &Project) -> Result<()> {
     setup::run(project, setup::BENCH_SIGNAL)?;
     let server = build::server(project, "release")?;
-    let package = ["--package", "rtc-battery-bench", "--bin", "signal"];
+    let package = ["--package", "rtc-battery-bench", "--bin", "signal", "--bin", "floor"];
     let cargo = project.cargo().args(["build", "--quiet", "--locked", "--release"]).args(package);
     step("bench: compile the load generator", || Ok(cargo.run()?))?;
     let generator =

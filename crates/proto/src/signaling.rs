@@ -12,9 +12,11 @@ mod resume;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 
-use self::json::{Fields, Object, count_of, flag_of, id, ids, key_of, quote, raw, text_of, unknown};
+use self::json::{Fields, Object, count_of, flag_of, id, ids, key_of, raw, text_of, unknown};
 pub use self::resume::ResumeKey;
 use crate::PeerId;
 
@@ -197,7 +199,7 @@ impl ClientMessage {
     /// [`DecodeError`]; nothing of the message is to be used then.
     pub fn decode(text: &str) -> Result<Self, DecodeError> {
         let fields = Fields::read(text)?;
-        Ok(match fields.kind()?.as_str() {
+        Ok(match fields.kind()?.as_ref() {
             "join" => Self::Join {
                 peer_id: id("peerId", fields.peer_id)?,
                 resume: fields.resume.map(|key| key_of("resume", key)).transpose()?,
@@ -217,8 +219,7 @@ impl ServerMessage {
     pub fn encode(&self) -> String {
         match self {
             Self::Peers { peer_ids, count } => {
-                let quoted: Vec<String> = peer_ids.iter().map(|id| quote(id.as_str())).collect();
-                let peers = Object::of_type("peers").raw("peerIds", &format!("[{}]", quoted.join(",")));
+                let peers = Object::of_type("peers").texts("peerIds", peer_ids.iter().map(PeerId::as_str));
                 match count {
                     Some(count) => peers.raw("count", &count.to_string()),
                     None => peers,
@@ -242,7 +243,7 @@ impl ServerMessage {
     /// [`DecodeError`]; [`DecodeError::UnknownType`] is a message of a later version, to be ignored.
     pub fn decode(text: &str) -> Result<Self, DecodeError> {
         let fields = Fields::read(text)?;
-        Ok(match fields.kind()?.as_str() {
+        Ok(match fields.kind()?.as_ref() {
             "peers" => {
                 Self::Peers { peer_ids: ids("peerIds", fields.peer_ids)?, count: fields.count.and_then(count_of) }
             }
@@ -252,7 +253,8 @@ impl ServerMessage {
             "answer" => Self::Answer { from: id("from", fields.from)?, sdp: raw("sdp", fields.sdp)? },
             "ice" => Self::Ice { from: id("from", fields.from)?, candidate: raw("candidate", fields.candidate)? },
             "error" => {
-                Self::Error { code: text_of("code", fields.code)?, message: text_of("message", fields.message)? }
+                let text = |field, value| text_of(field, value).map(Cow::into_owned);
+                Self::Error { code: text("code", fields.code)?, message: text("message", fields.message)? }
             }
             other => return Err(unknown(other)),
         })

@@ -1,8 +1,9 @@
 //! What signaling costs: our server beside PeerJS's and y-webrtc's, under one load generator in one run (`cargo xtask bench signal`).
 //!
 //! Each server runs alone on core 0, the generator on core 1. Figures: memory of a connection that idles in a room, processor time of a
-//! message that is relayed, how long messages take at given rates, and the highest rate. Usage: `signal OURS [ROUND_SECONDS [IDLE]]`, in the
-//! repository's root.
+//! message that is relayed, how long messages take at given rates, and the highest rate. `floor` beside them is a server that does nothing
+//! but relay. Usage: `signal OURS [ROUND_SECONDS [IDLE [NAME ...]]]`, in the repository's root; the names are of
+//! those to measure.
 
 #![allow(clippy::print_stdout, reason = "a command line tool talks on standard output")]
 
@@ -24,11 +25,14 @@ const PAIRS: usize = 100;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let ours = arguments.next().context("usage: signal OURS [ROUND_SECONDS [IDLE]]")?;
+    let ours = arguments.next().context("usage: signal OURS [ROUND_SECONDS [IDLE [NAME ...]]]")?;
     let seconds = arguments.next().map_or(Ok(5), |it| it.parse())?;
     let idle: usize = arguments.next().map_or(Ok(10_000), |it| it.parse())?;
     let round = Duration::from_secs(seconds);
-    let kinds = [Kind::Ours(ours), Kind::Peer, Kind::YWebrtc];
+    let floor = std::env::current_exe()?.with_file_name("floor");
+    let mut kinds = vec![Kind::Ours(ours), Kind::Floor(floor), Kind::Peer, Kind::YWebrtc];
+    let names: Vec<String> = arguments.collect();
+    kinds.retain(|kind| names.is_empty() || names.iter().any(|name| name == kind.name()));
 
     println!("\n{idle} idle connections, two in a room: resident memory of the server for each");
     for kind in &kinds {

@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -19,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) enum Kind {
     /// The path of our binary.
     Ours(String),
+    /// One that does nothing but relay: the path of `floor`.
+    Floor(PathBuf),
     /// PeerJS's.
     Peer,
     /// y-webrtc's.
@@ -43,6 +46,7 @@ impl Kind {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Ours(_) => "ours",
+            Self::Floor(_) => "floor",
             Self::Peer => "peer",
             Self::YWebrtc => "y-webrtc",
         }
@@ -60,6 +64,10 @@ impl Server {
                 command.arg(path).args(["--listen", &format!("127.0.0.1:{port}"), "--drain", "0"]);
                 command.args(["--max-connections-per-address", "100000"]);
                 command.args(["--messages-per-second", "1000000", "--message-burst", "1000000"]);
+                Protocol::Ours
+            }
+            Kind::Floor(path) => {
+                command.arg(path).arg(&port_text);
                 Protocol::Ours
             }
             Kind::Peer => {

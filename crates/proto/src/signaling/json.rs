@@ -3,6 +3,8 @@
 //! Reading is in two steps: every field is found but left raw, then those that the message's type needs are read. So a field's form matters
 //! only to the types that have it, and `type` may come last.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -59,7 +61,7 @@ impl<'a> Fields<'a> {
         serde_json::from_str(text).map_err(|error| DecodeError::Malformed(error.to_string()))
     }
 
-    pub(super) fn kind(&self) -> Result<String, DecodeError> {
+    pub(super) fn kind(&self) -> Result<Cow<'a, str>, DecodeError> {
         text_of("type", self.kind)
     }
 }
@@ -68,9 +70,16 @@ pub(super) fn raw(field: &'static str, value: Option<&RawValue>) -> Result<Box<R
     value.map(ToOwned::to_owned).ok_or(DecodeError::Missing(field))
 }
 
-pub(super) fn text_of(field: &'static str, value: Option<&RawValue>) -> Result<String, DecodeError> {
-    let value = value.ok_or(DecodeError::Missing(field))?;
-    serde_json::from_str(value.get()).map_err(|_| DecodeError::Invalid { field, expected: "text" })
+pub(super) fn text_of<'a>(field: &'static str, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, DecodeError> {
+    let json = value.ok_or(DecodeError::Missing(field))?.get();
+    // Names and types are hardly ever escaped, and what is between the quotes is the text then: a raw value is whole JSON.
+    match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(text) if !text.contains('\\') => Ok(Cow::Borrowed(text)),
+        _ => match serde_json::from_str(json) {
+            Ok(text) => Ok(Cow::Owned(text)),
+            Err(_) => Err(DecodeError::Invalid { field, expected: "text" }),
+        },
+    }
 }
 
 pub(super) fn id(field: &'static str, value: Option<&RawValue>) -> Result<PeerId, DecodeError> {
@@ -109,26 +118,58 @@ pub(super) struct Object(String);
 
 impl Object {
     pub(super) fn of_type(kind: &str) -> Self {
-        Self(format!(r#"{{"type":"{kind}""#))
+        // Enough for all but what is relayed and lists.
+        let mut json = String::with_capacity(128);
+        json.push_str("{\"type\":\"");
+        json.push_str(kind);
+        json.push('"');
+        Self(json)
     }
 
     pub(super) fn raw(mut self, name: &str, json: &str) -> Self {
-        for part in [",\"", name, "\":", json] {
-            self.0.push_str(part);
-        }
+        // At once, with what is around it: a description is long.
+        self.0.reserve(name.len() + json.len() + 5);
+        self.name(name);
+        self.0.push_str(json);
         self
     }
 
-    pub(super) fn text(self, name: &str, text: &str) -> Self {
-        self.raw(name, &quote(text))
+    pub(super) fn text(mut self, name: &str, text: &str) -> Self {
+        self.name(name);
+        self.quote(text);
+        self
+    }
+
+    pub(super) fn texts<'a>(mut self, name: &str, texts: impl Iterator<Item = &'a str>) -> Self {
+        self.name(name);
+        let mut before = '[';
+        for text in texts {
+            self.0.push(before);
+            self.quote(text);
+            before = ',';
+        }
+        self.0.push_str(if before == '[' { "[]" } else { "]" });
+        self
     }
 
     pub(super) fn end(mut self) -> String {
         self.0.push('}');
         self.0
     }
-}
 
-pub(super) fn quote(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    fn name(&mut self, name: &str) {
+        for part in [",\"", name, "\":"] {
+            self.0.push_str(part);
+        }
+    }
+
+    fn quote(&mut self, text: &str) {
+        if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+            self.0.push_str(&serde_json::Value::from(text).to_string());
+        } else {
+            for part in ["\"", text, "\""] {
+                self.0.push_str(part);
+            }
+        }
+    }
 }
