@@ -16,13 +16,14 @@ use std::{sync::Arc, time::Duration};
 use futures_util::StreamExt;
 use rand::RngExt;
 use redis::{
-    AsyncConnectionConfig, Client, Pipeline, RedisError,
+    AsyncConnectionConfig, Client, Pipeline, RedisError, TlsCertificates,
     aio::{MultiplexedConnection, PubSubStream},
 };
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, interval, sleep, timeout},
 };
+use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -42,10 +43,16 @@ pub struct Cluster {
     lease: Duration,
 }
 
-/// The address is none that Redis could have.
+/// Why no Redis server can be looked for.
 #[derive(Debug, thiserror::Error)]
-#[error("this is no address of a Redis server, such as redis://127.0.0.1:6379: {0}")]
-pub struct ClusterError(#[from] RedisError);
+pub enum ClusterError {
+    /// The address is none that Redis could have.
+    #[error("this is no address of a Redis server, such as redis://127.0.0.1:6379: {0}")]
+    Address(#[from] RedisError),
+    /// There is no certificate in what should hold an authority's.
+    #[error("the authority must be a certificate in PEM")]
+    Authority,
+}
 
 /// Why Redis is lost.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +68,18 @@ enum Lost {
 }
 
 impl Cluster {
-    /// A process that says nothing for `lease` is dead to the others. 15 s is a good one.
+    /// A process that says nothing for `lease` is dead to the others. 15 s is a good one. With `rediss://` the server's certificate is
+    /// checked: by this `authority` (PEM), or by those that the system trusts.
     ///
     /// # Errors
     /// [`ClusterError`]. Whether anybody is there shows later.
-    pub fn new(url: &str, lease: Duration) -> Result<Self, ClusterError> {
-        Ok(Self { client: Client::open(url)?, lease })
+    pub fn new(url: &str, authority: Option<&[u8]>, lease: Duration) -> Result<Self, ClusterError> {
+        let Some(authority) = authority else { return Ok(Self { client: Client::open(url)?, lease }) };
+        if !matches!(CertificateDer::pem_slice_iter(authority).next(), Some(Ok(_))) {
+            return Err(ClusterError::Authority);
+        }
+        let trusted = TlsCertificates { client_tls: None, root_cert: Some(authority.to_vec()) };
+        Ok(Self { client: Client::build_with_tls(url, trusted)?, lease })
     }
 
     /// Shares the hub's rooms until `stop`, through whatever becomes of Redis.

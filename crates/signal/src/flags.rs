@@ -29,6 +29,9 @@ pub(crate) struct Flags {
     /// The certificate's private key (PEM).
     #[arg(long, env = "SIGNAL_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// How often to look whether the certificate has been renewed; SIGHUP makes it look at once.
+    #[arg(long, env = "SIGNAL_TLS_CHECK", value_name = "SECONDS", default_value = "60", value_parser = repeated)]
+    pub(crate) tls_check: Duration,
     /// A site whose pages may connect, such as https://example.com; may be given again, or with commas. Default: all sites.
     #[arg(long, env = "SIGNAL_ALLOWED_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     allowed_origin: Vec<String>,
@@ -38,8 +41,11 @@ pub(crate) struct Flags {
     /// Share rooms with other processes through this Redis server, such as redis://127.0.0.1:6379.
     #[arg(long, env = "SIGNAL_REDIS", value_name = "URL", hide_env_values = true)]
     redis: Option<String>,
+    /// The authority that signed the Redis server's certificate (PEM), with rediss://. Default: those that the system trusts.
+    #[arg(long, env = "SIGNAL_REDIS_CA", value_name = "FILE", requires = "redis")]
+    redis_ca: Option<PathBuf>,
     /// Seconds after which a process that says nothing is dead to the others.
-    #[arg(long, env = "SIGNAL_REDIS_LEASE", value_name = "SECONDS", default_value = "15", value_parser = lease)]
+    #[arg(long, env = "SIGNAL_REDIS_LEASE", value_name = "SECONDS", default_value = "15", value_parser = repeated)]
     redis_lease: Duration,
     /// Give out credentials for this TURN server at /ice; may be given again, or with commas.
     #[arg(long, env = "SIGNAL_TURN_URL", value_name = "URL", value_delimiter = ',', requires = "turn_secret")]
@@ -113,7 +119,7 @@ bounds! {
     /// How long a client may take to join.
     join_timeout "SIGNAL_JOIN_TIMEOUT" "SECONDS": Duration = "5" seconds;
     /// How often clients are pinged.
-    ping_interval "SIGNAL_PING_INTERVAL" "SECONDS": Duration = "25" lease;
+    ping_interval "SIGNAL_PING_INTERVAL" "SECONDS": Duration = "25" repeated;
     /// A client that is silent for this long, pongs included, is dead.
     idle_timeout "SIGNAL_IDLE_TIMEOUT" "SECONDS": Duration = "60" seconds;
     /// How long a client may take to read its farewell.
@@ -130,7 +136,10 @@ impl Flags {
             (Some(certificates), Some(key)) => Some(Tls::read(certificates, key).context("cannot serve TLS")?),
             _ => None,
         };
-        let cluster = self.redis.map(|url| Cluster::new(&url, self.redis_lease)).transpose().context("--redis")?;
+        let read = |file: PathBuf| std::fs::read(&file).with_context(|| format!("--redis-ca {}", file.display()));
+        let authority = self.redis_ca.map(read).transpose()?;
+        let cluster = |url: String| Cluster::new(&url, authority.as_deref(), self.redis_lease);
+        let cluster = self.redis.map(cluster).transpose().context("--redis")?;
         Ok(Config {
             static_dir: self.static_dir,
             limits: self.bounds.into(),
@@ -150,6 +159,17 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// What is done again and again, with some time between.
-fn lease(text: &str) -> Result<Duration, String> {
+fn repeated(text: &str) -> Result<Duration, String> {
     seconds(text).and_then(|time| if time.as_millis() < 10 { Err("0.01 or more".into()) } else { Ok(time) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_flags_the_bounds_are_the_librarys() {
+        let bounds: Limits = Flags::parse_from(["rtc-battery-signal"]).bounds.into();
+        assert_eq!(format!("{bounds:?}"), format!("{:?}", Limits::default()));
+    }
 }

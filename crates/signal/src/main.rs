@@ -1,6 +1,7 @@
 //! The signaling server as a program. What it does is in the library; here are the flags, the log and the signals.
 
 mod flags;
+mod renewal;
 
 use std::io::{self, Write};
 
@@ -17,9 +18,12 @@ use crate::flags::{Flags, LogFormat};
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     start_log(flags.log, flags.log_format);
-    let listen = flags.listen.clone();
+    let (listen, tls_check) = (flags.listen.clone(), flags.tls_check);
     let config = flags.config()?;
     let shutdown = told_to_stop()?;
+    if let Some(tls) = config.tls.clone() {
+        renewal::start(tls, tls_check)?;
+    }
     let listener = TcpListener::bind(&listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let mut out = io::stdout();

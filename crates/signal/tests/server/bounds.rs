@@ -6,11 +6,14 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
-use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
+use tokio_tungstenite::{
+    client_async,
+    tungstenite::{Message, protocol::frame::coding::CloseCode},
+};
 
-use crate::harness::{Server, ice, join, within_reason};
+use crate::harness::{Client, Server, ice, join, within_reason};
 
 const SOON: Duration = Duration::from_millis(100);
 const NEVER: Duration = Duration::from_secs(3600);
@@ -157,4 +160,39 @@ async fn a_full_room_takes_nobody_until_somebody_leaves() {
     third.say(&join("third")).await;
     third.hears("peers", "type", "peers").await;
     a.hears("peer-join", "peerId", "third").await;
+}
+
+#[tokio::test]
+async fn the_system_buffers_little_for_a_socket() {
+    let server = Server::limited(|limits| {
+        limits.message_burst = 100_000;
+        limits.queue_grace = SOON;
+        limits.close_timeout = NEVER;
+    })
+    .await;
+    let (mut sender, _) = server.join("t", "sender").await;
+    // The receiver's own end holds as little as it may, so that what it finds is what the server's end held.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let stream = socket.connect(server.addr).await.unwrap();
+    let (socket, _) = client_async(format!("ws://{}/signal?token=t", server.addr), stream).await.unwrap();
+    let mut stuck = Client { socket };
+    stuck.say(&join("stuck")).await;
+    sender.hears("peer-join", "peerId", "stuck").await;
+    let load = "x".repeat(10_000);
+    let flood = async {
+        loop {
+            sender.say(&format!(r#"{{"type":"ice","to":"stuck","candidate":"{load}"}}"#)).await;
+            if let Some(heard) = sender.next().now_or_never() {
+                break heard.unwrap();
+            }
+        }
+    };
+    assert!(within_reason(flood).await.contains("peer-leave"));
+    let mut bytes = 0;
+    while let Ok(text) = stuck.next().await {
+        bytes += text.len();
+    }
+    // Twice 32 KiB, the receiver's share, and what was in the session's hands.
+    assert!(bytes < 200_000, "{bytes}");
 }

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::TcpListener as Port,
+    net::{SocketAddr, TcpListener as Port},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -14,15 +14,15 @@ use std::{
 
 use rtc_battery_signal::{Cluster, Config, Limits};
 use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpStream};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
 use crate::{
-    harness::{Client, Server, ice, join, within_reason},
+    harness::{Client, Server, fetch, ice, join, within_reason},
     program,
     resume::join_with,
 };
 
-const LEASE: Duration = Duration::from_millis(1_500);
+pub(crate) const LEASE: Duration = Duration::from_millis(1_500);
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// A `redis-server` that keeps nothing, on a port of its own.
@@ -85,7 +85,7 @@ async fn process(redis: &Redis) -> Server {
 }
 
 async fn limited_process(redis: &Redis, change: impl FnOnce(&mut Limits)) -> Server {
-    let cluster = Some(Cluster::new(&redis.url(), LEASE).unwrap());
+    let cluster = Some(Cluster::new(&redis.url(), None, LEASE).unwrap());
     let mut config = Config { cluster, ..Config::default() };
     change(&mut config.limits);
     Server::with(config).await
@@ -93,7 +93,11 @@ async fn limited_process(redis: &Redis, change: impl FnOnce(&mut Limits)) -> Ser
 
 /// Until the process says that it is `well`.
 async fn health(server: &Server, well: bool) {
-    within_reason(async { while server.fetch("/healthz").await.ends_with("\r\n\r\nok\n") != well {} }).await;
+    health_at(server.addr, well).await;
+}
+
+pub(crate) async fn health_at(addr: SocketAddr, well: bool) {
+    within_reason(async { while fetch(addr, "/healthz").await.ends_with("\r\n\r\nok\n") != well {} }).await;
 }
 
 async fn processes<const N: usize>(redis: &Redis) -> [Server; N] {
@@ -160,6 +164,28 @@ async fn joins_leaves_and_relays_cross_processes() {
 }
 
 #[tokio::test]
+async fn who_joined_and_says_nothing_more_stays() {
+    let redis = Redis::start().await;
+    let (one, [two]) =
+        (limited_process(&redis, |limits| limits.join_timeout = LEASE / 3).await, processes::<1>(&redis).await);
+    health(&one, true).await;
+    let (mut a, _) = one.join("t", "a").await;
+    let (mut pings, _) = one.join("t", "pings").await;
+    a.hears("peer-join", "peerId", "pings").await;
+    // When one that came later is told that its time is over, so is theirs.
+    let mut late = one.open("?token=t").await;
+    late.hears_error("join-timeout").await;
+    pings.send(Message::Ping("x".into())).await;
+    let (mut b, peers) = two.join("t", "b").await;
+    assert_eq!(peers, ["a", "pings"]);
+    for client in [&mut a, &mut pings] {
+        client.hears("peer-join", "peerId", "b").await;
+    }
+    a.hears_nothing_but(&mut b, "a").await;
+    b.hears_nothing_but(&mut pings, "b").await;
+}
+
+#[tokio::test]
 async fn a_key_takes_its_name_to_another_process() {
     let redis = Redis::start().await;
     let [one, two] = processes::<2>(&redis).await;
@@ -217,8 +243,17 @@ async fn who_was_on_a_killed_process_has_left_and_is_no_ghost() {
     a.hears("peer-join", "peerId", "doomed").await;
     b.hears("peer-join", "peerId", "doomed").await;
     victim.kill().await.unwrap();
-    a.hears("peer-leave", "peerId", "doomed").await;
-    b.hears("peer-leave", "peerId", "doomed").await;
+    // The others go on talking, and miss nothing but the one who is gone.
+    let (mut a_knows, mut b_knows) = (false, false);
+    for n in 0.. {
+        a.say(&ice("b", n)).await;
+        b_knows |= hears_past_leave(&mut b, "doomed", n).await;
+        b.say(&ice("a", n)).await;
+        a_knows |= hears_past_leave(&mut a, "doomed", n).await;
+        if a_knows && b_knows {
+            break;
+        }
+    }
     let (mut c, peers) = one.join("t", "c").await;
     assert_eq!(peers, ["a", "b"]);
     // The name is free again.
@@ -227,6 +262,19 @@ async fn who_was_on_a_killed_process_has_left_and_is_no_ghost() {
     let (_back, peers) = two.join("t", "doomed").await;
     assert_eq!(peers, ["a", "b", "c"]);
     c.hears("peer-join", "peerId", "doomed").await;
+}
+
+/// The candidate with this number comes next, or after word that somebody left: whether that came.
+async fn hears_past_leave(client: &mut Client, name: &str, n: usize) -> bool {
+    let mut left = false;
+    loop {
+        let heard = client.hear().await;
+        if heard["candidate"]["n"] == n {
+            return left;
+        }
+        assert!(heard["type"] == "peer-leave" && heard["peerId"] == name && !left, "wanted {n}: {heard}");
+        left = true;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

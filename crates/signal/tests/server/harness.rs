@@ -84,16 +84,24 @@ impl Server {
 
     /// Sends an HTTP request as it is, and reads until the server closes.
     pub(crate) async fn http(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(self.addr).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut response = Vec::new();
-        within_reason(stream.read_to_end(&mut response)).await.unwrap();
-        String::from_utf8_lossy(&response).into_owned()
+        http(self.addr, request).await
     }
 
     pub(crate) async fn fetch(&self, path: &str) -> String {
-        self.http(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await
+        fetch(self.addr, path).await
     }
+}
+
+async fn http(addr: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut response = Vec::new();
+    within_reason(stream.read_to_end(&mut response)).await.unwrap();
+    String::from_utf8_lossy(&response).into_owned()
+}
+
+pub(crate) async fn fetch(addr: SocketAddr, path: &str) -> String {
+    http(addr, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await
 }
 
 pub(crate) struct Client {

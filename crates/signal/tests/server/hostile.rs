@@ -166,6 +166,8 @@ async fn a_reader_that_never_reads_in_a_room_of_200_costs_a_bounded_queue() {
     assert!(grown < 60_000_000, "{grown} bytes more than before");
     let metrics = server.fetch("/metrics").await;
     assert!(metrics.contains(r#"rtc_signal_closed_total{why="too-slow"} 1"#), "{metrics}");
+    let dropped = metrics.lines().find_map(|line| line.strip_prefix("rtc_signal_dropped_messages_total "));
+    assert!(dropped.unwrap().parse::<usize>().unwrap() > 8, "its queue went with it: {metrics}");
     drop(stuck);
 }
 

@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bounds;
+mod certificates;
 mod cluster;
+mod cluster_tls;
 mod crowd;
 mod harness;
 mod hostile;
@@ -14,6 +16,7 @@ mod operations;
 mod program;
 mod refusals;
 mod relay;
+mod renewal;
 mod resume;
 mod shutdown;
 mod turn;

@@ -1,6 +1,6 @@
 //! What an operator sees and sets: metrics, origins, TURN credentials, TLS, a proxy's header, an orderly end.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use rtc_battery_signal::{Config, Origins, Tls, Turn};
@@ -8,16 +8,15 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
-};
 use tokio_tungstenite::{
     client_async,
     tungstenite::{Message, client::IntoClientRequest, protocol::frame::coding::CloseCode},
 };
 
-use crate::harness::{Client, Server, ice, join, within_reason};
+use crate::{
+    certificates,
+    harness::{Client, Server, ice, join, within_reason},
+};
 
 #[tokio::test]
 async fn metrics_count_what_happened() {
@@ -46,6 +45,13 @@ async fn metrics_count_what_happened() {
     ] {
         assert!(body.lines().any(|it| it == line), "{line} is not in {body}");
     }
+    let bytes = |name: &str| {
+        let line = body.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {body}"));
+        line.trim().parse::<usize>().unwrap()
+    };
+    let heard = [join("a"), join("b"), ice("b", 1), ice("nobody", 1), "{".into(), join("c")];
+    assert_eq!(bytes("rtc_signal_received_bytes_total"), heard.iter().map(String::len).sum::<usize>());
+    assert!(bytes("rtc_signal_sent_bytes_total") > ice("b", 1).len(), "{body}");
     assert!(body.ends_with("# EOF\n"), "{body}");
 }
 
@@ -134,9 +140,7 @@ async fn a_proxys_header_says_whose_connection_it_is() {
 async fn it_serves_wss_with_a_certificate_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
-    let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
-    std::fs::write(&cert, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let made = certificates::in_files(&cert, &key);
     let config = Config { tls: Some(Tls::read(&cert, &key).unwrap()), ..Config::default() };
     let server = Server::with(config).await;
     // Who speaks plainly to it, or not at all, holds nobody up.
@@ -144,18 +148,9 @@ async fn it_serves_wss_with_a_certificate_of_its_own() {
     plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let _silent = TcpStream::connect(server.addr).await.unwrap();
 
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = TlsConnector::from(Arc::new(config));
     let mut sockets = Vec::new();
     for name in ["a", "b"] {
-        let stream = TcpStream::connect(server.addr).await.unwrap();
-        let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+        let stream = certificates::dial(server.addr, &made).await.unwrap();
         let (mut socket, _) = client_async("wss://localhost/signal?token=t", stream).await.unwrap();
         socket.send(join(name).into()).await.unwrap();
         assert!(within_reason(socket.next()).await.unwrap().unwrap().to_text().unwrap().contains("peers"));

@@ -23,11 +23,12 @@ pub(crate) async fn start(flags: &[&str]) -> (Child, SocketAddr) {
     let mut child = program(flags).args(["--listen", "127.0.0.1:0", "--drain", "0"]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = within_reason(lines.next_line()).await.unwrap().expect("it says where it listens");
-    let addr = line.strip_prefix("listening on http://").expect(&line).parse().unwrap();
+    let (_, addr) = line.strip_prefix("listening on http").expect(&line).split_once("://").expect(&line);
+    let addr = addr.parse().unwrap();
     (child, addr)
 }
 
-async fn signal(child: &Child, name: &str) {
+pub(crate) async fn signal(child: &Child, name: &str) {
     let pid = child.id().unwrap().to_string();
     assert!(Command::new("kill").args([name, &pid]).status().await.unwrap().success());
 }
@@ -88,6 +89,10 @@ async fn what_it_cannot_do_it_says() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains(complaint), "{said}");
     }
+    // What a flag says, a variable says too.
+    let output = within_reason(program(&[]).env("SIGNAL_STATIC", "/nowhere/at/all").output()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("there is no folder /nowhere/at/all"), "{said}");
 }
 
 #[tokio::test]

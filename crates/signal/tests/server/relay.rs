@@ -19,6 +19,21 @@ async fn a_joiner_learns_who_is_there_and_they_learn_of_it() {
 }
 
 #[tokio::test]
+async fn of_a_large_room_who_asks_gets_a_sample_and_others_the_list() {
+    let server = Server::limited(|limits| limits.sample_peers = 2).await;
+    let [_a, _b, _c] = server.room(["a", "b", "c"]).await;
+    let mut asks = server.open("?token=t").await;
+    asks.say(r#"{"type":"join","peerId":"d","sample":true}"#).await;
+    let peers = asks.hear().await;
+    let names = peers["peerIds"].as_array().unwrap();
+    assert!(names.len() == 2 && names[0] != names[1] && peers["count"] == 3, "{peers}");
+    assert!(names.iter().all(|name| ["a", "b", "c"].iter().any(|it| name == it)), "{peers}");
+    let mut plain = server.open("?token=t").await;
+    plain.say(&join("e")).await;
+    assert_eq!(plain.hear_text().await, r#"{"type":"peers","peerIds":["a","b","c","d"]}"#);
+}
+
+#[tokio::test]
 async fn a_departure_is_heard_however_the_socket_goes() {
     let server = Server::start().await;
     let [mut a, mut b, c] = server.room(["a", "b", "c"]).await;
