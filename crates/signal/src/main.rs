@@ -21,9 +21,7 @@ async fn main() -> anyhow::Result<()> {
     let (listen, tls_check) = (flags.listen.clone(), flags.tls_check);
     let config = flags.config()?;
     let shutdown = told_to_stop()?;
-    if let Some(tls) = config.tls.clone() {
-        renewal::start(tls, tls_check)?;
-    }
+    renewal::start(config.tls.clone(), tls_check)?;
     let listener = TcpListener::bind(&listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let mut out = io::stdout();

@@ -1,5 +1,5 @@
 //! A certificate that was renewed is taken up without a restart: at SIGHUP, and by a look at the files from time to time, so that whoever
-//! renews it need not know of this server.
+//! renews it need not know of this server. Without a certificate SIGHUP does nothing.
 
 use std::{io, time::Duration};
 
@@ -8,13 +8,19 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 /// Keeps what is shown up to date for as long as the program runs. From here on SIGHUP no longer kills the process.
-pub(crate) fn start(tls: Tls, every: Duration) -> io::Result<()> {
+pub(crate) fn start(tls: Option<Tls>, every: Duration) -> io::Result<()> {
     let mut hangup = Hangup::new()?;
     let mut look = interval(every);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::spawn(async move {
         // What has been said of files that cannot be used, so that it is said once.
         let mut complaint = None;
+        let Some(tls) = tls else {
+            loop {
+                hangup.told().await;
+                info!("there is no certificate to be renewed");
+            }
+        };
         loop {
             tokio::select! {
                 () = hangup.told() => complaint = None,

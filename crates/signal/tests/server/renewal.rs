@@ -14,7 +14,7 @@ use tokio_tungstenite::client_async;
 
 use crate::{
     certificates,
-    harness::{join, within_reason},
+    harness::{self, join, within_reason},
     program,
 };
 
@@ -77,4 +77,15 @@ async fn a_renewed_certificate_is_found_without_a_word() {
     let second = certificates::in_files(&cert, &key);
     shown(addr, &second).await;
     logged(&mut log, "has been renewed").await;
+}
+
+#[tokio::test]
+async fn a_hangup_without_a_certificate_ends_nothing() {
+    let (mut child, addr) = program::start(&[]).await;
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    for _ in 0..2 {
+        program::signal(&child, "-HUP").await;
+        logged(&mut log, "no certificate to be renewed").await;
+    }
+    assert!(harness::fetch(addr, "/healthz").await.contains("ok"));
 }
