@@ -181,19 +181,19 @@ impl Merge<'_> {
     ) -> Result<Option<Vec<String>>, StorageError> {
         missing.retain(|column| !table.is_dropped(&column.identity));
         let connection = self.connection;
-        let gone: Vec<String> =
-            table.columns.iter().map(|c| c.identity.clone()).filter(|identity| table.is_dropped(identity)).collect();
+        let gone: Vec<String> = table
+            .columns
+            .iter()
+            .map(|c| c.identity.to_string())
+            .filter(|identity| table.is_dropped(identity))
+            .collect();
         let renamed = columns::renamed(connection, &table)?;
-        let wish = |identity: &String| {
-            (!gone.contains(identity)).then(|| {
-                (identity.clone(), renamed.get(&identity.to_ascii_lowercase()).map(|renamed| renamed.name.clone()))
-            })
-        };
-        let identities = table.columns.iter().map(|c| &c.identity).chain(missing.iter().map(|c| &c.identity));
-        let wished: Vec<(String, Option<String>)> = identities.filter_map(wish).collect();
-        let wished: Vec<(&str, Option<&str>)> = wished.iter().map(|(i, n)| (i.as_str(), n.as_deref())).collect();
+        let name = |identity: &str| renamed.get(&identity.to_ascii_lowercase()).map(|renamed| renamed.name.as_str());
+        let identities = table.columns.iter().map(|c| &*c.identity).chain(missing.iter().map(|c| &*c.identity));
+        let left = identities.filter(|identity| !gone.iter().any(|gone| gone == identity));
+        let wished: Vec<(&str, Option<&str>)> = left.map(|identity| (identity, name(identity))).collect();
         let called = naming::called(&wished);
-        let moves = table.columns.iter().any(|c| called.get(c.identity.as_str()).is_some_and(|name| *name != c.name));
+        let moves = table.columns.iter().any(|c| called.get(&*c.identity).is_some_and(|name| *name != c.name));
         if gone.is_empty() && missing.is_empty() && !moves {
             return Ok(None);
         }
@@ -244,7 +244,7 @@ impl Merge<'_> {
     fn rename_columns(&mut self, name: &str, called: &BTreeMap<&str, String>) -> Result<(), StorageError> {
         loop {
             let table = self.table(name)?;
-            let wish = |column: &'_ Column| called.get(column.identity.as_str()).unwrap_or(&column.name).clone();
+            let wish = |column: &'_ Column| called.get(&*column.identity).unwrap_or(&column.name).clone();
             let wishes: Vec<String> = table.columns.iter().map(wish).collect();
             let names = table.columns.iter().zip(&wishes).map(|(column, wish)| (column.name.as_str(), wish.as_str()));
             let Some((column, to)) = naming::next_move(&names.collect::<Vec<_>>()) else { return Ok(()) };

@@ -66,7 +66,7 @@ pub(crate) fn identify(connection: &Connection, table: &mut Table) -> rusqlite::
     while let Some(row) = rows.next()? {
         let (name, identity): (String, String) = (row.get(0)?, row.get(1)?);
         if let Some(column) = table.column(&name) {
-            table.columns[column].identity = identity;
+            table.columns[column].identity = identity.into();
         }
     }
     Ok(())
@@ -135,7 +135,7 @@ pub(crate) fn next_move<'a>(called: &[(&str, &'a str)]) -> Option<(usize, &'a st
 /// An operation as others' names mean it: by what table and columns are called here.
 pub(crate) fn by_identity(table: &Table, operation: Operation) -> Operation {
     let identity = |name: Arc<str>| match table.column(&name) {
-        Some(column) => table.columns[column].identity.as_str().into(),
+        Some(column) => Arc::clone(&table.columns[column].identity),
         None => name,
     };
     let operation = Operation { table: table.made_by.clone(), ..operation };

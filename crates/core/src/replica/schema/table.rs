@@ -3,6 +3,7 @@
 //! Columns are positions in the list of stored columns (generated ones are derived by SQLite, so they are nobody's operation).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rtc_battery_proto::{OperationKind, SqlValue};
@@ -43,7 +44,7 @@ pub(crate) struct Table {
 pub(crate) struct Column {
     pub(crate) name: String,
     /// What operations call it, see [`naming`](super::naming): the name it was made by.
-    pub(crate) identity: String,
+    pub(crate) identity: Arc<str>,
     /// Position in the table as SQLite counts, generated columns included: what the pre-update hook uses.
     pub(crate) index: i32,
     pub(crate) affinity: Affinity,
@@ -198,7 +199,7 @@ impl Table {
                 key.push((place, columns.len()));
             }
             columns.push(Column {
-                identity: column_name.clone(),
+                identity: column_name.as_str().into(),
                 name: column_name,
                 index: row.get(1)?,
                 affinity: Affinity::of_declared(&row.get::<_, String>(2)?, strict),
@@ -215,7 +216,7 @@ impl Table {
         read_collations(connection, name, &mut columns)?;
         let addressing = if without_rowid { Addressing::Key } else { addressing(&names) };
         let statements = Statements::new(name, &columns, &key, &addressing);
-        let digested = Names::new(name, columns.iter().map(|column| column.identity.as_str()));
+        let digested = Names::new(name, columns.iter().map(|column| &*column.identity));
         let unique = indexes::columns_read(connection, name, &columns)?;
         let dead = AtomicBool::new(true);
         let name = name.to_owned();
@@ -268,7 +269,7 @@ impl Table {
 
     /// Digests by the columns' identities.
     pub(crate) fn name_registers(&mut self) {
-        self.names = Names::new(&self.made_by, self.columns.iter().map(|column| column.identity.as_str()));
+        self.names = Names::new(&self.made_by, self.columns.iter().map(|column| &*column.identity));
     }
 
     /// Whether the table is sure to store a row as it is.
