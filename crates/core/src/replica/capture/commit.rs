@@ -168,9 +168,11 @@ impl Change<'_> {
 
     /// The columns that the operation carries.
     pub(crate) fn written(&self) -> Vec<usize> {
-        let Some(new) = &self.new else { return Vec::new() };
-        let changed = |column: &usize| self.old.as_ref().is_none_or(|old| old[*column] != new[*column]);
-        (0..new.len()).filter(changed).collect()
+        match (self.old.as_deref(), self.new.as_deref()) {
+            (_, None) => Vec::new(),
+            (None, Some(new)) => (0..new.len()).collect(),
+            (Some(old), Some(new)) => (0..new.len()).filter(|column| old[*column] != new[*column]).collect(),
+        }
     }
 
     /// The operation in the specification's shape.
@@ -244,7 +246,10 @@ pub(crate) fn seal(
     for ((table, slot, content), (place, hlc)) in changes.unread().zip(places) {
         recorder.record_unread(table, slot, content, (place, hlc.ok_or_else(too_many)?))?;
     }
-    recorder.bury()?;
+    // What is dropped is a definition that goes.
+    if changes.touched.has_definitions() {
+        recorder.bury()?;
+    }
     let (registers, unsettled) = recorder.finish(tx, registers)?;
     Ok((Sealed { dot, last, registers, n, operations: at_hand.then_some(operations) }, unsettled))
 }

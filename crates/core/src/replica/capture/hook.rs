@@ -244,6 +244,11 @@ impl Image {
 }
 
 impl TouchedRows {
+    /// Whether definitions were touched. They come before all rows.
+    pub(crate) fn has_definitions(&self) -> bool {
+        self.rows.keys().next().is_some_and(|(table, _)| *table == SCHEMA_TABLE)
+    }
+
     /// Keeps of the images what the digest needs.
     fn forget_images<'a>(&mut self, table: impl Fn(i64) -> Option<&'a Arc<Table>>) {
         for ((id, _), touched) in &mut self.rows {
