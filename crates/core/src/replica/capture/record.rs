@@ -14,6 +14,7 @@ use super::hook::Slot;
 use crate::replica::error::StorageError;
 use crate::replica::log::columns::ColumnSet;
 use crate::replica::log::digest::{Content, Registers};
+use crate::replica::log::in_a_row::InARow;
 use crate::replica::log::rows::{self, Entry, Tally};
 use crate::replica::log::store::{self, Origins, Place, Tx};
 use crate::replica::schema::dropped;
@@ -27,6 +28,8 @@ pub(crate) struct Recorder<'a> {
     origins: &'a Origins,
     /// The transaction, until it is stored: at the end, with the digest after it, or as soon as operations of it may be read back.
     unstored: Option<(Tx, TransactionExtent)>,
+    /// INSERTs of rows without a past that stand one after the other: they come into the log at once.
+    in_a_row: Option<InARow<'a>>,
     tally: Tally,
 }
 
@@ -41,7 +44,7 @@ impl<'a> Recorder<'a> {
         if let Some((tx, _)) = transaction {
             tally.runs.begin(tx);
         }
-        Self { connection, origins, unstored: transaction, tally }
+        Self { connection, origins, unstored: transaction, in_a_row: None, tally }
     }
 
     /// Records a change as an operation.
@@ -71,15 +74,27 @@ impl<'a> Recorder<'a> {
     /// Records that a row was inserted.
     pub(crate) fn record_unread(
         &mut self,
-        table: &Table,
+        table: &'a Table,
         slot: &Slot,
         content: Content,
         (place, hlc): (Place, Hlc),
     ) -> Result<(), StorageError> {
-        if self.has_no_past(table)? {
-            return self.insert(table, slot, place, &hlc, content);
+        match slot {
+            Slot::Rowid(row) if self.has_no_past(table)? => {
+                self.tally.registers.insert(&table.names, &hlc, content);
+                if !self.in_a_row.as_mut().is_some_and(|rows| rows.goes_on(table, *row, place)) {
+                    self.store_rows()?;
+                    let listed = self.tally.runs.lists(table, slot, place);
+                    self.in_a_row = Some(InARow { table, first: *row, place, n: 1, listed });
+                }
+                Ok(())
+            }
+            _ => self.merge(&self.read(table, slot)?, Some((place, hlc))),
         }
-        self.merge(&self.read(table, slot)?, Some((place, hlc)))
+    }
+
+    fn store_rows(&mut self) -> Result<(), StorageError> {
+        self.in_a_row.take().map_or(Ok(()), |rows| rows.store(self.connection))
     }
 
     /// Records an INSERT of a row without a past.
@@ -118,6 +133,7 @@ impl<'a> Recorder<'a> {
 
     /// The end of the transaction. Gives the digest of all registers after it, `before` being the one before.
     pub(crate) fn finish(mut self, tx: Tx, before: Registers) -> Result<(Registers, Unsettled), StorageError> {
+        self.store_rows()?;
         let mut registers = before;
         registers += self.tally.registers;
         match self.unstored.take() {

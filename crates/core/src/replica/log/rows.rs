@@ -209,11 +209,28 @@ pub(crate) fn insert(
     own: Option<&Hlc>,
     tally: &mut Tally,
 ) -> Result<(), StorageError> {
-    let mut insert = connection.prepare_cached(INSERT)?;
-    let own = own.map(Hlc::to_string);
-    let Place { tx, index } = place;
     let listed = tally.runs.lists(table, slot, place);
-    insert.execute(params![table.id, slot, tx.origin, tx.seq, index, listed, kind_number(kind), columns, Null, own])?;
+    let Some(own) = own else { return insert_shown(connection, (place, kind), table, slot, columns, listed) };
+    let Place { tx, index } = place;
+    let (kind, own) = (kind_number(kind), own.to_string());
+    let adopted = params![table.id, slot, tx.origin, tx.seq, index, listed, kind, columns, Null, own];
+    connection.prepare_cached(INSERT)?.execute(adopted)?;
+    Ok(())
+}
+
+/// The same of one whose clock value is its transaction's; `listed` is whether it is in the index by transaction.
+pub(crate) fn insert_shown(
+    connection: &Connection,
+    (Place { tx, index }, kind): (Place, OperationKind),
+    table: &Table,
+    slot: &Slot,
+    columns: &ColumnSet,
+    listed: bool,
+) -> Result<(), StorageError> {
+    // Fewer values to bind: this is half of what a commit writes.
+    let insert = "INSERT INTO rtc_operations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, NULL)";
+    let shown = params![table.id, slot, tx.origin, tx.seq, index, listed, kind_number(kind), columns];
+    connection.prepare_cached(insert)?.execute(shown)?;
     Ok(())
 }
 
