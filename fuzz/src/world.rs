@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rtc_battery_core::node::{Config, DescriptionKind, Effect, Input, LinkId, Output, SessionDescription};
+use rtc_battery_core::node::{Config, DescriptionKind, Effect, Input, LinkId, MeshLimits, Output, SessionDescription};
 use rtc_battery_core::{Node, Now, Replica};
 use rtc_battery_proto::frame::{Body, Reassembly};
 use rtc_battery_proto::packed::Packed;
@@ -56,6 +56,7 @@ impl World {
             signaling_url: "ws://server/signal".to_owned(),
             token: "room".to_owned(),
             sealed: false,
+            mesh: MeshLimits::default(),
             seed: [7; 32],
         };
         let node = Node::new(config, replica, now);

@@ -14,11 +14,12 @@ const CASES: u64 = 400;
 /// The fuzzers get this part of the time: one third.
 const FUZZ_SHARE: u64 = 3;
 
-/// Runs ten times the merge schedules of the tests, a million updates of one row, the fuzzers for a third of the time, rooms under faults for half of it,
+/// Runs ten times the merge schedules of the tests, a million updates of one row, rooms of a thousand, the fuzzers for a third of the time, rooms under faults for half of it,
 /// a browser that is killed 200 times while it writes, the tests of networks at length, and then new random programs until it is over.
 pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {
     setup::run(project, setup::TEST)?;
-    let compile = ["--no-run", "--lib", "--test", "replica_bounded", "--test", "replica_differential"];
+    let compile =
+        ["--no-run", "--lib", "--test", "replica_bounded", "--test", "node_mesh", "--test", "replica_differential"];
     step("soak: compile", || Ok(core_tests(project, &compile).run()?))?;
     step("soak: compile the simulator", || simulator::compile(project))?;
     let start = Instant::now();
@@ -27,6 +28,9 @@ pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {
     })?;
     step("soak: a million updates of one row", || {
         Ok(core_tests(project, &["--test", "replica_bounded"]).env("RTC_BATTERY_UPDATES", "1000000").run()?)
+    })?;
+    step("soak: rooms of a thousand, of which a third dies", || {
+        Ok(core_tests(project, &["--test", "node_mesh", "--", "--ignored"]).run()?)
     })?;
     fuzz::soak(project, minutes * 60 / FUZZ_SHARE)?;
     // Half of the time.

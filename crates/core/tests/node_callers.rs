@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use rtc_battery_core::Now;
-use rtc_battery_core::node::{Call, Config, Node, Output};
+use rtc_battery_core::node::{Call, Config, MeshLimits, Node, Output};
 use rtc_battery_core::replica::{Params, QueryResult, Replica, Scope, SqlError};
 use rtc_battery_proto::{ReplicaId, SqlValue};
 use rusqlite::{Connection, ffi};
@@ -32,8 +32,13 @@ impl Desk {
         let connection = Connection::open(&self.file).unwrap();
         connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY").unwrap();
         let replica = Replica::open(connection, "room", &ReplicaId::new("a").unwrap()).unwrap();
-        let config =
-            Config { signaling_url: "ws://server/signal".into(), token: "room".into(), sealed: false, seed: [0; 32] };
+        let config = Config {
+            signaling_url: "ws://server/signal".into(),
+            token: "room".into(),
+            sealed: false,
+            mesh: MeshLimits::default(),
+            seed: [0; 32],
+        };
         self.node = Some(Node::new(config, replica, self.now));
     }
 

@@ -107,7 +107,7 @@ fn a_sample_says_nothing_of_who_is_not_in_it() {
     const PAIRS: [(usize, usize); 6] = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)];
     for seed in 0..20 {
         let mut net = Net::room(seed, 4);
-        net.sample();
+        net.sample(1);
         for host in 0..4 {
             net.lose_socket(host);
         }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use rtc_battery_core::Now;
-use rtc_battery_core::node::{Config, Effect, ErrorCode, Event, Input, LinkId, Node, Output};
+use rtc_battery_core::node::{Config, Effect, ErrorCode, Event, Input, LinkId, MeshLimits, Node, Output};
 use rtc_battery_core::replica::{Params, Replica, Scope};
 use rtc_battery_proto::ReplicaId;
 use rusqlite::Connection;
@@ -23,8 +23,13 @@ impl Ours {
     fn new() -> Self {
         let replica =
             Replica::open(Connection::open_in_memory().unwrap(), "room", &ReplicaId::new("ours").unwrap()).unwrap();
-        let config =
-            Config { signaling_url: "ws://x/signal".into(), token: "room".into(), sealed: false, seed: [7; 32] };
+        let config = Config {
+            signaling_url: "ws://x/signal".into(),
+            token: "room".into(),
+            sealed: false,
+            mesh: MeshLimits::default(),
+            seed: [7; 32],
+        };
         let now = Now { wall_ms: 1_700_000_000_000, mono_ms: 1000 };
         let mut ours =
             Self { node: Node::new(config, replica, now), now, events: vec![], said: VecDeque::new(), opened: None };

@@ -72,6 +72,9 @@ pub enum Message {
         /// Whether it says so on the bulk channel too: what it said there before is awaited.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         bulk: bool,
+        /// Whether it stays in the room: of a large one nobody is linked with everybody.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        stays: bool,
     },
 }
 
@@ -97,6 +100,9 @@ pub struct Hello {
     /// How many bytes it is willing to have on their way to it that it has not said to be [taken](Message::Taken).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<u64>,
+    /// How many links it has: in a room that is no full mesh, who has many gives them up first.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_whole")]
+    pub links: Option<u64>,
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -134,6 +140,9 @@ pub struct Ping {
     /// The sender's wall clock, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_whole")]
     pub wall: Option<u64>,
+    /// How many links the sender has, as in [`Hello`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_whole")]
+    pub links: Option<u64>,
 }
 
 /// The answer to a [`Ping`]. The specification's has no fields.
@@ -226,6 +235,8 @@ impl Message {
         struct Bye {
             #[serde(default)]
             bulk: bool,
+            #[serde(default)]
+            stays: bool,
         }
         // Two passes, so that large messages are not buffered as a tree first (serde's tagged enums do).
         let kind = serde_json::from_str::<Tag>(text).map_err(DecodeError::Malformed)?.r#type;
@@ -251,7 +262,10 @@ impl Message {
             "ping" => Self::Ping(fields(&kind, text)?),
             "pong" => Self::Pong(fields(&kind, text)?),
             "taken" => Self::Taken { bytes: fields::<Taken>(&kind, text)?.bytes },
-            "bye" => Self::Bye { bulk: fields::<Bye>(&kind, text)?.bulk },
+            "bye" => {
+                let Bye { bulk, stays } = fields(&kind, text)?;
+                Self::Bye { bulk, stays }
+            }
             _ => return Err(DecodeError::UnknownType(kind)),
         })
     }
@@ -279,6 +293,8 @@ mod tests {
             r#"{"type":"taken","bytes":9}"#.into(),
             r#"{"type":"bye"}"#.into(),
             r#"{"type":"bye","bulk":true}"#.into(),
+            r#"{"type":"bye","stays":true}"#.into(),
+            r#"{"type":"ping","links":7}"#.into(),
             r#"{"type":"digest","vector":"00000000000000aa","registers":"fedcba9876543210"}"#.into(),
             r#"{"type":"digest","vector":"00000000000000aa","registers":"00000000000000bb","floor":"fedcba9876543210"}"#.into(),
             r#"{"type":"floor","floor":{"vector":{"a":[[1,7]]},"clock":{"ts":1700000000000,"counter":3}}}"#.into(),

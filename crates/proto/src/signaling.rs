@@ -74,6 +74,8 @@ pub enum ClientMessage {
         /// Asks for a few peers and their count instead of all of them. Additive.
         sample: bool,
     },
+    /// Asks for another few peers and their count: the answer is [`ServerMessage::Peers`]. Additive.
+    Sample,
     /// An SDP offer for one peer.
     Offer {
         /// Whom it is for.
@@ -100,7 +102,7 @@ pub enum ClientMessage {
 /// Server to client.
 #[derive(Debug, Clone)]
 pub enum ServerMessage {
-    /// Who was in the room when the client joined, itself not included.
+    /// Who is in the room, the client itself not included: told when it has joined, and to who asks for a sample.
     Peers {
         /// Their names. Names that are no [`PeerId`] (a server other than ours may allow them) are left out when decoding.
         peer_ids: Vec<PeerId>,
@@ -184,6 +186,7 @@ impl ClientMessage {
                 }
                 if *sample { join.raw("sample", "true") } else { join }
             }
+            Self::Sample => Object::of_type("sample"),
             Self::Offer { to, sdp } => Object::of_type("offer").text("to", to.as_str()).raw("sdp", sdp.get()),
             Self::Answer { to, sdp } => Object::of_type("answer").text("to", to.as_str()).raw("sdp", sdp.get()),
             Self::Ice { to, candidate } => {
@@ -205,6 +208,7 @@ impl ClientMessage {
                 resume: fields.resume.map(|key| key_of("resume", key)).transpose()?,
                 sample: fields.sample.map(|flag| flag_of("sample", flag)).transpose()?.unwrap_or(false),
             },
+            "sample" => Self::Sample,
             "offer" => Self::Offer { to: id("to", fields.to)?, sdp: raw("sdp", fields.sdp)? },
             "answer" => Self::Answer { to: id("to", fields.to)?, sdp: raw("sdp", fields.sdp)? },
             "ice" => Self::Ice { to: id("to", fields.to)?, candidate: raw("candidate", fields.candidate)? },

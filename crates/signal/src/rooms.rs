@@ -122,6 +122,7 @@ impl Rooms {
             ClientMessage::Join { peer_id, resume, sample } => {
                 self.join(connection, Joining { name: peer_id, resume, sample })
             }
+            ClientMessage::Sample => self.sample(connection),
             ClientMessage::Offer { to, sdp } => self.relay(connection, to, |from| ServerMessage::Offer { from, sdp }),
             ClientMessage::Answer { to, sdp } => self.relay(connection, to, |from| ServerMessage::Answer { from, sdp }),
             ClientMessage::Ice { to, candidate } => {
@@ -199,7 +200,7 @@ impl Rooms {
         joiner.stage = Stage::Joined(name.clone());
         let room = self.rooms.entry(token).or_default();
         let before = room.remove(&name);
-        let peers = peers::list(room, sample.then_some(self.sample_peers), &mut self.random);
+        let peers = peers::list(room, None, sample.then_some(self.sample_peers), &mut self.random);
         let mut outputs = vec![Output::Deliver { to: vec![connection], message: peers }];
         match before {
             Some(Member::Here { connection: old, .. }) => outputs.push(Output::Replace(old)),
@@ -231,6 +232,14 @@ impl Rooms {
         tell(room, ServerMessage::PeerLeave { peer_id: name.clone() }).into_iter().collect()
     }
 
+    fn sample(&mut self, connection: ConnectionId) -> Result<Vec<Output>, Refusal> {
+        let Some(Connection { token, stage }) = self.connections.get(&connection) else { return Ok(Vec::new()) };
+        let Stage::Joined(name) = stage else { return Err(Refusal::not_joined()) };
+        let Some(room) = self.rooms.get(token) else { return Ok(Vec::new()) };
+        let message = peers::list(room, Some(name), Some(self.sample_peers), &mut self.random);
+        Ok(vec![Output::Deliver { to: vec![connection], message }])
+    }
+
     fn relay(
         &self,
         connection: ConnectionId,
@@ -239,7 +248,7 @@ impl Rooms {
     ) -> Result<Vec<Output>, Refusal> {
         let Some(sender) = self.connections.get(&connection) else { return Ok(Vec::new()) };
         let Stage::Joined(from) = &sender.stage else {
-            return Err(Refusal(code::NOT_JOINED, "join before sending to others".into()));
+            return Err(Refusal::not_joined());
         };
         let target = self.rooms.get(&sender.token).and_then(|room| room.get(&to));
         Ok(vec![match target {
@@ -265,6 +274,10 @@ impl Refusal {
 
     fn full(max_room_peers: usize) -> Self {
         Self(code::ROOM_FULL, format!("the room has its {max_room_peers} peers"))
+    }
+
+    fn not_joined() -> Self {
+        Self(code::NOT_JOINED, "join before anything else".into())
     }
 
     fn unknown(name: &PeerId) -> Self {

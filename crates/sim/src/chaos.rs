@@ -62,6 +62,7 @@ impl Rates {
             held_up: *random.pick(&[0, 2, 10, 40]),
             duplicated: *random.pick(&[0, 0, 5, 50]),
             late_report: *random.pick(&[0, 300, 900]),
+            untold: 0,
         };
         let calm = random.happens(50);
         let pause_ms = if calm { (u64::MAX / 4, u64::MAX / 4) } else { (0, *random.pick(&[1_500, 4_000, 10_000])) };

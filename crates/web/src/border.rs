@@ -4,7 +4,7 @@
 
 use js_sys::{Array, JSON, JsString, Uint8Array};
 use rtc_battery_core::Now;
-use rtc_battery_core::node::{Call, Config, Effect, Event, Input, LinkId, Output, Status};
+use rtc_battery_core::node::{Call, Config, Effect, Event, Input, LinkId, MeshLimits, Output, Status};
 use rtc_battery_core::replica::QueryResult;
 use rtc_battery_proto::Operation;
 use serde::Serialize;
@@ -137,7 +137,13 @@ pub(crate) fn read_call<'a>(call: &JsTabCall, caller: &'a str) -> Call<'a> {
 /// A failure with the code `internal`: the seed has another length.
 pub(crate) fn read_config(config: &JsRoomConfig) -> Result<Config, JsValue> {
     let (signaling_url, token) = (config.signaling_url(), config.token());
-    Ok(Config { signaling_url, token, sealed: config.sealed(), seed: random::bytes(config.seed())? })
+    Ok(Config {
+        signaling_url,
+        token,
+        sealed: config.sealed(),
+        mesh: MeshLimits::default(),
+        seed: random::bytes(config.seed())?,
+    })
 }
 
 /// Reads an input.

@@ -10,6 +10,11 @@ export type Status = {
  */
 online: boolean, 
 /**
- * Everyone who is in the room, as far as is known, in the order of their names.
+ * How many others are in the room, as far as the server says.
+ */
+others: number, 
+/**
+ * Everyone who is in the room, as far as is known, in the order of their names. In a room that is too large for links between everybody, those there
+ * is a link with, or was to be.
  */
 peers: Array<PeerStatus>, };

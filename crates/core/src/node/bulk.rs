@@ -106,7 +106,7 @@ impl Bulk {
     pub(super) fn say_bye(&mut self) -> bool {
         let open = self.phase == Phase::Open;
         if open {
-            self.outbox.push_framed(&Body::Text(Message::Bye { bulk: false }.encode()));
+            self.outbox.push_framed(&Body::Text(Message::Bye { bulk: false, stays: false }.encode()));
         }
         open
     }

@@ -7,10 +7,12 @@ use rtc_battery_proto::{
     DecodeError, Dot, Hello, Message, Operation, PROTOCOL, PeerId, SyncRequest, SyncResponse, VersionVector,
 };
 
+use super::allowance::{Overdone, work_of};
 use super::digests::Digests;
 use super::inbox::{Part, Work};
 use super::io::{Effect, ErrorCode, Event, LinkId};
 use super::node::Node;
+use super::replication::Asking;
 use super::room::{Heard, Said};
 use super::session::Session;
 use crate::replica::is_for_names;
@@ -59,6 +61,7 @@ impl Node {
         self.look_for_clones_writes(&hello.vector);
         let Some(channel) = self.room.channel(id) else { return };
         channel.courtesy.take_for_ours();
+        channel.links = hello.links;
         let session = self.sessions.entry(id).or_default();
         session.reads_packed = hello.packed >= packed::VERSION;
         session.handle_hello(&channel.courtesy, hello.node_id, hello.vector, &self.saved);
@@ -194,10 +197,38 @@ impl Node {
         self.take_in(id, peer, work, size_bytes, now_ms);
     }
 
+    /// Whether the peer may have us do this.
+    fn allow(&mut self, id: LinkId, work: &Work, now_ms: u64) -> Result<(), Overdone> {
+        let answers = self.asking.as_ref().is_some_and(|asking| asking.link() == id);
+        let Some(channel) = self.room.channel(id) else { return Ok(()) };
+        let (operations, covers) = match work {
+            Work::Apply(operations, covers) => (work_of(operations), Some(covers)),
+            Work::Adopt(operations) => (work_of(operations), None),
+            Work::Stage(part) => (part.work(), None),
+            Work::ApplyStaged(part, covers) | Work::Reconcile(part, covers) | Work::CatchUp(part, covers, _) => {
+                (part.work(), Some(covers))
+            }
+            Work::Import(_) | Work::Compare(_) | Work::DropStaged => (0, None),
+        };
+        // What can be staged bounds an answer.
+        let in_series =
+            matches!(work, Work::Stage(_) | Work::ApplyStaged(..) | Work::Reconcile(..) | Work::CatchUp(..));
+        if !(answers && in_series) {
+            channel.allowance.operations(operations, now_ms)?;
+        }
+        let ours = self.replica.vector();
+        let new = covers.map_or(0, |covers| covers.iter().filter(|(origin, _)| ours.origin(origin).is_none()).count());
+        channel.allowance.origins(new, now_ms)
+    }
+
     fn take_in(&mut self, id: LinkId, peer: &PeerId, work: Work, size_bytes: usize, now_ms: u64) {
-        while let Some(holder) = self.inbox.in_the_way(id, size_bytes) {
+        if let Err(overdone) = self.allow(id, &work, now_ms) {
+            return self.room.drop_offender(id, &overdone.to_string(), now_ms);
+        }
+        let asked = self.asking.as_ref().map(Asking::link);
+        while let Some(holder) = self.inbox.in_the_way(id, size_bytes, asked) {
             self.inbox.forget(holder);
-            self.room.cut_off(holder, "it sent more than can be kept until it is applied", now_ms);
+            self.room.drop_offender(holder, "it sent more than can be kept until it is applied", now_ms);
             if holder == id {
                 return;
             }

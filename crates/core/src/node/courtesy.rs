@@ -179,7 +179,8 @@ impl Courtesy {
     }
 
     /// Whose turn it is, now that the channel takes a message, at this time by the wall clock. What is returned counts as said.
-    pub(super) fn turn(&mut self, wall_ms: u64) -> Turn {
+    /// `links`: how many we have.
+    pub(super) fn turn(&mut self, wall_ms: u64, links: u64) -> Turn {
         if self.first_word == FirstWord::Due {
             self.first_word = FirstWord::Said;
             return Turn::FirstWord;
@@ -196,7 +197,7 @@ impl Courtesy {
             return Turn::Say(Message::Pong(Pong { wall, pinged }).encode());
         }
         if std::mem::take(&mut self.ping_due) {
-            return Turn::Say(Message::Ping(Ping { wall }).encode());
+            return Turn::Say(Message::Ping(Ping { wall, links: wall.map(|_| links) }).encode());
         }
         Turn::Open { leaving: self.is_leaving() }
     }
@@ -220,22 +221,22 @@ mod tests {
         for speaks in [true, false] {
             let mut courtesy = Courtesy::new(false, 0);
             courtesy.handle_timeout(999);
-            assert_eq!(courtesy.turn(0), Turn::Silence);
+            assert_eq!(courtesy.turn(0, 3), Turn::Silence);
             if speaks {
                 courtesy.heard();
             } else {
                 courtesy.handle_timeout(1_000);
             }
-            assert_eq!((courtesy.turn(0), courtesy.turn(0)), (Turn::FirstWord, Turn::Silence));
+            assert_eq!((courtesy.turn(0, 3), courtesy.turn(0, 3)), (Turn::FirstWord, Turn::Silence));
         }
     }
 
     #[test]
     fn the_silent_speak_the_specification_after_two_seconds() {
         let mut courtesy = Courtesy::new(true, 0);
-        assert_eq!((courtesy.turn(0), courtesy.wake_at_ms()), (Turn::FirstWord, Some(2_000)));
+        assert_eq!((courtesy.turn(0, 3), courtesy.wake_at_ms()), (Turn::FirstWord, Some(2_000)));
         courtesy.handle_timeout(2_000);
-        assert_eq!((courtesy.turn(0), courtesy.wake_at_ms()), (Turn::Open { leaving: false }, None));
+        assert_eq!((courtesy.turn(0, 3), courtesy.wake_at_ms()), (Turn::Open { leaving: false }, None));
         // Too late for another first word, not for hello.
         courtesy.take_for_ours();
         assert!(courtesy.is_ready());
@@ -246,20 +247,20 @@ mod tests {
     #[test]
     fn pongs_go_first_and_nothing_follows_bye() {
         let mut courtesy = Courtesy::new(true, 0);
-        courtesy.turn(0);
+        courtesy.turn(0, 3);
         courtesy.take_for_ours();
         courtesy.ping();
-        courtesy.handle_ping(Ping { wall: Some(5) });
+        courtesy.handle_ping(Ping { wall: Some(5), links: None });
         courtesy.say_bye();
         assert!(courtesy.is_leaving() && !courtesy.is_ready());
         let pong = Message::Pong(Pong { wall: Some(7), pinged: Some(5) });
-        for message in [pong, Message::Ping(Ping { wall: Some(7) })] {
-            assert_eq!(courtesy.turn(7), Turn::Say(message.encode()));
+        for message in [pong, Message::Ping(Ping { wall: Some(7), links: Some(3) })] {
+            assert_eq!(courtesy.turn(7, 3), Turn::Say(message.encode()));
         }
-        assert_eq!(courtesy.turn(0), Turn::Open { leaving: true });
+        assert_eq!(courtesy.turn(0, 3), Turn::Open { leaving: true });
         assert_eq!((courtesy.last_word(), courtesy.last_word()), (true, false));
         courtesy.say_bye();
-        courtesy.handle_ping(Ping { wall: Some(5) });
-        assert_eq!((courtesy.turn(0), courtesy.last_word()), (Turn::Silence, false));
+        courtesy.handle_ping(Ping { wall: Some(5), links: None });
+        assert_eq!((courtesy.turn(0, 3), courtesy.last_word()), (Turn::Silence, false));
     }
 }

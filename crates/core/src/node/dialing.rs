@@ -83,8 +83,13 @@ impl Dialing {
 impl Room {
     /// Offers to those whose time has come, as far as there is room for more links.
     pub(super) fn dial_those_due(&mut self, now_ms: u64) {
-        while self.signaling.is_joined() && self.peers.is_dial_due(now_ms) && self.take_place(true, now_ms) {
+        while self.signaling.is_joined()
+            && self.wants_dial(now_ms)
+            && self.peers.is_dial_due(now_ms)
+            && self.take_place(true, now_ms)
+        {
             if let Some(peer) = self.peers.next_dial(now_ms, &mut self.random) {
+                self.mesh.dialled();
                 self.dial(&peer, now_ms);
             }
         }
@@ -95,8 +100,13 @@ impl Room {
         if !self.signaling.is_joined() {
             return None;
         }
+        let now_ms = self.now().mono_ms;
+        if !self.wants_dial(now_ms) {
+            return self.hope_ends_at_ms(now_ms);
+        }
+        let mesh_at_ms = self.place_at_ms()?;
         let place_at_ms = if self.is_full(true) { self.who_yields(true)?.0 } else { 0 };
-        let place_at_ms = place_at_ms.max(self.dialing.dials.ready_at_ms());
+        let place_at_ms = place_at_ms.max(mesh_at_ms).max(self.dialing.dials.ready_at_ms());
         // In a crowd somebody is due nearly always, and nobody needs to be looked for.
         if self.peers.is_dial_due(place_at_ms) { Some(place_at_ms) } else { self.peers.wake_at_ms() }
     }
@@ -104,7 +114,7 @@ impl Room {
     /// Takes the place of one more link, which makes an older one that leads nowhere give up its own where there is no other. `false` if there
     /// is none.
     pub(super) fn take_place(&mut self, offers: bool, now_ms: u64) -> bool {
-        if self.dialing.bucket(offers).ready_at_ms() > now_ms {
+        if self.dialing.bucket(offers).ready_at_ms() > now_ms || !self.has_place(now_ms) {
             return false;
         }
         if self.is_full(offers) {

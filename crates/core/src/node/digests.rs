@@ -31,6 +31,8 @@ pub(super) struct Comparison {
     /// What we last said, or are about to.
     told: Option<Digests>,
     tell_due: bool,
+    /// What the peer said last.
+    pub(super) theirs: Option<Digests>,
     state: State,
 }
 
@@ -107,6 +109,7 @@ impl Node {
         for (id, session) in &mut self.sessions {
             if let Some(channel) = self.room.channel(*id) {
                 session.tell_digests(&channel.courtesy, ours);
+                session.reconcile(&channel.courtesy, ours, &self.saved);
             }
         }
         Ok(())
@@ -119,6 +122,9 @@ impl Node {
 
     /// A peer has told what it holds.
     pub(super) fn compare(&mut self, id: LinkId, peer: &PeerId, theirs: Digests) -> Result<(), StorageError> {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.comparison.theirs = Some(theirs);
+        }
         let Some(ours) = self.digests()?.filter(|ours| ours.vector == theirs.vector) else { return Ok(()) };
         if ours.floor != theirs.floor {
             // Each tells the other, and then they keep the same.

@@ -45,6 +45,11 @@ impl Flow {
         self.received_bytes
     }
 
+    /// How much came that the peer, which knows of our window, was not told to be taken in; `None` of one that does not.
+    pub(super) fn untaken_bytes(&self) -> Option<u64> {
+        self.window_bytes.map(|_| self.received_bytes - self.reported_bytes)
+    }
+
     /// The peer says that it took in so much in all.
     pub(super) fn handle_taken(&mut self, bytes: u64) {
         self.taken_bytes = self.taken_bytes.max(bytes.min(self.handed_bytes));

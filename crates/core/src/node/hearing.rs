@@ -7,6 +7,7 @@ use rtc_battery_proto::frame::{Body, FrameError, MAX_MESSAGE_BYTES};
 use rtc_battery_proto::packed::Packed;
 use rtc_battery_proto::{DecodeError, Message, PeerId};
 
+use super::allowance::Overdone;
 use super::courtesy::Language;
 use super::io::{ErrorCode, Event, LinkId};
 use super::link::{Channel, Link};
@@ -29,7 +30,10 @@ impl Room {
         link.open_channel(None, now_ms);
         let channel = link.channel.as_mut()?;
         channel.keepalive.heard(now_ms);
-        channel.flow.received(text.len());
+        let within = channel.received(text.len(), now_ms);
+        if self.is_beyond(id, within, now_ms) {
+            return None;
+        }
         if text.len() > MAX_MESSAGE_BYTES {
             self.cut_off(id, "it sent more than fits", now_ms);
             return None;
@@ -42,8 +46,11 @@ impl Room {
         link.open_channel(None, now_ms);
         let channel = link.channel.as_mut()?;
         channel.keepalive.heard(now_ms);
-        channel.flow.received(bytes.len());
+        let within = channel.received(bytes.len(), now_ms);
         let whole = channel.reassembly.push(bytes);
+        if self.is_beyond(id, within, now_ms) {
+            return None;
+        }
         self.handle_frame(id, whole, now_ms)
     }
 
@@ -51,13 +58,16 @@ impl Room {
     pub(super) fn handle_bulk(&mut self, id: LinkId, bytes: &[u8], now_ms: u64) -> Option<Heard> {
         let channel = self.channel(id)?;
         channel.keepalive.heard(now_ms);
-        channel.flow.received(bytes.len());
+        let within = channel.received(bytes.len(), now_ms);
         channel.bulk.heard();
         let whole = channel.bulk.reassembly.push(bytes);
+        if self.is_beyond(id, within, now_ms) {
+            return None;
+        }
         let is_bye = |text: &str| matches!(Message::decode(text), Ok(Message::Bye { .. }));
         if matches!(&whole, Ok(Some(Body::Text(text))) if is_bye(text)) {
             let peer = self.links.get(&id)?.peer.clone();
-            self.handle_bye(id, &peer, (true, false), now_ms);
+            self.handle_bye(id, &peer, (true, false), false, now_ms);
             return None;
         }
         self.handle_frame(id, whole, now_ms)
@@ -91,7 +101,7 @@ impl Room {
         if self.links.values().map(held).sum::<usize>() > MAX_UNFINISHED_BYTES
             && let Some((&id, _)) = self.links.iter().max_by_key(|(_, link)| held(link))
         {
-            self.cut_off(id, "it began a message that does not fit beside those of others", now_ms);
+            self.drop_offender(id, "it began a message that does not fit beside those of others", now_ms);
         }
     }
 
@@ -100,18 +110,29 @@ impl Room {
         let peer = link.peer.clone();
         link.channel.as_mut()?.courtesy.heard();
         let message = Message::decode(text);
+        let tells = matches!(message, Ok(Message::Op { .. } | Message::SyncResponse(_) | Message::SyncFull { .. }));
+        if !tells {
+            let within = self.channel(id)?.allowance.words(text.len(), now_ms);
+            if self.is_beyond(id, within, now_ms) {
+                return None;
+            }
+        }
         // What hello means is for the owner to say.
         if !matches!(message, Ok(Message::Hello(_))) {
             self.take_for_plain(id, &peer);
         }
         match &message {
-            Ok(Message::Ping(ping)) => self.channel(id)?.courtesy.handle_ping(*ping),
+            Ok(Message::Ping(ping)) => {
+                let channel = self.channel(id)?;
+                channel.links = ping.links.or(channel.links);
+                channel.courtesy.handle_ping(*ping);
+            }
             Ok(Message::Pong(pong)) => {
                 self.links.get_mut(&id)?.stand();
                 self.channel(id)?.round_trip.answered(now_ms);
                 self.compare_clocks(id, *pong);
             }
-            Ok(Message::Bye { bulk }) => self.handle_bye(id, &peer, (false, *bulk), now_ms),
+            Ok(Message::Bye { bulk, stays }) => self.handle_bye(id, &peer, (false, *bulk), *stays, now_ms),
             Ok(Message::Taken { bytes }) => self.channel(id)?.flow.handle_taken(*bytes),
             Ok(_) | Err(DecodeError::UnknownType(_)) => {}
             Err(error) => self.complain(&peer, &format!("it sent {error}"), now_ms),
@@ -176,16 +197,22 @@ impl Room {
         }
     }
 
-    /// `on_bulk`: whether it came over the bulk channel, and whether one there is announced.
-    fn handle_bye(&mut self, id: LinkId, peer: &PeerId, on_bulk: (bool, bool), now_ms: u64) {
+    /// `on_bulk`: whether it came over the bulk channel, and whether one there is announced. `stays`: the peer stays in the room.
+    fn handle_bye(&mut self, id: LinkId, peer: &PeerId, on_bulk: (bool, bool), stays: bool, now_ms: u64) {
+        if let Some(channel) = self.channel(id) {
+            channel.peer_stays |= stays;
+        }
         if !self.channel(id).is_some_and(|channel| channel.bulk.handle_bye(on_bulk.0, on_bulk.1)) {
             return;
         }
         let left = self.channel(id).is_some_and(|channel| channel.courtesy.is_leaving());
+        let stays = self.channel(id).is_some_and(|channel| channel.peer_stays);
         self.leave(id, now_ms);
         if left {
             // Ours was answered, or both have crossed.
             self.drop_link(id, Ending::Meant, now_ms);
+        } else if stays {
+            self.spare(peer, now_ms);
         } else if let Some(entry) = self.peers.find_mut(peer) {
             entry.leave();
         }
@@ -197,6 +224,23 @@ impl Room {
             self.complain(&peer, reason, now_ms);
             self.lose(id, reason, now_ms);
         }
+    }
+
+    /// Whether a peer went beyond what it may do: then it is dropped.
+    fn is_beyond(&mut self, id: LinkId, within: Result<(), Overdone>, now_ms: u64) -> bool {
+        if let Err(overdone) = within {
+            self.drop_offender(id, &overdone.to_string(), now_ms);
+        }
+        within.is_err()
+    }
+
+    /// Closes the link of a peer that overdid it, says why, and leaves it alone for a while.
+    pub(super) fn drop_offender(&mut self, id: LinkId, reason: &str, now_ms: u64) {
+        let Some(peer) = self.links.get(&id).map(|link| link.peer.clone()) else { return };
+        let alone_s = self.peers.find_mut(&peer).map_or(0, |entry| entry.offend(now_ms)) / 1_000;
+        let message = format!("Peer {peer} was dropped and is left alone for {alone_s} s: {}.", excerpt(reason));
+        self.outputs.error(ErrorCode::BadMessage, message, Some(&peer));
+        self.lose(id, reason, now_ms);
     }
 
     /// Tells the user that a peer sent something bad, unless that was told just before.

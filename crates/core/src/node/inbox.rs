@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use rtc_battery_proto::packed::Packed;
 use rtc_battery_proto::{Floor, Operation, PeerId, VersionVector};
 
+use super::allowance::{work_of, work_of_packed};
 use super::digests::Digests;
 use super::io::LinkId;
 
@@ -27,6 +28,16 @@ pub(super) enum Part {
     Loose(Vec<Operation>),
     /// Packed; they stay so until the end of the series.
     Packed(Packed),
+}
+
+impl Part {
+    /// How much work it is, as a number of operations.
+    pub(super) fn work(&self) -> u64 {
+        match self {
+            Self::Loose(operations) => work_of(operations),
+            Self::Packed(packed) => work_of_packed(packed.size_bytes()),
+        }
+    }
 }
 
 /// Something to be done to the replica.
@@ -76,8 +87,9 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Who must be [forgotten](Self::forget) before a message of `size_bytes` fits; nobody where it does.
-    pub(super) fn in_the_way(&self, link: LinkId, size_bytes: usize) -> Option<LinkId> {
+    /// Who must be [forgotten](Self::forget) before a message of `size_bytes` fits; nobody where it does. The one that is `asked` was to send much: it is
+    /// not the first to go while there is another without whom it fits.
+    pub(super) fn in_the_way(&self, link: LinkId, size_bytes: usize, asked: Option<LinkId>) -> Option<LinkId> {
         let held_bytes = self.size_bytes + self.staged.values().map(|(_, staged_bytes)| staged_bytes).sum::<usize>();
         let waits = self.size_bytes == 0 || self.size_bytes + size_bytes <= MAX_WAITING_BYTES;
         let fits = held_bytes == 0 || held_bytes + size_bytes <= MAX_HELD_BYTES;
@@ -89,7 +101,12 @@ impl Inbox {
         // What is staged is not in the way of what has to wait.
         let staged = self.staged.iter().filter(|_| waits).map(|(link, (_, staged_bytes))| (*link, *staged_bytes));
         waiting.chain(staged).for_each(|(link, bytes)| *held.entry(link).or_default() += bytes);
-        held.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(link, _)| link)
+        let (all_bytes, most_bytes) =
+            (held.values().sum::<usize>(), if waits { MAX_HELD_BYTES } else { MAX_WAITING_BYTES });
+        let holds_most =
+            |but: Option<LinkId>| held.iter().filter(|(link, _)| Some(**link) != but).max_by_key(|(_, bytes)| **bytes);
+        let enough = holds_most(asked).filter(|(_, bytes)| all_bytes - **bytes <= most_bytes);
+        enough.or_else(|| holds_most(None)).map(|(link, _)| *link)
     }
 
     /// How many bytes of a link's messages wait.
@@ -173,17 +190,17 @@ mod tests {
     #[test]
     fn it_is_bounded_but_takes_one_of_any_size() {
         let mut inbox = Inbox::default();
-        assert_eq!(inbox.in_the_way(LinkId(1), 2 * MAX_WAITING_BYTES), None);
+        assert_eq!(inbox.in_the_way(LinkId(1), 2 * MAX_WAITING_BYTES, None), None);
         inbox.push(LinkId(1), &peer(), Work::Adopt(vec![]), 2 * MAX_WAITING_BYTES);
-        assert_eq!(inbox.in_the_way(LinkId(1), 1), Some(LinkId(1)));
+        assert_eq!(inbox.in_the_way(LinkId(1), 1, None), Some(LinkId(1)));
         inbox.pop();
         for _ in 0..32 {
-            assert_eq!(inbox.in_the_way(LinkId(1), 1024 * 1024), None);
+            assert_eq!(inbox.in_the_way(LinkId(1), 1024 * 1024, None), None);
             inbox.push(LinkId(1), &peer(), Work::Adopt(vec![]), 1024 * 1024);
         }
-        assert_eq!(inbox.in_the_way(LinkId(2), 1), Some(LinkId(1)));
+        assert_eq!(inbox.in_the_way(LinkId(2), 1, None), Some(LinkId(1)));
         inbox.forget(LinkId(1));
-        assert_eq!((inbox.in_the_way(LinkId(2), 1), inbox.size_bytes), (None, 0));
+        assert_eq!((inbox.in_the_way(LinkId(2), 1, None), inbox.size_bytes), (None, 0));
         assert!(inbox.pop().is_none());
     }
 
@@ -194,15 +211,27 @@ mod tests {
             inbox.push(LinkId(link), &peer(), Work::Stage(Part::Loose(vec![])), half - 100 * (link as usize));
             inbox.pop();
         }
-        assert_eq!((inbox.in_the_way(LinkId(2), 300), inbox.size_bytes), (None, 0));
-        assert_eq!(inbox.in_the_way(LinkId(2), 301), Some(LinkId(2)));
-        assert_eq!(inbox.in_the_way(LinkId(3), 301), Some(LinkId(1)));
+        assert_eq!((inbox.in_the_way(LinkId(2), 300, None), inbox.size_bytes), (None, 0));
+        assert_eq!(inbox.in_the_way(LinkId(2), 301, None), Some(LinkId(2)));
+        assert_eq!(inbox.in_the_way(LinkId(3), 301, None), Some(LinkId(1)));
         inbox.push(LinkId(2), &peer(), Work::ApplyStaged(Part::Loose(vec![]), VersionVector::default()), 9);
         inbox.pop();
-        assert_eq!(inbox.in_the_way(LinkId(3), 301), None);
+        assert_eq!(inbox.in_the_way(LinkId(3), 301, None), None);
         inbox.forget(LinkId(1));
         assert_eq!(works(&mut inbox), [(1, "drop")]);
-        assert_eq!(inbox.in_the_way(LinkId(3), MAX_HELD_BYTES), None);
+        assert_eq!(inbox.in_the_way(LinkId(3), MAX_HELD_BYTES, None), None);
+    }
+
+    #[test]
+    fn who_was_asked_for_much_is_not_the_first_to_go() {
+        let mut inbox = Inbox::default();
+        inbox.push(LinkId(1), &peer(), Work::Stage(Part::Loose(vec![])), MAX_HELD_BYTES - 100);
+        inbox.pop();
+        let asked = Some(LinkId(1));
+        assert_eq!(inbox.in_the_way(LinkId(2), 200, None), Some(LinkId(1)));
+        assert_eq!(inbox.in_the_way(LinkId(2), 200, asked), Some(LinkId(2)));
+        // What others hold is no help to it.
+        assert_eq!(inbox.in_the_way(LinkId(1), 200, asked), Some(LinkId(1)));
     }
 
     #[test]

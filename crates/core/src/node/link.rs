@@ -7,6 +7,7 @@ use rtc_battery_proto::frame::{Body, Reassembly};
 use rtc_battery_proto::sealing::ConnectionId;
 use rtc_battery_proto::{Message, PeerId};
 
+use super::allowance::{Allowance, Overdone};
 use super::bulk::{Bulk, Lane};
 use super::courtesy::{Courtesy, Language, Turn};
 use super::flow::Flow;
@@ -30,6 +31,11 @@ const RENEW_AGAIN_MS: u64 = 1_000;
 /// A link that stands has so long to show that it does, when the signaling server passes on the offer of another connection in its place. In
 /// milliseconds.
 const CHALLENGE_MS: u64 = 3_000;
+
+/// In a room where others can be dialled, an offer that nobody took up is not counted on for longer than this, and a link that does not come about
+/// no longer than that. In milliseconds.
+const UNANSWERED_MS: u64 = 3_000;
+const UNCONNECTED_MS: u64 = 10_000;
 
 /// Where more than this waits to be applied, the peer is not told that what it sent was taken. In bytes.
 const MAX_UNTAKEN_BYTES: usize = 1024 * 1024;
@@ -82,16 +88,24 @@ pub(super) struct Channel {
     pub(super) flow: Flow,
     pub(super) opened_at_ms: u64,
     pub(super) round_trip: RoundTrip,
+    /// How many links the peer says that it has.
+    pub(super) links: Option<u64>,
+    /// Our `bye` is for this link alone: we stay in the room.
+    pub(super) stays: bool,
+    /// The same of the peer's.
+    pub(super) peer_stays: bool,
+    pub(super) allowance: Allowance,
 }
 
 impl Channel {
     /// Whose turn it is to speak; what courtesy demands is said here.
-    pub(super) fn turn(&mut self, now: Now) -> Turn {
+    /// `links`: how many we have.
+    pub(super) fn turn(&mut self, now: Now, links: u64) -> Turn {
         if !self.outbox.wants_message() {
             return Turn::Silence;
         }
         let pings = self.courtesy.ping_is_due();
-        let turn = self.courtesy.turn(now.wall_ms);
+        let turn = self.courtesy.turn(now.wall_ms, links);
         let Turn::Say(message) = turn else { return turn };
         if pings && !self.courtesy.ping_is_due() {
             self.round_trip.asked(now.mono_ms);
@@ -110,7 +124,7 @@ impl Channel {
     pub(super) fn say_bye(&mut self) {
         if self.courtesy.last_word() {
             let bulk = self.bulk.say_bye();
-            self.say(Body::Text(Message::Bye { bulk }.encode()));
+            self.say(Body::Text(Message::Bye { bulk, stays: self.stays }.encode()));
         }
     }
 
@@ -129,6 +143,12 @@ impl Channel {
         {
             self.say(Body::Text(Message::Taken { bytes }.encode()));
         }
+    }
+
+    /// So many bytes came.
+    pub(super) fn received(&mut self, bytes: usize, now_ms: u64) -> Result<(), Overdone> {
+        self.flow.received(bytes);
+        self.allowance.bytes(bytes, self.flow.untaken_bytes(), now_ms)
     }
 
     /// How much is held of messages that have not come whole, in bytes.
@@ -200,6 +220,21 @@ impl Link {
         self.connected || self.is_open()
     }
 
+    /// Whether it is one more than there would be without it: a dial that nobody has answered is not.
+    pub(super) fn takes_place(&self) -> bool {
+        self.is_settled() || !self.offered_first || self.is_answered()
+    }
+
+    /// Until when it is counted on to come about.
+    pub(super) fn hopeful_until_ms(&self) -> u64 {
+        self.began_at_ms + if self.takes_place() { UNCONNECTED_MS } else { UNANSWERED_MS }
+    }
+
+    /// From when on it makes way for another, if it does not come about.
+    pub(super) fn yields_at_ms(&self) -> Option<u64> {
+        (!self.is_settled()).then_some(self.began_at_ms + UNCONNECTED_MS)
+    }
+
     pub(super) fn open_channel(&mut self, max_message_bytes: Option<u32>, now_ms: u64) {
         let opened_by_us = self.offered_first;
         self.channel.get_or_insert_with(|| Channel {
@@ -211,6 +246,10 @@ impl Link {
             flow: Flow::default(),
             opened_at_ms: now_ms,
             round_trip: RoundTrip::default(),
+            links: None,
+            stays: false,
+            peer_stays: false,
+            allowance: Allowance::default(),
         });
         self.path_due = true;
     }

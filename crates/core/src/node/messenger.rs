@@ -13,6 +13,7 @@ use rtc_battery_proto::{DecodeError, Message, Operation, PeerId, Ping};
 use super::courtesy::Turn;
 use super::exchange::{Exchange, Taken, size_in_memory};
 use super::io::{ErrorCode, Event, Input, LinkId, Output, RequestId};
+use super::mesh::MeshLimits;
 use super::room::{Config, Heard, Room, Said};
 use crate::Now;
 use crate::replica::operations_of_file;
@@ -38,7 +39,10 @@ impl Messenger {
     /// A messenger that is offline.
     #[must_use]
     pub fn new(config: &Config, now: Now) -> Self {
-        Self { room: Room::new(config, now), exchanges: BTreeMap::new(), next_request: 0 }
+        // It passes nothing on, so it reaches those only whom it is linked with.
+        let mesh = MeshLimits { full: usize::MAX, ..config.mesh };
+        let config = Config { mesh, ..config.clone() };
+        Self { room: Room::new(&config, now), exchanges: BTreeMap::new(), next_request: 0 }
     }
 
     /// Enters the room, and stays or comes back until [`disconnect`](Self::disconnect).
@@ -248,10 +252,10 @@ impl Messenger {
 
     /// Asks for the next message of each channel that takes one, and hands over what there is. Whether anything was handed over.
     fn pump(&mut self, now_ms: u64) -> bool {
-        let (mut parted, now) = (Vec::new(), self.room.now());
+        let (mut parted, now, degree) = (Vec::new(), self.room.now(), self.room.degree());
         for (&id, link) in &mut self.room.links {
             let Some(channel) = &mut link.channel else { continue };
-            let message = match channel.turn(now) {
+            let message = match channel.turn(now, degree) {
                 Turn::FirstWord => Some(Message::Ping(Ping::default()).encode()),
                 Turn::Open { leaving } => {
                     let message = self.exchanges.entry(id).or_default().next_message(now_ms, leaving);

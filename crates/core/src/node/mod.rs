@@ -4,14 +4,15 @@
 //! `poll_output` gives effects to perform, events to tell and, when there is nothing left, the time to come back.
 //!
 //! What both are built on is the `room`: peers that one can talk to. It owns `signaling` (the socket session), `peers` (who is here, when to
-//! dial), `dialing` with `bucket` (how many at a time), `negotiation`, `description` and `early` (offers, answers, candidates of one connection), `link` (its timers), `courtesy` (first words, ping, bye),
-//! `keepalive`, `round_trip`, `outbox` (credit and frames), `bulk` (a second channel for what is large), `flow` (what a peer is willing to have on its way), `sealing` (of what goes through the server), `sleep` and `random`; what runs between them is in `rendezvous` (signaling to links) and
+//! dial), `dialing` with `bucket` (how many at a time), `mesh` and `neighbours` (with whom, in a large room), `negotiation`, `description` and `early` (offers, answers, candidates of one connection), `link` (its timers), `courtesy` (first words, ping, bye),
+//! `keepalive`, `round_trip`, `outbox` (credit and frames), `bulk` (a second channel for what is large), `flow` (what a peer is willing to have on its way), `allowance` with `meter` (what one peer may make us do), `sealing` (of what goes through the server), `sleep` and `random`; what runs between them is in `rendezvous` (signaling to links) and
 //! `hearing` (channels to messages). It knows no operation.
 //!
 //! The `node` adds a `session` with each peer, in our language or `plain` (the specification's), `live` and `inbox` (what waits to be told
 //! and to be applied); `conversation` (messages to the inbox) and `replication` (the inbox to the replica and back) run between them. The `messenger` adds
 //! an `exchange` with each peer. `callers`: several tabs on one node. `status` and `progress`: how it stands, for people.
 
+mod allowance;
 mod bucket;
 mod bulk;
 mod callers;
@@ -31,8 +32,11 @@ mod io;
 mod keepalive;
 mod link;
 mod live;
+mod mesh;
 mod messenger;
+mod meter;
 mod negotiation;
+mod neighbours;
 #[allow(clippy::module_inception, reason = "the node is what the module is named after")]
 mod node;
 mod outbox;
@@ -57,6 +61,7 @@ pub use callers::Call;
 pub use io::{
     DescriptionKind, Effect, ErrorCode, Event, Input, LinkId, LinkState, Output, RequestId, SessionDescription,
 };
+pub use mesh::MeshLimits;
 pub use messenger::{Messenger, UnknownPeer};
 pub use node::Node;
 pub use room::Config;

@@ -221,7 +221,7 @@ impl Node {
 
     /// Asks for the next message of each channel that takes one, and hands over what there is. Whether anything was handed over.
     fn pump(&mut self, now_ms: u64) -> Result<bool, StorageError> {
-        let now = self.room.now();
+        let (now, degree) = (self.room.now(), self.room.degree());
         let Room { links, outputs, .. } = &mut self.room;
         let mut parted = Vec::new();
         for (&id, link) in links {
@@ -229,8 +229,8 @@ impl Node {
             let session = self.sessions.entry(id).or_default();
             let max_message_bytes = channel.outbox.max_message_bytes();
             channel.report_taken(self.inbox.waiting_bytes(id));
-            let message = match channel.turn(now) {
-                Turn::FirstWord => Some(session.hello(&self.replica, &self.saved).into()),
+            let message = match channel.turn(now, degree) {
+                Turn::FirstWord => Some(session.hello(&self.replica, &self.saved, degree).into()),
                 Turn::Open { leaving } if channel.courtesy.is_plain() => {
                     let message = session.next_plain_message(&self.replica, &self.saved, max_message_bytes, leaving)?;
                     if leaving && message.is_none() {

@@ -23,6 +23,12 @@ const STABLE_MS: u64 = 10_000;
 /// At most one complaint about what a peer sends in this time, in milliseconds.
 const COMPLAIN_EVERY_MS: u64 = 10_000;
 
+/// A peer that overdid it is left alone for so long the first time, twice as long each time after, and so long at most. In milliseconds.
+const LEFT_ALONE_MS: (u64, u64) = (60_000, 3_600_000);
+
+/// When it has kept within bounds for so long after that, it is as if it had never overdone it. In milliseconds.
+const FORGIVEN_MS: u64 = 2 * 3_600_000;
+
 /// How many closed connections of a peer are remembered.
 const MAX_CLOSED_SESSIONS: usize = 4;
 
@@ -41,9 +47,29 @@ pub(super) struct Peer {
     complained_at_ms: Option<u64>,
     set_aside_told_at_ms: Option<u64>,
     closed_sessions: VecDeque<String>,
+    /// How often it overdid it, and until when it is left alone for that.
+    offences: u32,
+    left_alone_until_ms: u64,
 }
 
 impl Peer {
+    /// It overdid it: for how long it is left alone, in milliseconds.
+    pub(super) fn offend(&mut self, now_ms: u64) -> u64 {
+        if now_ms >= self.left_alone_until_ms + FORGIVEN_MS {
+            self.offences = 0;
+        }
+        let alone_ms =
+            LEFT_ALONE_MS.0.checked_shl(self.offences.min(16)).map_or(LEFT_ALONE_MS.1, |ms| ms.min(LEFT_ALONE_MS.1));
+        self.offences = self.offences.saturating_add(1);
+        self.left_alone_until_ms = now_ms + alone_ms;
+        alone_ms
+    }
+
+    /// Whether it is neither dialled nor answered.
+    pub(super) fn is_left_alone(&self, now_ms: u64) -> bool {
+        now_ms < self.left_alone_until_ms
+    }
+
     pub(super) fn dial_at(&mut self, at_ms: u64) {
         self.dial_at_ms = Some(at_ms);
     }
@@ -98,11 +124,12 @@ impl Peer {
 
     /// Whether nothing but its name is known.
     fn is_but_a_name(&self) -> bool {
-        self.link.is_none() && !self.joined
+        self.link.is_none() && !self.joined && self.offences == 0
     }
 
     fn wants_dial(&self) -> Option<u64> {
-        self.dial_at_ms.filter(|_| self.present && self.link.is_none() && !self.refused)
+        let dial_at_ms = self.dial_at_ms.filter(|_| self.present && self.link.is_none() && !self.refused)?;
+        Some(dial_at_ms.max(self.left_alone_until_ms))
     }
 }
 
@@ -266,6 +293,22 @@ mod tests {
         assert!(waits[0] <= 1_000 && waits[10..].iter().max().unwrap() > &10_000);
         assert!(peer.dial_again(false, Some(STABLE_MS), 0, &mut random));
         assert!((OFFER_WAIT_MS..=OFFER_WAIT_MS + 1_000).contains(&peer.wants_dial().unwrap()));
+    }
+
+    #[test]
+    fn who_overdoes_it_is_left_alone_for_longer_each_time_and_is_forgiven() {
+        let mut peer = Peer { present: true, ..Peer::default() };
+        let mut alone = Vec::new();
+        let mut now_ms = 0;
+        for _ in 0..9 {
+            alone.push(peer.offend(now_ms) / 60_000);
+            peer.dial_at(now_ms);
+            assert_eq!((peer.wants_dial(), peer.is_left_alone(now_ms)), (Some(peer.left_alone_until_ms), true));
+            now_ms = peer.left_alone_until_ms;
+            assert!(!peer.is_left_alone(now_ms));
+        }
+        assert_eq!(alone, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(peer.offend(now_ms + FORGIVEN_MS), 60_000);
     }
 
     #[test]

@@ -47,11 +47,24 @@ impl Room {
         let message = self.signaling.handle_text(text, now_ms, &mut self.random, &mut self.outputs);
         match message {
             Some(ServerMessage::Peers { peer_ids, count }) => {
-                let whole = count.is_none_or(|count| usize::try_from(count).is_ok_and(|count| count <= peer_ids.len()));
+                let listed = peer_ids.len() as u64;
+                let whole = count.is_none_or(|count| count <= listed);
+                let others = count.unwrap_or(0).max(listed);
+                self.mesh.counted(others, count.is_some(), !was_joined, now_ms, &mut self.random);
                 self.reconcile(peer_ids, whole, !was_joined, now_ms);
             }
-            Some(ServerMessage::PeerJoin { peer_id }) => self.expect(&peer_id, true, OFFER_WAIT_MS, now_ms),
-            Some(ServerMessage::PeerLeave { peer_id }) => self.handle_peer_leave(&peer_id, now_ms),
+            Some(ServerMessage::PeerJoin { peer_id }) => {
+                if peer_id != self.me && !self.peers.find(&peer_id).is_some_and(|peer| peer.present) {
+                    self.mesh.joined(now_ms, &mut self.random);
+                }
+                self.expect(&peer_id, true, OFFER_WAIT_MS, now_ms);
+            }
+            Some(ServerMessage::PeerLeave { peer_id }) => {
+                if peer_id != self.me {
+                    self.mesh.left(now_ms, &mut self.random);
+                }
+                self.handle_peer_leave(&peer_id, now_ms);
+            }
             Some(ServerMessage::Offer { from, sdp }) => self.handle_offer(&from, &sdp, now_ms),
             Some(ServerMessage::Answer { from, sdp }) => self.handle_answer(&from, &sdp, now_ms),
             Some(ServerMessage::Ice { from, candidate }) => self.handle_candidate(&from, &candidate),
@@ -119,19 +132,15 @@ impl Room {
 
     fn handle_offer(&mut self, from: &PeerId, sdp: &RawValue, now_ms: u64) {
         let Some(offer) = self.read_description(from, sdp, DescriptionKind::Offer, now_ms) else { return };
-        let Some(peer) = self.admit(from) else { return };
+        let Some(peer) = self.admit(from).filter(|peer| !peer.is_left_alone(now_ms)) else { return };
         if peer.was_closed(Origin::of(&offer.description.sdp).session()) {
             // The peer still holds to a connection that we gave up: offer it another.
             peer.dial_at(now_ms);
             return;
         }
-        let Some(current) = peer.link else {
-            // If it cannot be answered now, we offer when it is its turn.
-            peer.dial_at(now_ms + OFFER_WAIT_MS);
-            if self.take_place(false, now_ms) {
-                self.answer(from, offer, VecDeque::new(), now_ms);
-            }
-            return;
+        let current = peer.link;
+        let Some(current) = current.filter(|link| self.keeps(*link, now_ms)) else {
+            return self.take_offer(from, offer, now_ms);
         };
         let Some(link) = self.links.get_mut(&current) else { return };
         let mut actions = Vec::new();
@@ -140,6 +149,28 @@ impl Room {
             OfferFor::Nobody => {}
             OfferFor::Another if link.challenge(&offer, now_ms) => {}
             OfferFor::Another => self.give_way(current, from, offer, now_ms),
+        }
+    }
+
+    /// Whether what is being made with a peer may come about: a dial of ours that is answered takes a place, and others may have taken the last one.
+    fn keeps(&mut self, id: LinkId, now_ms: u64) -> bool {
+        let kept = self.links.get(&id).is_some_and(Link::takes_place) || self.has_place(now_ms);
+        if !kept {
+            self.drop_link(id, Ending::Replaced, now_ms);
+        }
+        kept
+    }
+
+    /// The offer of somebody we have no link with.
+    fn take_offer(&mut self, from: &PeerId, offer: Described, now_ms: u64) {
+        if let Some(peer) = self.peers.find_mut(from) {
+            // If it cannot be answered now, we offer when it is its turn.
+            peer.dial_at(now_ms + OFFER_WAIT_MS);
+        }
+        if !self.has_place(now_ms) {
+            self.make_way(from, offer, now_ms);
+        } else if self.take_place(false, now_ms) {
+            self.answer(from, offer, VecDeque::new(), now_ms);
         }
     }
 
@@ -158,7 +189,7 @@ impl Room {
         }
     }
 
-    fn answer(&mut self, peer: &PeerId, offer: Described, early: VecDeque<Candidate>, now_ms: u64) {
+    pub(super) fn answer(&mut self, peer: &PeerId, offer: Described, early: VecDeque<Candidate>, now_ms: u64) {
         let link = self.open_link(peer, offer.connection, false, early, now_ms);
         let mut actions = Vec::new();
         if let Some(link) = self.links.get_mut(&link) {
@@ -175,6 +206,9 @@ impl Room {
             return;
         };
         let Some(current) = peer.link else { return };
+        if !self.keeps(current, now_ms) {
+            return self.spare(from, now_ms);
+        }
         // An answer to an earlier connection's offer may have been held back on the way.
         let Some(link) = self.links.get_mut(&current).filter(|link| link.connection == connection) else { return };
         let mut actions = Vec::new();
@@ -259,7 +293,7 @@ impl Room {
         }
     }
 
-    fn signal(&mut self, message: ClientMessage) {
+    pub(super) fn signal(&mut self, message: ClientMessage) {
         self.signaling.send(&message, &mut self.outputs);
     }
 
@@ -316,7 +350,7 @@ impl Room {
             let first = peer.dial_again(link.offered_first, open_ms, now_ms, &mut self.random);
             if std::mem::take(&mut peer.joined) {
                 self.outputs.event(Event::PeerLeave { peer: link.peer.clone() });
-            } else if first && peer.present && self.dialing.may_tell_failure(now_ms) {
+            } else if first && peer.present && !self.mesh.is_bounded() && self.dialing.may_tell_failure(now_ms) {
                 let message = format!("No connection to a peer ({}). It is tried again.", excerpt(reason));
                 self.outputs.error(ErrorCode::Link, message, Some(&link.peer));
             }
@@ -360,7 +394,9 @@ impl Room {
             return None;
         }
         self.peers.admit(id, &mut self.random);
-        self.dialing.look_at_crowd(&self.peers, &mut self.outputs);
+        if !self.mesh.is_bounded() {
+            self.dialing.look_at_crowd(&self.peers, &mut self.outputs);
+        }
         self.peers.find_mut(id).filter(|peer| !peer.refused)
     }
 

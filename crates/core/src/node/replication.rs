@@ -28,6 +28,13 @@ pub(super) struct Asking {
     pub(super) progress_at_ms: u64,
 }
 
+impl Asking {
+    /// Of whom it is asked.
+    pub(super) fn link(&self) -> LinkId {
+        self.link
+    }
+}
+
 impl Node {
     /// Storage holds everything up to `version`: now it may be told.
     pub(super) fn handle_saved(&mut self, version: u64) {

@@ -14,6 +14,8 @@ use super::dialing::Dialing;
 use super::early::EarlyCandidates;
 use super::io::{Effect, Event, Input, LinkId, Output};
 use super::link::{Channel, Due, Link};
+use super::mesh::{Mesh, MeshLimits};
+use super::neighbours::HeldOffers;
 use super::outbox::Frame;
 use super::outputs::Outputs;
 use super::peers::Peers;
@@ -38,6 +40,8 @@ pub struct Config {
     /// Whether the token stays on this device and signaling is sealed with it. `false` is the specification's letter, for a room with peers
     /// that speak nothing else; those who seal are in another room.
     pub sealed: bool,
+    /// How a room is meshed that is too large for links between everybody.
+    pub mesh: MeshLimits,
     /// The node's only randomness. Never twice the same on two devices.
     pub seed: [u8; 32],
 }
@@ -87,6 +91,9 @@ pub(super) struct Room {
     pub(super) sealing: Sealing,
     pub(super) peers: Peers,
     pub(super) dialing: Dialing,
+    pub(super) mesh: Mesh,
+    /// Offers that wait for somebody who makes way.
+    pub(super) held: HeldOffers,
     /// Candidates of peers that have no link yet.
     pub(super) early: EarlyCandidates,
     pub(super) links: BTreeMap<LinkId, Link>,
@@ -111,6 +118,8 @@ impl Room {
             outputs: Outputs::default(),
             peers: Peers::default(),
             dialing: Dialing::default(),
+            mesh: Mesh::new(config.mesh),
+            held: HeldOffers::new(),
             early: EarlyCandidates::default(),
             links: BTreeMap::new(),
             next_link: 0,
@@ -135,6 +144,7 @@ impl Room {
 
     pub(super) fn disconnect(&mut self, now_ms: u64) {
         self.phase = Phase::Closing;
+        self.held.clear();
         self.signaling.stop(&mut self.outputs);
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for id in links {
@@ -145,6 +155,12 @@ impl Room {
 
     /// Takes what happened outside; gives what a peer said, where the owner is concerned.
     pub(super) fn handle_input(&mut self, input: Input, now_ms: u64) -> Option<Heard> {
+        let heard = self.take_input(input, now_ms);
+        self.take_held(now_ms);
+        heard
+    }
+
+    fn take_input(&mut self, input: Input, now_ms: u64) -> Option<Heard> {
         match input {
             // The socket was made anew, because the machine slept, before this input was looked at.
             Input::SignalingOpened | Input::SignalingText { .. } | Input::SignalingClosed { .. }
@@ -221,7 +237,8 @@ impl Room {
     /// When something may be due next.
     pub(super) fn wake_at_ms(&self) -> Option<u64> {
         let online = self.phase == Phase::Online;
-        let wakes = [self.signaling.wake_at_ms(), self.dial_at_ms(), online.then(|| self.sleep.look_at_ms())];
+        let look_at_ms = online.then(|| self.sleep.look_at_ms());
+        let wakes = [self.signaling.wake_at_ms(), self.dial_at_ms(), self.tend_at_ms(), look_at_ms];
         let links = self.links.values().map(|link| link.wake_at_ms(self.can_signal(&link.peer)));
         wakes.into_iter().flatten().chain(links).min()
     }
@@ -232,6 +249,7 @@ impl Room {
         for id in links {
             self.handle_link_timeout(id, now_ms);
         }
+        self.tend(now_ms);
         self.dial_those_due(now_ms);
     }
 

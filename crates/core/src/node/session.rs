@@ -57,6 +57,8 @@ pub(super) struct Session {
     floor_due: bool,
     /// Up to where we last said to have forgotten.
     told_floor: Floor,
+    /// What we have is to be said although the peer should have it: it says that it has something else.
+    reconcile_due: bool,
     /// What the peer last said that it has.
     said: VersionVector,
     /// What went over this link, either way.
@@ -153,6 +155,21 @@ impl Session {
         }
     }
 
+    /// Says what we have to a peer that should have it all and says that it has not the same, once for all that we have: what we told it may never
+    /// have come there, or come by way of one that lost it.
+    pub(super) fn reconcile(&mut self, courtesy: &Courtesy, ours: Digests, saved: &Saved) {
+        let differs = self.comparison.theirs.is_some_and(|theirs| theirs.vector != ours.vector);
+        // Who is behind a peer's floor tells it nothing yet.
+        if differs
+            && !self.forgetting.is_behind()
+            && courtesy.is_ready()
+            && courtesy.has_greeted()
+            && self.told != saved.vector
+        {
+            self.reconcile_due = true;
+        }
+    }
+
     /// The peer has what we have and holds something else. Everything is asked for, if it was not before.
     pub(super) fn ask_for_everything(&mut self, ours: &VersionVector) -> bool {
         let begins = self.comparison.begin(ours);
@@ -198,13 +215,13 @@ impl Session {
     }
 
     /// The first word.
-    pub(super) fn hello(&mut self, replica: &Replica, saved: &Saved) -> String {
+    pub(super) fn hello(&mut self, replica: &Replica, saved: &Saved, links: u64) -> String {
         self.told = saved.vector.clone();
         let (protocol, node_id, packed) = (PROTOCOL, replica.id().clone(), packed::VERSION);
         let (vector, bulk, window) = (self.told.clone(), true, Some(WINDOW_BYTES));
         self.told_floor = replica.floor().clone();
         let floor = self.told_floor.clone();
-        Message::Hello(Hello { protocol, node_id, vector, floor, packed, bulk, window }).encode()
+        Message::Hello(Hello { protocol, node_id, vector, floor, packed, bulk, window, links: Some(links) }).encode()
     }
 
     /// The next thing to say over the first channel, now that it takes one; what is large only where that has no channel of its own. When `leaving`,
@@ -243,7 +260,11 @@ impl Session {
         if leaving {
             return Ok(None);
         }
-        if !self.is_answering() && std::mem::take(&mut self.announce_due) && !self.has(&saved.vector) {
+        if !self.is_answering()
+            && (std::mem::take(&mut self.announce_due) && !self.has(&saved.vector)
+                || std::mem::take(&mut self.reconcile_due))
+        {
+            self.reconcile_due = false;
             self.told = saved.vector.clone();
             return Ok(Some(Message::Vector { vector: self.told.clone() }.encode().into()));
         }

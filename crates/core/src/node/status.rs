@@ -18,7 +18,11 @@ use crate::Now;
 pub struct Status {
     /// Whether the signaling server has us in the room now: whether new peers can be met.
     pub online: bool,
-    /// Everyone who is in the room, as far as is known, in the order of their names.
+    /// How many others are in the room, as far as the server says.
+    #[cfg_attr(feature = "ts", ts(type = "number"))]
+    pub others: u64,
+    /// Everyone who is in the room, as far as is known, in the order of their names. In a room that is too large for links between everybody, those there
+    /// is a link with, or was to be.
     pub peers: Vec<PeerStatus>,
 }
 
@@ -70,11 +74,12 @@ pub enum PeerState {
 impl Node {
     /// How it stands with each peer. Poll the outputs afterwards: peers whose answer is not fresh are asked for another.
     pub fn status(&mut self, now: Now) -> Status {
-        let listed = |peer: &Peer| peer.present || peer.joined || peer.link.is_some();
+        let all = !self.room.mesh.is_bounded();
+        let listed = |peer: &Peer| all && peer.present || peer.joined || peer.refused || peer.link.is_some();
         let peers: Vec<_> = self.room.peers.iter().filter(|(_, peer)| listed(peer)).collect();
         let peers = peers.into_iter().map(|(id, peer)| self.status_of(id, peer)).collect();
         self.room.look_at_links(now.mono_ms);
-        Status { online: self.room.signaling.is_joined(), peers }
+        Status { online: self.room.signaling.is_joined(), others: self.room.mesh.others(), peers }
     }
 
     fn status_of(&self, id: &PeerId, peer: &Peer) -> PeerStatus {

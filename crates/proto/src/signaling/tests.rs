@@ -5,10 +5,11 @@ use proptest::prelude::*;
 use super::*;
 
 /// The specification's shapes, one of each.
-const FROM_CLIENT: [&str; 6] = [
+const FROM_CLIENT: [&str; 7] = [
     r#"{"type":"join","peerId":"a"}"#,
     r#"{"type":"join","peerId":"a","resume":"0123456789abcdef"}"#,
     r#"{"type":"join","peerId":"a","resume":"0123456789\"\\bcde","sample":true}"#,
+    r#"{"type":"sample"}"#,
     r#"{"type":"offer","to":"b","sdp":{"type":"offer","sdp":"v=0\r\n"}}"#,
     r#"{"type":"answer","to":"b","sdp":{"type":"answer","sdp":"v=0\r\n"}}"#,
     r#"{"type":"ice","to":"b","candidate":{"candidate":"","sdpMid":null}}"#,
@@ -154,6 +155,7 @@ fn client_message() -> impl Strategy<Value = ClientMessage> {
         (peer_id(), prop::option::of("[!-~]{16,128}"), any::<bool>()).prop_map(|(peer_id, key, sample)| {
             ClientMessage::Join { peer_id, resume: key.and_then(|key| ResumeKey::new(&key)), sample }
         }),
+        Just(ClientMessage::Sample),
         (peer_id(), payload()).prop_map(|(to, sdp)| ClientMessage::Offer { to, sdp }),
         (peer_id(), payload()).prop_map(|(to, sdp)| ClientMessage::Answer { to, sdp }),
         (peer_id(), payload()).prop_map(|(to, candidate)| ClientMessage::Ice { to, candidate }),

@@ -206,6 +206,31 @@ fn who_asks_for_a_sample_gets_some_and_the_count() {
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), names("abcde"), "everybody is drawn sometimes");
 }
 
+#[test]
+fn who_is_in_gets_another_sample_without_itself() {
+    let mut rooms = room_of(&["a", "b", "c"]);
+    assert_eq!(
+        say(&mut rooms, 1, r#"{"type":"sample"}"#),
+        [r#"[1] {"type":"peers","peerIds":["b","c"],"count":2}"#],
+        "nobody else hears of it"
+    );
+    for number in 4..=6 {
+        rooms.connect(ConnectionId(number), token("t"));
+    }
+    assert_refused(&say(&mut rooms, 4, r#"{"type":"sample"}"#), 4, code::NOT_JOINED);
+    (4..=6).zip(["d", "e", "f"]).for_each(|(number, name)| drop(say(&mut rooms, number, &join(name))));
+    let mut seen = BTreeSet::new();
+    for _ in 0..100 {
+        let said = rooms.handle(ConnectionId(1), ClientMessage::Sample);
+        let Some(Output::Deliver { message: ServerMessage::Peers { peer_ids, count }, .. }) = said.first() else {
+            panic!("{said:?}")
+        };
+        assert_eq!((peer_ids.len(), *count), (3, Some(5)));
+        seen.extend(peer_ids.iter().map(ToString::to_string));
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["b", "c", "d", "e", "f"], "everybody else is drawn sometimes");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Connect(u64, u8),

@@ -34,6 +34,30 @@ async fn of_a_large_room_who_asks_gets_a_sample_and_others_the_list() {
 }
 
 #[tokio::test]
+async fn who_is_in_a_large_room_gets_other_names_when_it_asks() {
+    let server = Server::limited(|limits| limits.sample_peers = 2).await;
+    let [mut a, mut b, _c, _d] = server.room(["a", "b", "c", "d"]).await;
+    b.hears("peer-join", "peerId", "c").await;
+    b.hears("peer-join", "peerId", "d").await;
+    for name in ["b", "c", "d"] {
+        a.hears("peer-join", "peerId", name).await;
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 3 {
+        a.say(r#"{"type":"sample"}"#).await;
+        let peers = a.hear().await;
+        let names: Vec<String> = serde_json::from_value(peers["peerIds"].clone()).unwrap();
+        assert!(peers["type"] == "peers" && peers["count"] == 3 && names.len() == 2, "{peers}");
+        seen.extend(names);
+    }
+    assert!(!seen.contains("a"));
+    b.hears_nothing_but(&mut a, "b").await;
+    let mut stranger = server.open("?token=t").await;
+    stranger.say(r#"{"type":"sample"}"#).await;
+    stranger.hears_error("not-joined").await;
+}
+
+#[tokio::test]
 async fn a_departure_is_heard_however_the_socket_goes() {
     let server = Server::start().await;
     let [mut a, mut b, c] = server.room(["a", "b", "c"]).await;

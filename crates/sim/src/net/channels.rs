@@ -120,7 +120,7 @@ impl Net {
     }
 
     pub(super) fn send(&mut self, from: Key, lane: Lane, frame: Frame) {
-        self.hosts[from.0].note_frame(from.1, lane, &frame);
+        let tells = self.hosts[from.0].note_frame(from.1, lane, &frame);
         let (now_ms, bytes) = (self.now_ms, frame.len_bytes());
         let mut delay_ms = self.between(self.delays.channel_ms);
         if self.random.happens(self.chances.held_up) {
@@ -140,6 +140,9 @@ impl Net {
         host.most_buffered = host.most_buffered.max(channel.buffered);
         let (departed_ms, arrived_ms) = (channel.departed_ms, channel.arrived_ms);
         self.at(departed_ms, Happening::Departs { key: from, lane, bytes });
+        if tells && self.random.happens(self.chances.untold) {
+            return;
+        }
         if matches!(frame, Frame::Text(_)) && self.random.happens(self.chances.duplicated) {
             self.faults.count(Fault::Duplicate);
             self.at(arrived_ms, Happening::Arrives { from, to, lane, frame: frame.clone(), sent_ms: now_ms });

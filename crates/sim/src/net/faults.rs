@@ -125,6 +125,8 @@ pub struct Chances {
     pub duplicated: u64,
     /// That a browser reports late about a link that is closed.
     pub late_report: u64,
+    /// That a live transaction of one operation, no longer than a frame, is never told, though whoever tells it thinks that it was.
+    pub untold: u64,
 }
 
 impl Net {

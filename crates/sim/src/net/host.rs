@@ -151,16 +151,21 @@ impl Host {
         self.events.contains(event)
     }
 
-    /// Remembers a frame that went to a channel.
-    pub fn note_frame(&mut self, link: LinkId, lane: Lane, frame: &Frame) {
-        let Some(connection) = self.links.get(&link) else { return };
+    /// Remembers a frame that went to a channel. Whether it tells, or ends telling, a live transaction of one operation.
+    pub fn note_frame(&mut self, link: LinkId, lane: Lane, frame: &Frame) -> bool {
+        let Some(connection) = self.links.get(&link) else { return false };
         let to = connection.peer.clone();
         let text = match frame {
             Frame::Text(text) => text.clone(),
             Frame::Binary(bytes) => match self.reassembly.entry((link, lane)).or_default().push(bytes).unwrap() {
                 Some(Body::Text(text)) => text,
-                Some(Body::Packed(bytes)) => return self.said.push(said_packed(to, bytes)),
-                None => return,
+                Some(Body::Packed(bytes)) => {
+                    let said = said_packed(to, bytes);
+                    let tells = said.kind == "op";
+                    self.said.push(said);
+                    return tells;
+                }
+                None => return false,
             },
         };
         let (kind, operations, ends) = match Message::decode(&text).unwrap() {
@@ -177,10 +182,11 @@ impl Host {
             Message::Pong(_) => ("pong", 0, true),
             Message::Taken { .. } => ("taken", 0, true),
             // The one on the other channel is the same one.
-            Message::Bye { .. } if lane == Lane::Bulk => return,
+            Message::Bye { .. } if lane == Lane::Bulk => return false,
             Message::Bye { .. } => ("bye", 0, true),
         };
         self.said.push(Said { to, kind, operations, ends, packed: false });
+        kind == "op"
     }
 
     /// What it said, pings, pongs, progress and counts of what was taken in left out.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rtc_battery_core::Now;
-use rtc_battery_core::node::{Config, Input, Messenger, Node, Output, RequestId, UnknownPeer};
+use rtc_battery_core::node::{Config, Input, MeshLimits, Messenger, Node, Output, RequestId, UnknownPeer};
 use rtc_battery_core::replica::{Params, QueryResult, Replica, Scope, SqlError};
 use rtc_battery_proto::{Operation, PeerId, ReplicaId};
 
@@ -109,6 +109,8 @@ pub struct Net {
     pub delays: Delays,
     /// Whether those who come seal what goes through the server.
     pub sealed: bool,
+    /// How large rooms are meshed.
+    pub mesh: MeshLimits,
     /// Whether the signaling server can be reached.
     pub server_up: bool,
     /// What goes wrong by itself, and how often.
@@ -157,6 +159,7 @@ impl Net {
             hosts: Vec::new(),
             delays,
             sealed: true,
+            mesh: MeshLimits::default(),
             server_up: true,
             chances: Chances::default(),
             faults: Faults::default(),
@@ -166,7 +169,7 @@ impl Net {
             random: Random::new(seed),
             queue: BTreeMap::new(),
             sequence: 0,
-            server: Server::default(),
+            server: Server::new(seed),
             sockets: BTreeMap::new(),
             next_socket: 0,
             next_session: 1,
@@ -218,7 +221,8 @@ impl Net {
     /// What a new node is given.
     pub fn config(&mut self) -> Config {
         let seed = self.random.seed();
-        Config { signaling_url: "ws://server/signal".into(), token: "room".into(), sealed: self.sealed, seed }
+        let (signaling_url, token) = ("ws://server/signal".into(), "room".into());
+        Config { signaling_url, token, sealed: self.sealed, mesh: self.mesh, seed }
     }
 
     /// Sends a host into the room.

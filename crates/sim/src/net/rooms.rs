@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rtc_battery_core::node::{Input, LinkId};
+use rtc_battery_core::node::{Input, LinkId, MeshLimits, Status};
 use rtc_battery_proto::SqlValue;
 
 use super::{Host, Net};
@@ -20,7 +20,9 @@ impl Net {
         Self::unsealed(seed).with(nodes)
     }
 
-    fn with(self, nodes: usize) -> Self {
+    /// The same, of a network that was made to be somehow.
+    #[must_use]
+    pub fn with(self, nodes: usize) -> Self {
         let mut net = self;
         for _ in 0..nodes {
             let host = net.add();
@@ -31,6 +33,59 @@ impl Net {
         net.settle();
         net.forget();
         net
+    }
+
+    /// A room of so many nodes that come within a few seconds, with the table `t`, once everyone has it. The server names 30 of them to each.
+    #[must_use]
+    pub fn crowd(seed: u64, nodes: usize, mesh: MeshLimits) -> Self {
+        let mut net = Self::new(seed);
+        net.mesh = mesh;
+        net.sample(30);
+        for _ in 0..nodes {
+            let host = net.add();
+            net.connect(host);
+            let ms = net.between((0, 4_000 / nodes as u64));
+            net.pass(ms);
+        }
+        net.exec(0, "CREATE TABLE t (id TEXT PRIMARY KEY, v, w)");
+        assert!(net.converges_within(60_000, usize::MAX), "seed {seed}: {}", net.picture());
+        net.forget();
+        net
+    }
+
+    /// How it stands with the room, as a host's user would ask.
+    pub fn status(&mut self, host: usize) -> Status {
+        let now = self.now(host);
+        let status = self.hosts[host].node.node().status(now);
+        self.poll(host);
+        status
+    }
+
+    /// How many connections of a host have come about and are not closed.
+    #[must_use]
+    pub fn degree(&self, host: usize) -> usize {
+        self.hosts[host].links.values().filter(|link| link.partner.is_some()).count()
+    }
+
+    /// Lets so much virtual time pass, in which no living host ever has more connections than `most`.
+    pub fn pass_within(&mut self, ms: u64, most: usize) {
+        let end_ms = self.now_ms + ms;
+        while self.step(end_ms) {
+            for host in self.take_touched() {
+                let degree = self.degree(host);
+                assert!(degree <= most || self.hosts[host].dead, "seed {}: {host} has {degree} links", self.seed);
+            }
+        }
+        self.now_ms = end_ms;
+    }
+
+    /// The same until all nodes have the same, at most so long. Whether they do.
+    pub fn converges_within(&mut self, ms: u64, most: usize) -> bool {
+        let end_ms = self.now_ms + ms;
+        while !self.is_converged() && self.now_ms < end_ms {
+            self.pass_within(250, most);
+        }
+        self.is_converged()
     }
 
     /// Rows of `t`, with their types.

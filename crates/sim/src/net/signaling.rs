@@ -7,7 +7,6 @@ use rtc_battery_proto::signaling::ServerMessage;
 
 use super::Member;
 use super::network::{Happening, Net};
-use super::server::Server;
 
 impl Net {
     /// Where a host is to go: who seals keeps the token.
@@ -65,7 +64,7 @@ impl Net {
     /// The server is gone, with everything it knew.
     pub fn stop_server(&mut self) {
         self.server_up = false;
-        self.server = Server::default();
+        self.server.forget();
         for (socket, host) in std::mem::take(&mut self.sockets) {
             self.at(self.now_ms, Happening::SocketCloses { host, socket });
         }
@@ -77,9 +76,9 @@ impl Net {
         self.at(self.now_ms, Happening::SocketCloses { host, socket });
     }
 
-    /// The server tells who joins of one of the others, and how many there are.
-    pub fn sample(&mut self) {
-        self.server.samples = true;
+    /// The server tells who joins, or asks again, of so many of the others only, and how many there are.
+    pub fn sample(&mut self, peers: usize) {
+        self.server.sample_peers = Some(peers);
     }
 
     /// The server tells newcomers of others who are not there.
