@@ -24,6 +24,7 @@ fuzz_target!(|data: &[u8]| {
     let from = PeerId::new("x").expect("an id");
     let (relayed, payload) = match message {
         ClientMessage::Join { peer_id, .. } => (ServerMessage::PeerJoin { peer_id }, None),
+        ClientMessage::Sample => return,
         ClientMessage::Offer { sdp, .. } => (ServerMessage::Offer { from, sdp: sdp.clone() }, Some(sdp)),
         ClientMessage::Answer { sdp, .. } => (ServerMessage::Answer { from, sdp: sdp.clone() }, Some(sdp)),
         ClientMessage::Ice { candidate, .. } => {

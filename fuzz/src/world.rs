@@ -159,7 +159,7 @@ impl World {
         match effect {
             Effect::OpenSignaling { .. } => self.reports.push_back(Input::SignalingOpened),
             Effect::SendSignaling { text } => match ClientMessage::decode(&text).expect("what we say can be read") {
-                ClientMessage::Join { .. } => {
+                ClientMessage::Join { .. } | ClientMessage::Sample => {
                     let text = json!({"type": "peers", "peerIds": []}).to_string();
                     self.reports.push_back(Input::SignalingText { text });
                 }
