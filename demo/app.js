@@ -226,7 +226,7 @@ function fill(parent, ...children) {
 
 function showPeers(state) {
   const peers = room.battery === undefined ? [] : room.battery.getPeers();
-  fill(ui.peers, ...peers.map((peer) => element('li', { title: peer }, short(peer), element('span', { className: 'hint' }, room.ways.get(peer) || ''))));
+  fill(ui.peers, ...peers.map((peer) => element('li', { title: peer }, `${short(peer)} `, element('span', { className: 'hint' }, room.ways.get(peer) || ''))));
   ui.nobody.hidden = peers.length > 0;
   ui.nobody.textContent = room.offline ? NOBODY_OFFLINE : NOBODY;
   const [word, text] =

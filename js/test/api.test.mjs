@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { newToken, Peer, Server, stage, startChromium, WATCHDOG_MS, workerAfter } from './harness.mjs';
+import { IMPATIENT, newToken, Peer, Server, stage, startChromium, WATCHDOG_MS, workerAfter } from './harness.mjs';
 
 let context;
 let peer;
@@ -238,7 +238,7 @@ test('on() gives back the way to stop', async (t) => {
 });
 
 test('without BroadcastChannel a database that another tab has open is busy, and free when that tab is gone', async (t) => {
-  const workerUrl = workerAfter('delete self.BroadcastChannel;', my.folder);
+  const workerUrl = workerAfter(`delete self.BroadcastChannel;${IMPATIENT}`, my.folder);
   const config = { signalingUrl: my.server.signal, token: newToken(), workerUrl };
   const first = await Peer.open(await context.newPage(), my.server.url, config);
   await first.exec('CREATE TABLE b (id INTEGER PRIMARY KEY)');

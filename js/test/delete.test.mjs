@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { newToken, Peer, stage, startChromium, WATCHDOG_MS, workerAfter } from './harness.mjs';
+import { IMPATIENT, newToken, Peer, stage, startChromium, WATCHDOG_MS, workerAfter } from './harness.mjs';
 
 const my = stage({ chromium: startChromium });
 
@@ -77,7 +77,7 @@ test('a page that connects as soon as it is told waits until the database is gon
 });
 
 test('a database that a tab does not let go of is busy: one that is held is left as it is', { timeout: WATCHDOG_MS }, async (t) => {
-  const [held, open] = await Promise.all([tabs(t, 1), tabs(t, 1)]);
+  const [held, open] = await Promise.all([tabs(t, 1, room(), IMPATIENT), tabs(t, 1, room(), IMPATIENT)]);
   // As a frozen page would.
   const obstinate = async ([[tab], dbName], hold) => {
     await tab.page.evaluate(() => battery.disconnect());

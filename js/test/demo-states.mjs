@@ -1,6 +1,6 @@
 // Everything that the demo can look like, for who tests it and for who takes pictures.
 
-import { Server } from './harness.mjs';
+import { IMPATIENT, Server } from './harness.mjs';
 
 /** The sizes and colours that people have. */
 export const LOOKS = ['desktop', 'phone'].flatMap((size) => ['light', 'dark'].map((colorScheme) => ({ name: `${size}, ${colorScheme}`, size, colorScheme })));
@@ -80,7 +80,7 @@ export const STATES = {
     // Where tabs cannot speak to each other only one has the database.
     await page.context().route('**/worker.js', async (route) => {
       const response = await route.fetch();
-      await route.fulfill({ response, body: `delete self.BroadcastChannel;\n${await response.text()}` });
+      await route.fulfill({ response, body: `delete self.BroadcastChannel;${IMPATIENT}\n${await response.text()}` });
     });
     await page.reload();
     await ready(page);

@@ -112,7 +112,7 @@ export function stage(starts, ready) {
   const stage = { folder: site.folder };
   before(async () => {
     stage.server = await Server.start(site.folder);
-    for (const [name, start] of Object.entries(starts)) stage[name] = await start();
+    await Promise.all(Object.entries(starts).map(async ([name, start]) => (stage[name] = await start())));
     await ready?.(stage);
   });
   after(async () => {
@@ -234,6 +234,11 @@ export function workerAfter(code, folder) {
   writeFileSync(join(folder, name), `${code}\nimportScripts('package/worker.js');`);
   return name;
 }
+
+/** Code by which who waits for a tab to let go of its database gives up at once, and not after 5 s. */
+export const IMPATIENT = `
+  const { setTimeout: patiently } = self;
+  self.setTimeout = (act, ms, ...values) => patiently(act, ms === 5000 ? 200 : ms, ...values);`;
 
 let rooms = 0;
 
