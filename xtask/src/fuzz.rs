@@ -66,10 +66,16 @@ pub(crate) fn format(project: &Project) -> Result<()> {
     Ok(project.cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]).run()?)
 }
 
-/// Runs every target so often.
-pub(crate) fn test(project: &Project) -> Result<()> {
-    step("fuzz: compile", || compile(project, Sanitizer::None))?;
-    step(&format!("fuzz: {RUNS} executions of each target"), || {
+/// Every target, to be executed so often.
+pub(crate) struct Executions {
+    jobs: VecDeque<Job>,
+    workers: usize,
+}
+
+impl Executions {
+    /// Compiles the targets. `alone`: nothing else is tested meanwhile.
+    pub(crate) fn prepare(project: &Project, alone: bool) -> Result<Self> {
+        step("fuzz: compile", || compile(project, Sanitizer::None))?;
         let mut jobs = VecDeque::new();
         for (target, parts) in TARGETS {
             for seed in 1..=parts {
@@ -77,11 +83,17 @@ pub(crate) fn test(project: &Project) -> Result<()> {
                 project.shell.remove_path(&corpus)?;
                 let runs = format!("-runs={}", RUNS.div_ceil(parts));
                 let arguments = [format!("-seed={seed}"), runs];
-                jobs.push_back(job(project, Sanitizer::None, target, &corpus, &arguments)?);
+                let Job { name, command } = job(project, Sanitizer::None, target, &corpus, &arguments)?;
+                jobs.push_back(Job { name, command: if alone { command } else { in_background(&command) } });
             }
         }
-        run(jobs)
-    })
+        Ok(Self { jobs, workers: if alone { workers() } else { 1 } })
+    }
+
+    /// Executes them.
+    pub(crate) fn run(self) -> Result<()> {
+        step(&format!("fuzz: {RUNS} executions of each target"), || run(self.jobs, self.workers))
+    }
 }
 
 /// Runs all targets for about so long, slow ones for longer.
@@ -101,7 +113,7 @@ pub(crate) fn soak(project: &Project, seconds: u64) -> Result<()> {
                 &arguments,
             )?);
         }
-        run(jobs)
+        run(jobs, workers())
     })
 }
 
@@ -138,8 +150,20 @@ fn job(project: &Project, sanitizer: Sanitizer, target: &str, corpus: &str, argu
     Ok(Job { name: format!("{target} {}", arguments.join(" ")), command: command.into() })
 }
 
-/// Runs the jobs, one on each processor, and tells what those say that fail.
-fn run(jobs: VecDeque<Job>) -> Result<()> {
+/// The same, while something else has the processors. In a session of its own: Linux gives each session its share, however nice its processes are.
+fn in_background(command: &Command) -> Command {
+    let mut background = Command::new("setsid");
+    let yields = r#"echo 19 2> /dev/null > /proc/self/autogroup; exec nice -n 19 "$@""#;
+    background.args(["--wait", "sh", "-c", yields, "sh"]).arg(command.get_program()).args(command.get_args());
+    background.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(folder) = command.get_current_dir() {
+        background.current_dir(folder);
+    }
+    background
+}
+
+/// Runs the jobs, so many at once, and tells what those say that fail.
+fn run(jobs: VecDeque<Job>, workers: usize) -> Result<()> {
     let jobs = Mutex::new(jobs);
     let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let work = || -> Result<()> {
@@ -151,7 +175,7 @@ fn run(jobs: VecDeque<Job>) -> Result<()> {
         Ok(())
     };
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers()).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         threads.into_iter().try_for_each(|thread| match thread.join() {
             Ok(outcome) => outcome,
             Err(panic) => std::panic::resume_unwind(panic),

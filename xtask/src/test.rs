@@ -1,5 +1,8 @@
 //! `cargo xtask test`: everything that has to hold before a change is kept.
 
+use std::path::{Path, PathBuf};
+use std::thread;
+
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
@@ -26,13 +29,16 @@ pub(crate) fn run(project: &Project, only: Option<Part>) -> Result<()> {
     if wanted(Part::Rust) {
         rust(project)?;
     }
-    if wanted(Part::Fuzz) {
-        fuzz::test(project)?;
-    }
-    if wanted(Part::Js) {
-        javascript(project)?;
-    }
-    Ok(())
+    let alone = !wanted(Part::Js);
+    let executions = wanted(Part::Fuzz).then(|| fuzz::Executions::prepare(project, alone)).transpose()?;
+    let server = wanted(Part::Js).then(|| built(project)).transpose()?;
+    // Browsers wait more than they work: the fuzz targets have what they leave.
+    thread::scope(|scope| {
+        let fuzz = executions.map(|executions| scope.spawn(|| executions.run()));
+        let javascript = server.map_or(Ok(()), |server| javascript(project, &server));
+        let fuzz = fuzz.map_or(Ok(Ok(())), thread::ScopedJoinHandle::join);
+        javascript.and(fuzz.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 fn rust(project: &Project) -> Result<()> {
@@ -55,9 +61,13 @@ fn rust(project: &Project) -> Result<()> {
     })
 }
 
-fn javascript(project: &Project) -> Result<()> {
+/// Builds what the browsers load; gives the server that they are served by.
+fn built(project: &Project) -> Result<PathBuf> {
     build::everything(project)?;
-    let server = step("server: compile", || build::server(project, "dev"))?;
+    step("server: compile", || build::server(project, "dev"))
+}
+
+fn javascript(project: &Project, server: &Path) -> Result<()> {
     step("js: tests in Node and in browsers", || {
         let mut files: Vec<_> = project
             .shell
