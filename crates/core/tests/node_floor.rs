@@ -163,3 +163,21 @@ fn a_peer_that_lies_about_its_floor_wins_nothing() {
     net.until("the others are served", |net| in_step(net, &[0, 1]));
     assert!(net.hosts[0].node.replica().floor().is_empty());
 }
+
+#[test]
+fn a_newcomer_whose_clock_is_slow_has_the_floor_of_those_it_heard_everything_from() {
+    let mut net = room(1, 2);
+    net.exec(0, "DELETE FROM n WHERE id < 3");
+    net.pass(34 * MINUTE_MS);
+    net.until("all have one floor", |net| in_step(net, &[0, 1]));
+    let late = net.add();
+    net.hosts[late].clock.ahead_ms = -120 * 60_000;
+    net.connect(late);
+    let vectors = |net: &Net, host: usize| {
+        let replica = net.hosts[host].node.replica();
+        (replica.vector().clone(), replica.floor().vector.clone())
+    };
+    net.until("it has everything", |net| vectors(net, late).0 == vectors(net, 0).0);
+    assert_eq!(vectors(&net, late), vectors(&net, 0), "whoever it tells lacks what they lack");
+    assert!(!vectors(&net, late).1.is_empty());
+}

@@ -284,3 +284,21 @@ fn two_halves_that_have_both_forgotten_take_what_the_other_has() {
     assert_equal(&mut a, &mut b);
     assert_eq!(a.rows("SELECT * FROM notes ORDER BY id"), [r#""1"|"b""#, r#""3"|"three""#, r#""4"|"a""#]);
 }
+
+#[test]
+fn what_is_released_below_the_floor_is_forgotten_as_it_is_elsewhere() {
+    let (mut a, mut b) = both();
+    let mut slow = peer("slow");
+    slow.pull(&a);
+    (a.wall_ms, b.wall_ms) = (DAY_MS, DAY_MS);
+    a.exec("DELETE FROM notes; INSERT INTO notes VALUES ('2', 'two')");
+    slow.pull(&a);
+    days(40, &mut [&mut a, &mut b]);
+    assert_eq!(stat(&mut a, "deleted_rows"), 0);
+    slow.replica.join_floor(a.replica.floor()).unwrap();
+    assert_eq!(slow.rows("SELECT * FROM notes"), [r#""1"|"one""#], "it is ahead of its clock");
+    slow.wall_ms = a.wall_ms;
+    slow.replica.release(slow.now()).unwrap();
+    assert_eq!(stat(&mut slow, "deleted_rows"), 0);
+    assert_equal(&mut slow, &mut a);
+}
