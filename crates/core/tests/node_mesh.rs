@@ -180,14 +180,7 @@ fn a_room_grows_out_of_a_full_mesh_and_shrinks_back_into_one() {
     let mut net = Net::new(3);
     net.sample(30);
     net.mesh = MeshLimits { full: 8, dial: 3, accept: 5 };
-    for _ in 0..8 {
-        let host = net.add();
-        net.connect(host);
-    }
-    net.exec(0, "CREATE TABLE t (id TEXT PRIMARY KEY, v, w)");
-    net.until("everyone is connected", |net| net.is_full_mesh());
-    net.settle();
-    net.forget();
+    let mut net = net.with(8);
     let late: Vec<usize> = (0..6).map(|_| net.add()).collect();
     late.iter().for_each(|host| net.connect(*host));
     net.pass(30_000);

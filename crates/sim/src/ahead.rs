@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rtc_battery_core::replica::{Params, Scope};
 use rtc_battery_proto::{Dot as ProtoDot, ReplicaId, VersionVector};
 
-use crate::history::{Dot, History};
+use crate::history::{Dot, History, has};
 use crate::oracle::{Op, RowKey, Value};
 use crate::properties::{Check, Property, Violation};
 use crate::room::Room;
@@ -59,8 +59,7 @@ impl Ahead {
 
     /// What a crash has left.
     pub(crate) fn survive(&mut self, vector: &VersionVector) {
-        let has = |dot: &Dot| vector.iter().any(|(origin, seqs)| origin.as_str() == dot.0 && seqs.contains(dot.1));
-        self.0.retain(|dot, _| has(dot));
+        self.0.retain(|dot, _| has(vector, dot));
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rtc_battery_proto::{ReplicaId, VersionVector};
 
 use crate::ahead::row;
-use crate::history::{Dot, History, Transaction};
+use crate::history::{Dot, History, Transaction, has};
 use crate::oracle::{Kind, Picture, RowKey};
 use crate::properties::{Check, Property, Violation};
 use crate::room::Room;
@@ -96,10 +96,6 @@ fn contest(
 
 fn deletes(op: &crate::oracle::Op, deleted: &RowKey) -> bool {
     op.kind == Kind::Delete && row(op).as_ref() == Some(deleted)
-}
-
-fn has(vector: &VersionVector, dot: &Dot) -> bool {
-    vector.iter().any(|(origin, seqs)| origin.as_str() == dot.0 && seqs.contains(dot.1))
 }
 
 impl Room {

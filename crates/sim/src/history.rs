@@ -39,6 +39,11 @@ pub struct History {
     clocks: BTreeSet<Clock>,
 }
 
+/// Whether a vector has a transaction.
+pub(crate) fn has(vector: &VersionVector, dot: &Dot) -> bool {
+    vector.iter().any(|(origin, seqs)| origin.as_str() == dot.0 && seqs.contains(dot.1))
+}
+
 impl History {
     /// Adds a transaction; `false` where its dot or one of its clock values was given before.
     #[must_use]
@@ -76,11 +81,7 @@ impl History {
 
     /// Everything that is in the vector.
     pub fn within<'a>(&'a self, vector: &'a VersionVector) -> impl Iterator<Item = (&'a Dot, &'a Transaction)> {
-        let contains = |dot: &Dot| {
-            let ranges = vector.iter().find(|(origin, _)| origin.as_str() == dot.0).map(|(_, ranges)| ranges);
-            ranges.is_some_and(|ranges| ranges.contains(dot.1))
-        };
-        self.transactions.iter().filter(move |(dot, _)| contains(dot))
+        self.transactions.iter().filter(|(dot, _)| has(vector, dot))
     }
 
     /// All transactions.

@@ -73,7 +73,7 @@ impl Node {
             }
             self.ask_due = true;
             self.greeted.push(id);
-            self.handle_floor(id, hello.floor.clone());
+            self.handle_floor(id, hello.floor);
             return self.room.welcome(id, peer);
         }
         let message = format!(

@@ -38,14 +38,14 @@ pub(super) enum Ends {
 
 impl Forgetting {
     /// The peer has forgotten up to there.
-    fn note(&mut self, floor: &Floor, ours: &VersionVector) {
+    fn note(&mut self, floor: &Floor, ours: &Replica) {
         self.floor.merge(floor);
         self.look(ours);
     }
 
-    /// Whether we are behind, having `ours`.
-    fn look(&mut self, ours: &VersionVector) {
-        self.is_behind = !ours.covers(&self.floor.vector);
+    /// Whether we are behind.
+    fn look(&mut self, ours: &Replica) {
+        self.is_behind = ours.is_behind(&self.floor);
     }
 
     pub(super) fn is_behind(&self) -> bool {
@@ -101,7 +101,7 @@ impl Node {
             floor.clock = Tick::default();
         }
         let session = self.sessions.entry(id).or_default();
-        session.forgetting.note(&floor, self.replica.vector());
+        session.forgetting.note(&floor, &self.replica);
         if session.forgetting.is_behind() {
             session.forget_unmet();
             // What was asked before we knew is not answered.
@@ -134,9 +134,8 @@ impl Node {
 
     /// Whoever was behind may not be any more.
     pub(super) fn note_caught_up(&mut self) {
-        let ours = self.replica.vector();
         for session in self.sessions.values_mut().filter(|session| session.forgetting.is_behind()) {
-            session.forgetting.look(ours);
+            session.forgetting.look(&self.replica);
         }
     }
 

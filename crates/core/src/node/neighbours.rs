@@ -35,7 +35,7 @@ pub(super) type HeldOffers = VecDeque<Held>;
 impl Room {
     /// How many links there are, as told to others.
     pub(super) fn degree(&self) -> u64 {
-        self.links.iter().filter(|(id, link)| self.is_current(**id, link) && link.is_settled()).count() as u64
+        self.settled().count() as u64
     }
 
     /// Whether one more link may be made now. Such as lead nowhere make way.
@@ -102,18 +102,28 @@ impl Room {
     /// Gives links up and asks for names, where it is time to.
     pub(super) fn tend(&mut self, now_ms: u64) {
         self.take_held(now_ms);
+        // A full mesh gives nothing up, and is looked at with every message.
+        if self.mesh.is_bounded() {
+            self.thin(now_ms);
+        }
+        if self.signaling.is_joined()
+            && self.names_at_ms().is_some_and(|at_ms| at_ms <= now_ms)
+            && self.mesh.sample(now_ms, &mut self.random)
+        {
+            self.signal(ClientMessage::Sample);
+        }
+    }
+
+    fn thin(&mut self, now_ms: u64) {
         let mut neighbours = self.neighbours();
         if let Some(link) = self.mesh.shed(&neighbours, now_ms, &mut self.random) {
             self.let_go(link, now_ms);
             neighbours = self.neighbours();
         }
-        if self.signaling.is_joined() {
-            if let Some(link) = self.mesh.rotate(&neighbours, now_ms, &mut self.random) {
-                self.let_go(link, now_ms);
-            }
-            if self.names_at_ms().is_some_and(|at_ms| at_ms <= now_ms) && self.mesh.sample(now_ms, &mut self.random) {
-                self.signal(ClientMessage::Sample);
-            }
+        if self.signaling.is_joined()
+            && let Some(link) = self.mesh.rotate(&neighbours, now_ms, &mut self.random)
+        {
+            self.let_go(link, now_ms);
         }
     }
 
@@ -153,15 +163,19 @@ impl Room {
         (self.mesh.lacks_names() || nobody_left()).then_some(at_ms)
     }
 
-    /// Those that one can do without, first.
+    /// Links that have come about.
+    fn settled(&self) -> impl Iterator<Item = (&LinkId, &Link)> {
+        self.links.iter().filter(|(id, link)| self.is_current(**id, link) && link.is_settled())
+    }
+
+    /// The same, as the mesh sees them.
     fn neighbours(&self) -> Vec<Neighbour> {
-        let current = self.links.iter().filter(|(id, link)| self.is_current(**id, link) && link.is_settled());
         let neighbour = |(id, link): (&LinkId, &Link)| Neighbour {
             link: *id,
             links: link.channel.as_ref().and_then(|channel| channel.links),
             gone: self.is_gone(link),
         };
-        current.map(neighbour).collect()
+        self.settled().map(neighbour).collect()
     }
 
     /// Links that stand, or may come about: with those who pass on what they hear.

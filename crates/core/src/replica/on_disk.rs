@@ -34,7 +34,7 @@ impl Replica {
         })?;
         // Not before: this writes the header of a file that may be of a newer format.
         let keep = "PRAGMA main.journal_mode = WAL";
-        let mode: String = replica.parts().0.query_row(keep, [], |row| row.get(0)).map_err(refusal)?;
+        let mode: String = replica.connection.query_row(keep, [], |row| row.get(0)).map_err(refusal)?;
         if mode == "wal" { Ok(replica) } else { Err(OpenError::NoWal(mode)) }
     }
 }

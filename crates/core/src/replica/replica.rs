@@ -42,8 +42,8 @@ use crate::planted::{Bug, planted};
 /// A replicated SQLite database.
 #[derive(Debug)]
 pub struct Replica {
-    connection: Connection,
-    state: State,
+    pub(super) connection: Connection,
+    pub(super) state: State,
 }
 
 /// What is kept at hand of a transaction that peers are to hear of; larger ones are read from the log again.
@@ -229,12 +229,6 @@ impl Replica {
         self.state.commits
     }
 
-    /// How often [`look_back`](Self::look_back) has written something and forgotten nothing, since this was opened.
-    #[must_use]
-    pub fn notes(&self) -> u64 {
-        self.state.notes
-    }
-
     /// How many operations [`exec`](Self::exec) has made since this was opened.
     #[must_use]
     pub fn written(&self) -> u64 {
@@ -275,11 +269,6 @@ impl Replica {
     /// Synced tables whose INTEGER PRIMARY KEY was given no value, so that other devices give the same numbers: each once, since this was opened.
     pub fn take_automatic_keys(&mut self) -> Vec<String> {
         self.state.automatic.take()
-    }
-
-    /// The database itself, and what is known of it.
-    pub(super) fn parts(&self) -> (&Connection, &State) {
-        (&self.connection, &self.state)
     }
 
     /// The table that operations call so, if there is one here.
@@ -474,70 +463,6 @@ impl Replica {
     /// [`StorageError`].
     pub fn drop_staged(&mut self, key: u32) -> Result<(), StorageError> {
         staging::drop(&self.connection, key)
-    }
-
-    /// Up to where this replica has forgotten rows that were deleted.
-    #[must_use]
-    pub fn floor(&self) -> &Floor {
-        &self.state.floor
-    }
-
-    /// What was here when [`look_back`](Self::look_back) looked last.
-    pub(crate) fn noted(&self) -> &VersionVector {
-        self.state.history.noted()
-    }
-
-    /// A replica is here, or was until now; `in_step` where it has all that was here when [`look_back`](Self::look_back) looked last. What members lack is not forgotten.
-    pub fn note_met(&mut self, node: &ReplicaId, in_step: bool, now: Now) {
-        self.state.history.note_met(node, in_step, now.wall_ms);
-    }
-
-    /// When [`look_back`](Self::look_back) has something to do, by the wall clock, in milliseconds since 1970.
-    #[must_use]
-    pub fn look_back_at_ms(&self, retention_ms: u64, now: Now) -> u64 {
-        self.state.history.due_ms(retention_ms, now.wall_ms)
-    }
-
-    /// Forgets rows that were deleted before the retention time, where everybody who was met in it knows. To be called as often as one likes: it does something thirty
-    /// times in a retention time.
-    ///
-    /// # Errors
-    /// [`StorageError`], also while a transaction is open and something is due.
-    pub fn look_back(&mut self, retention_ms: u64, now: Now) -> Result<(), StorageError> {
-        self.state.look_back(&self.connection, retention_ms, now)
-    }
-
-    /// Forgets what a peer has forgotten, so that both keep the same. Nothing happens where this replica [is behind](Self::is_behind).
-    ///
-    /// # Errors
-    /// [`StorageError`], also while a transaction is open.
-    pub fn join_floor(&mut self, theirs: &Floor) -> Result<(), StorageError> {
-        self.state.join_floor(&self.connection, theirs)
-    }
-
-    /// Whether a peer of this floor may have forgotten what this replica has not heard of. Then what it lacks cannot be told by a delta: it has to
-    /// [catch up](Self::catch_up_staged).
-    #[must_use]
-    pub fn is_behind(&self, theirs: &Floor) -> bool {
-        !self.state.vector.covers(&theirs.vector)
-    }
-
-    /// Takes what was staged under `key`, a delta from nothing, as all that a peer of this floor keeps, in one SQLite transaction: what it has and keeps no longer is
-    /// gone here too, but for rows that were edited here and that the peer has not heard of.
-    ///
-    /// # Errors
-    /// As [`apply`](Self::apply).
-    pub fn catch_up_staged(
-        &mut self,
-        key: u32,
-        covers: &VersionVector,
-        floor: &Floor,
-        now: Now,
-    ) -> Result<Applied, StorageError> {
-        match staging::take(&self.connection, key)? {
-            Ok(operations) => self.state.catch_up(&self.connection, operations, covers, floor, now),
-            Err(error) => Ok(Applied::nothing(error.to_string())),
-        }
     }
 
     /// Begins to read what a replica that has `since` lacks. Read it with [`read_delta`](Self::read_delta).

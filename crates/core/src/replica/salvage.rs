@@ -36,11 +36,11 @@ impl Replica {
     /// # Errors
     /// [`StorageError`]: this replica's own storage failed, or a transaction is open.
     pub fn salvage(&mut self, damaged: Connection, now: Now) -> Result<Salvaged, StorageError> {
-        let room: String = self.parts().0.query_row("SELECT room FROM rtc_replica", [], |row| row.get(0))?;
+        let room: String = self.connection.query_row("SELECT room FROM rtc_replica", [], |row| row.get(0))?;
         let mut salvaged = Salvaged::default();
         let Ok(damaged) = Self::open_damaged(damaged, &room) else { return Ok(salvaged) };
         let mut reading = Reading { complete: true, ..Reading::default() };
-        let (connection, state) = damaged.parts();
+        let (connection, state) = (&damaged.connection, &damaged.state);
         reading.definitions(connection, state);
         let mut ranges = Range::all(&damaged);
         while let Some(range) = ranges.pop() {
@@ -77,7 +77,7 @@ impl Range {
     /// The transactions that the damaged replica knows to be its own, nearest last.
     fn all(damaged: &Replica) -> Vec<Self> {
         // One that never wrote has no number.
-        let Some(origin) = damaged.parts().1.origins.known(damaged.id()) else { return vec![] };
+        let Some(origin) = damaged.state.origins.known(damaged.id()) else { return vec![] };
         let own = damaged.vector().origin(damaged.id());
         let known = own.into_iter().flat_map(|own| own.iter()).map(|(first, last)| Self { origin, first, last });
         let after = own.and_then(|own| own.last()).map_or(1, |last| last + 1);

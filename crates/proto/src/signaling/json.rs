@@ -71,15 +71,13 @@ pub(super) fn raw(field: &'static str, value: Option<&RawValue>) -> Result<Box<R
 }
 
 pub(super) fn text_of<'a>(field: &'static str, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, DecodeError> {
-    let json = value.ok_or(DecodeError::Missing(field))?.get();
-    // Names and types are hardly ever escaped, and what is between the quotes is the text then: a raw value is whole JSON.
-    match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(text) if !text.contains('\\') => Ok(Cow::Borrowed(text)),
-        _ => match serde_json::from_str(json) {
-            Ok(text) => Ok(Cow::Owned(text)),
-            Err(_) => Err(DecodeError::Invalid { field, expected: "text" }),
-        },
-    }
+    /// Borrowed where nothing in it is escaped.
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    let value = value.ok_or(DecodeError::Missing(field))?;
+    let text: Result<Text<'a>, _> = serde_json::from_str(value.get());
+    text.map(|Text(text)| text).map_err(|_| DecodeError::Invalid { field, expected: "text" })
 }
 
 pub(super) fn id(field: &'static str, value: Option<&RawValue>) -> Result<PeerId, DecodeError> {

@@ -18,6 +18,20 @@ use crate::harness::{Client, Server, ice, join, within_reason};
 const SOON: Duration = Duration::from_millis(100);
 const NEVER: Duration = Duration::from_secs(3600);
 
+/// Sends to `stuck`, so many bytes at a time, until the server has given it up.
+async fn overwhelm(sender: &mut Client, bytes: usize) {
+    let load = "x".repeat(bytes);
+    let flood = async {
+        loop {
+            sender.say(&format!(r#"{{"type":"ice","to":"stuck","candidate":"{load}"}}"#)).await;
+            if let Some(heard) = sender.next().now_or_never() {
+                break heard.unwrap();
+            }
+        }
+    };
+    assert!(within_reason(flood).await.contains("peer-leave"));
+}
+
 #[tokio::test]
 async fn who_does_not_join_is_closed_whatever_else_it_says() {
     let server = Server::limited(|limits| {
@@ -123,16 +137,7 @@ async fn a_farewell_that_is_not_read_is_given_up() {
     })
     .await;
     let [mut sender, mut stuck] = server.room(["sender", "stuck"]).await;
-    let load = "x".repeat(40_000);
-    let flood = async {
-        loop {
-            sender.say(&format!(r#"{{"type":"ice","to":"stuck","candidate":"{load}"}}"#)).await;
-            if let Some(heard) = sender.next().now_or_never() {
-                break heard.unwrap();
-            }
-        }
-    };
-    assert!(within_reason(flood).await.contains("peer-leave"));
+    overwhelm(&mut sender, 40_000).await;
     // The server's end is closed for good once sending fails.
     within_reason(async { while stuck.socket.send(Message::Ping("x".into())).await.is_ok() {} }).await;
 }
@@ -179,16 +184,7 @@ async fn the_system_buffers_little_for_a_socket() {
     let mut stuck = Client { socket };
     stuck.say(&join("stuck")).await;
     sender.hears("peer-join", "peerId", "stuck").await;
-    let load = "x".repeat(10_000);
-    let flood = async {
-        loop {
-            sender.say(&format!(r#"{{"type":"ice","to":"stuck","candidate":"{load}"}}"#)).await;
-            if let Some(heard) = sender.next().now_or_never() {
-                break heard.unwrap();
-            }
-        }
-    };
-    assert!(within_reason(flood).await.contains("peer-leave"));
+    overwhelm(&mut sender, 10_000).await;
     let mut bytes = 0;
     while let Ok(text) = stuck.next().await {
         bytes += text.len();

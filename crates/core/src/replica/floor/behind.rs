@@ -83,8 +83,7 @@ impl State {
             }
             let mut joined = state.floor.clone();
             joined.merge(floor);
-            let raised = state.raise(connection, joined, dot, &mut tally)?;
-            state.store_raised(connection, &raised, news.clone(), &mut tally)?;
+            let raised = state.raise(connection, joined, (dot, news.clone()), &mut tally)?;
             Ok((true, ((applied, raised, news), tally.conflicts)))
         })?;
         self.note_raised(raised, news);
@@ -107,14 +106,13 @@ impl Told<'_> {
             let key = whole::key(&table, &slot, image.as_deref())?;
             let mut known = Known::of_key(merge.connection, origins, &table, &table.key_values(&key))?;
             let before = known.state()?;
-            let has = |entry: &Entry| contains(self.covers, merge, entry.place);
             let (mut is_kept, mut is_ours, mut lost, mut rest) = (false, false, Vec::new(), Vec::new());
             for entry in std::mem::take(&mut known.entries) {
                 if self.is_lost(merge, entry.place)? {
                     lost.push(entry);
                     continue;
                 }
-                let is_peers = has(&entry)?;
+                let is_peers = merge.state.origins.is_in(self.covers, entry.place.tx)?;
                 is_kept |= is_peers;
                 is_ours |= !is_peers && entry.kind != OperationKind::Delete && !self.is_old(&entry);
                 rest.push(entry);
@@ -157,7 +155,7 @@ impl Told<'_> {
             let is_old = || -> Result<bool, StorageError> {
                 let Some(own) = row.get::<_, Option<String>>(5)? else { return Ok(false) };
                 let hlc = own.parse().map_err(|_| StorageError::Corrupt("rtc_operations.hlc"))?;
-                Ok(!contains(self.covers, merge, place)? && self.is_older(&hlc))
+                Ok(!merge.state.origins.is_in(self.covers, place.tx)? && self.is_older(&hlc))
             };
             if self.is_lost(merge, place)? || is_old()? {
                 rows.insert((row.get(3)?, row.get(4)?));
@@ -185,8 +183,9 @@ impl Told<'_> {
 
     /// Whether the peer has the operation's transaction and keeps the operation no longer.
     fn is_lost(&self, merge: &Merge<'_>, place: Place) -> Result<bool, StorageError> {
-        Ok(contains(&self.had, merge, place)?
-            && contains(self.covers, merge, place)?
+        let origins = &merge.state.origins;
+        Ok(origins.is_in(&self.had, place.tx)?
+            && origins.is_in(self.covers, place.tx)?
             && !self.kept.contains(&(place.tx, place.index)))
     }
 
@@ -199,9 +198,4 @@ impl Told<'_> {
     fn is_older(&self, hlc: &rtc_battery_proto::Hlc) -> bool {
         hlc.tick <= self.floor.clock
     }
-}
-
-fn contains(vector: &VersionVector, merge: &Merge<'_>, place: Place) -> Result<bool, StorageError> {
-    let origin = vector.origin(merge.state.origins.node(place.tx.origin)?);
-    Ok(origin.is_some_and(|ranges| ranges.contains(place.tx.seq)))
 }

@@ -22,10 +22,17 @@ use crate::replica::unique::parked;
 
 /// What becomes of a row of which a DELETE is kept.
 enum Fate {
-    Stays,
     Forgotten,
     /// What is below the floor is told again.
     ToldAgain,
+}
+
+/// Such a row.
+struct Deleted {
+    table: Arc<Table>,
+    slot: Slot,
+    row: Row,
+    fate: Fate,
 }
 
 /// What raising the floor did.
@@ -73,13 +80,13 @@ impl State {
             let limit_ms = state.history.limit_ms(retention_ms, wall_ms);
             let mut floor = state.floor.clone();
             floor.vector.merge(&history::up_to(connection, limit_ms)?);
-            if floor.vector == state.floor.vector || !state.may_forget(connection, &floor)? {
+            let forgets = |deleted: &Deleted| matches!(deleted.fate, Fate::Forgotten);
+            if floor.vector == state.floor.vector || !state.deleted(connection, &floor)?.iter().any(forgets) {
                 return Ok((changed, ((changed, None), Vec::new())));
             }
             history::forget(connection, limit_ms)?;
             let mut tally = Tally::default();
-            let raised = state.raise(connection, floor, state.next_dot(), &mut tally)?;
-            state.store_raised(connection, &raised, VersionVector::default(), &mut tally)?;
+            let raised = state.raise(connection, floor, (state.next_dot(), VersionVector::default()), &mut tally)?;
             Ok((true, ((changed, Some(raised)), tally.conflicts)))
         })?;
         match raised {
@@ -101,27 +108,36 @@ impl State {
         floor.merge(theirs);
         let raised = self.in_merge(connection, false, |state| {
             let mut tally = Tally::default();
-            let raised = state.raise(connection, floor, state.next_dot(), &mut tally)?;
-            state.store_raised(connection, &raised, VersionVector::default(), &mut tally)?;
+            let raised = state.raise(connection, floor, (state.next_dot(), VersionVector::default()), &mut tally)?;
             Ok((true, (raised, tally.conflicts)))
         })?;
         self.note_raised(raised, VersionVector::default());
         Ok(())
     }
 
-    /// Whether anything would be forgotten at this floor.
-    fn may_forget(&self, connection: &Connection, floor: &Floor) -> Result<bool, StorageError> {
-        for (table, slot) in self.with_delete(connection)? {
-            let Row { entries, image } = whole::row(connection, &self.origins, &table, &slot, None)?;
-            if matches!(fate(&self.origins, &entries, image.as_deref(), floor)?, Fate::Forgotten) {
-                return Ok(true);
-            }
+    /// Forgets rows in the open merge, which has brought `news`, and stores that. What is told again gets this dot.
+    pub(crate) fn raise(
+        &mut self,
+        connection: &Connection,
+        floor: Floor,
+        (dot, mut news): (Dot, VersionVector),
+        tally: &mut Tally,
+    ) -> Result<Raised, StorageError> {
+        let raised = self.forget_rows(connection, floor, dot, tally)?;
+        tally.forget_empty(connection)?;
+        self.registers += tally.registers;
+        raised.again.iter().for_each(|dot| news.insert(dot.clone()));
+        if news.is_empty() {
+            // Nothing came; what is kept has changed all the same.
+            self.version += 1;
+            store::save_progress(connection, self.progress())?;
+        } else {
+            self.save_news(connection, &news)?;
         }
-        Ok(false)
+        Ok(raised)
     }
 
-    /// Forgets rows in the open merge. What is told again gets this dot.
-    pub(crate) fn raise(
+    fn forget_rows(
         &mut self,
         connection: &Connection,
         mut floor: Floor,
@@ -132,25 +148,20 @@ impl State {
             return Ok(Raised { floor, again: None });
         }
         let mut told_again = Vec::new();
-        for (table, slot) in self.with_delete(connection)? {
-            let Row { entries, image } = whole::row(connection, &self.origins, &table, &slot, None)?;
-            match fate(&self.origins, &entries, image.as_deref(), &floor)? {
-                Fate::Stays => {}
-                Fate::Forgotten => {
-                    floor.clock = entries.iter().map(|entry| entry.hlc.tick).fold(floor.clock, Tick::max);
-                    forget(connection, &table, &slot, &entries, image.as_deref(), tally)?;
-                }
-                Fate::ToldAgain => {
-                    let exists = rows::state(&entries, image.as_deref())?.exists();
-                    for entry in entries {
-                        if exists && entry.kind == OperationKind::Delete {
-                            // It is beaten, and was kept to be seen here.
-                            rows::delete(connection, &table, &slot, entry.place)?;
-                            tally.thinned.insert(entry.place.tx);
-                        } else if is_below(&self.origins, &entry, &floor)? {
-                            told_again.push(Again { table: Arc::clone(&table), slot: slot.clone(), entry });
-                        }
-                    }
+        for Deleted { table, slot, row: Row { entries, image }, fate } in self.deleted(connection, &floor)? {
+            if matches!(fate, Fate::Forgotten) {
+                floor.clock = entries.iter().map(|entry| entry.hlc.tick).fold(floor.clock, Tick::max);
+                forget(connection, &table, &slot, &entries, image.as_deref(), tally)?;
+                continue;
+            }
+            let exists = rows::state(&entries, image.as_deref())?.exists();
+            for entry in entries {
+                if exists && entry.kind == OperationKind::Delete {
+                    // It is beaten, and was kept to be seen here.
+                    rows::delete(connection, &table, &slot, entry.place)?;
+                    tally.thinned.insert(entry.place.tx);
+                } else if self.origins.is_in(&floor.vector, entry.place.tx)? {
+                    told_again.push(Again { table: Arc::clone(&table), slot: slot.clone(), entry });
                 }
             }
         }
@@ -164,25 +175,6 @@ impl State {
         Ok(Raised { floor, again })
     }
 
-    /// The end of a merge that has raised the floor and brought `news`.
-    pub(crate) fn store_raised(
-        &mut self,
-        connection: &Connection,
-        raised: &Raised,
-        mut news: VersionVector,
-        tally: &mut Tally,
-    ) -> Result<(), StorageError> {
-        tally.forget_empty(connection)?;
-        self.registers += tally.registers;
-        raised.again.iter().for_each(|dot| news.insert(dot.clone()));
-        if news.is_empty() {
-            // Nothing came; what is kept has changed all the same.
-            self.version += 1;
-            return store::save_progress(connection, self.progress());
-        }
-        self.save_news(connection, &news)
-    }
-
     /// SQLite has committed it.
     pub(crate) fn note_raised(&mut self, raised: Raised, mut news: VersionVector) {
         let Raised { floor, again } = raised;
@@ -192,43 +184,44 @@ impl State {
         self.note_merged(news, None);
     }
 
-    /// The rows of which a DELETE is kept.
-    fn with_delete(&self, connection: &Connection) -> Result<Vec<(Arc<Table>, Slot)>, StorageError> {
+    /// The rows of which a DELETE is kept that do not stay as they are at this floor.
+    fn deleted(&self, connection: &Connection, floor: &Floor) -> Result<Vec<Deleted>, StorageError> {
         let select = "SELECT DISTINCT tbl, row FROM rtc_operations WHERE kind = ?1 AND tbl <> ?2";
         let mut select = connection.prepare_cached(select)?;
         let delete = rows::kind_number(OperationKind::Delete);
-        let found = select.query_map(params![delete, SCHEMA_TABLE], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?;
-        let known = |row: rusqlite::Result<(i64, Slot)>| {
-            let (table, slot) = row?;
+        let mut found = select.query(params![delete, SCHEMA_TABLE])?;
+        let mut deleted = Vec::new();
+        while let Some(row) = found.next()? {
+            let (table, slot): (i64, Slot) = (row.get(0)?, row.get(1)?);
             let table = self.tables.by_id(table).ok_or(StorageError::Corrupt("rtc_operations.tbl"))?;
-            Ok((Arc::clone(table), slot))
-        };
-        found.map(known).collect()
+            let row = whole::row(connection, &self.origins, table, &slot, None)?;
+            if let Some(fate) = fate(&self.origins, &row, floor)? {
+                deleted.push(Deleted { table: Arc::clone(table), slot, row, fate });
+            }
+        }
+        Ok(deleted)
     }
 }
 
-fn fate(origins: &Origins, entries: &[Entry], image: Option<&[SqlValue]>, floor: &Floor) -> Result<Fate, StorageError> {
+/// What becomes of a row at a floor, if it does not stay as it is.
+fn fate(origins: &Origins, row: &Row, floor: &Floor) -> Result<Option<Fate>, StorageError> {
+    let Row { entries, image } = row;
     let (mut below, mut deleted_below) = (0, false);
     for entry in entries {
-        if is_below(origins, entry, floor)? {
+        if origins.is_in(&floor.vector, entry.place.tx)? {
             below += 1;
             deleted_below |= entry.kind == OperationKind::Delete;
         }
     }
     if !deleted_below {
-        return Ok(Fate::Stays);
+        return Ok(None);
     }
     if below < entries.len() {
-        return Ok(Fate::ToldAgain);
+        return Ok(Some(Fate::ToldAgain));
     }
     // Everybody who has this floor has all that brought it back.
-    let exists = rows::state(entries, image)?.exists();
-    Ok(if exists { Fate::Stays } else { Fate::Forgotten })
-}
-
-fn is_below(origins: &Origins, entry: &Entry, floor: &Floor) -> Result<bool, StorageError> {
-    let origin = floor.vector.origin(origins.node(entry.place.tx.origin)?);
-    Ok(origin.is_some_and(|ranges| ranges.contains(entry.place.tx.seq)))
+    let exists = rows::state(entries, image.as_deref())?.exists();
+    Ok((!exists).then_some(Fate::Forgotten))
 }
 
 fn forget(

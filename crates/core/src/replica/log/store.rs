@@ -322,6 +322,12 @@ impl Origins {
         self.nodes.get(&id).ok_or(StorageError::Corrupt("an origin that is not in rtc_origins"))
     }
 
+    /// Whether a vector has a transaction.
+    pub(crate) fn is_in(&self, vector: &VersionVector, tx: Tx) -> Result<bool, StorageError> {
+        let origin = vector.origin(self.node(tx.origin)?);
+        Ok(origin.is_some_and(|ranges| ranges.contains(tx.seq)))
+    }
+
     /// Stores which transactions of one origin are here.
     pub(crate) fn save(
         &mut self,

@@ -265,8 +265,8 @@ impl State {
             merge.run(operations, &news)?;
             let Merge { applied, mut tally, state, .. } = merge;
             // They are in the vector since they came, and may be below the floor; what is shown has changed all the same.
-            let raised = state.raise(connection, state.floor.clone(), state.next_dot(), &mut tally)?;
-            state.store_raised(connection, &raised, VersionVector::default(), &mut tally)?;
+            let nothing_new = (state.next_dot(), VersionVector::default());
+            let raised = state.raise(connection, state.floor.clone(), nothing_new, &mut tally)?;
             Ok((true, ((Some(raised), applied), tally.conflicts)))
         })?;
         self.quarantine.retried();
