@@ -11,7 +11,7 @@ use rtc_battery_fuzz::mutate::mutate_script;
 use rtc_battery_fuzz::replicas::{Sql as _, check, check_passes_on, dump, with_tables};
 use rtc_battery_fuzz::script::play;
 use rtc_battery_fuzz::world::World;
-use rtc_battery_proto::{Message, PeerId};
+use rtc_battery_proto::{Floor, Message, PeerId, VersionVector};
 use serde_json::{Value, json};
 
 /// What a node and its host take, and what each byte of a script may take on top of that.
@@ -65,20 +65,27 @@ fn hear_an_honest_peer(world: &mut World, script: &[u8]) {
     let peer = PeerId::new(&name).expect("an id");
     let select = format!("SELECT content FROM notes WHERE id GLOB '{name}-*' ORDER BY id");
 
+    let vector = json!({&name: [[1, 1]]});
+
     let mut greeted: Option<LinkId> = None;
     let mut told = false;
     for _ in 0..PATIENCE_S {
         if let Some(link) = world.link(&peer) {
             if greeted != Some(link) {
-                let vector = json!({&name: [[1, 1]]});
-                let hello = json!({"type": "hello", "protocol": 1, "nodeId": &name, "vector": vector});
+                let hello = json!({"type": "hello", "protocol": 1, "nodeId": &name, "vector": &vector});
                 (greeted, told) = (Some(link), false);
                 world.say(&peer, hello.to_string());
             }
-            let asked = world.take_heard(&peer).iter().any(|message| matches!(message, Message::SyncRequest(_)));
+            let heard = world.take_heard(&peer);
+            for floor in heard.iter().filter_map(floor_of) {
+                // Who lacks some of it is asked for nothing. Ours has caught up by the time that it says so.
+                let mut vector: VersionVector = serde_json::from_value(vector.clone()).expect("a vector");
+                vector.merge(&floor.vector);
+                world.say(&peer, Message::Vector { vector }.encode());
+            }
+            let asked = heard.iter().any(|message| matches!(message, Message::SyncRequest(_)));
             if asked {
-                let (operations, covers) = ([note(&name, 1)], json!({&name: [[1, 1]]}));
-                let answer = json!({"type": "sync-response", "operations": operations, "covers": covers});
+                let answer = json!({"type": "sync-response", "operations": [note(&name, 1)], "covers": &vector});
                 world.say(&peer, answer.to_string());
                 world.say(&peer, json!({"type": "op", "payload": note(&name, 2)}).to_string());
                 told = true;
@@ -93,6 +100,15 @@ fn hear_an_honest_peer(world: &mut World, script: &[u8]) {
         world.pass(1_000);
     }
     panic!("{name} was not heard: {:?}", world.node.rows(&select, world.now));
+}
+
+/// Up to where the node may have forgotten what was deleted, if it says so.
+fn floor_of(message: &Message) -> Option<&Floor> {
+    match message {
+        Message::Hello(hello) if !hello.floor.is_empty() => Some(&hello.floor),
+        Message::Floor { floor } => Some(floor),
+        _ => None,
+    }
 }
 
 fn note(name: &str, seq: u32) -> Value {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use rtc_battery_core::replica::{Params, Scope};
 use rtc_battery_core::{Node, Now, Replica};
-use rtc_battery_proto::{ReplicaId, SqlValue};
+use rtc_battery_proto::{ReplicaId, SqlValue, VersionVector};
 use rusqlite::Connection;
 
 /// Tables that operations meet: rowid and key, strict and generated, quoted.
@@ -124,9 +124,11 @@ pub fn check_passes_on(from: &Replica, rows: &[String], now: Now) {
     assert_eq!(other.digest().expect("storage"), from.digest().expect("storage"), "equal rows, other digests");
 }
 
-/// Tells a replica all that it lacks.
+/// Tells a replica all that it lacks, and what is forgotten.
 fn tell(from: &Replica, to: &mut Replica, now: Now) {
-    let mut reader = from.delta(to.vector()).expect("storage");
+    let is_behind = to.is_behind(from.floor());
+    let since = if is_behind { VersionVector::default() } else { to.vector().clone() };
+    let mut reader = from.delta(&since).expect("storage");
     let mut operations = Vec::new();
     let covers = loop {
         let chunk = from.read_delta(&mut reader, 4096).expect("storage");
@@ -135,8 +137,14 @@ fn tell(from: &Replica, to: &mut Replica, now: Now) {
             break end.covers;
         }
     };
-    let applied = to.apply(operations, &covers, now).expect("storage");
+    let applied = if is_behind {
+        to.stage(1, &operations).expect("storage");
+        to.catch_up_staged(1, &covers, from.floor(), now).expect("storage")
+    } else {
+        to.apply(operations, &covers, now).expect("storage")
+    };
     assert!(to.vector().covers(from.vector()), "{applied:?}");
+    to.join_floor(from.floor()).expect("storage");
 }
 
 /// The rows of every table of the user's, with types and bits.

@@ -20,8 +20,8 @@ fn remember(net: &mut Net, host: usize) {
     net.hosts[host].node.node().remember_deleted_for(30 * MINUTE_MS);
 }
 
-fn deleted_rows(net: &mut Net, host: usize) -> String {
-    let rows = net.exec(host, "SELECT value FROM rtc_stats WHERE name = 'deleted_rows'").values;
+fn deletes(net: &mut Net, host: usize) -> String {
+    let rows = net.exec(host, "SELECT value FROM rtc_stats WHERE name = 'deletes'").values;
     format!("{:?}", rows[0][0])
 }
 
@@ -51,11 +51,11 @@ fn a_room_forgets_together_and_falls_silent() {
     net.exec(1, "DELETE FROM n WHERE id < 3");
     net.until("everybody knows", |net| net.is_converged());
     net.pass(29 * MINUTE_MS);
-    assert_eq!(deleted_rows(&mut net, 0), "2");
+    assert_eq!(deletes(&mut net, 0), "2");
     net.pass(5 * MINUTE_MS);
     net.until("all have one floor", |net| in_step(net, &[0, 1, 2]));
     for host in 0..3 {
-        assert_eq!(deleted_rows(&mut net, host), "0");
+        assert_eq!(deletes(&mut net, host), "0");
         assert_eq!(rows(&mut net, host), [r#"[3, "three", 0]"#]);
     }
     net.settle();
@@ -76,7 +76,7 @@ fn who_was_away_for_too_long_takes_what_is_there_and_keeps_its_edits() {
         net.exec(2, "UPDATE n SET w = 'mine' WHERE id = 2");
         net.exec(2, "UPDATE n SET w = 'mine' WHERE id = 3");
         net.pass(70 * MINUTE_MS);
-        assert_eq!(deleted_rows(&mut net, 0), "0", "seed {seed}");
+        assert_eq!(deletes(&mut net, 0), "0", "seed {seed}");
         assert_eq!(rows(&mut net, 2).len(), 3);
         net.connect(2);
         net.until("everybody has the same", |net| in_step(net, &[0, 1, 2]));
@@ -108,7 +108,7 @@ fn one_who_remembers_is_asked_before_one_who_does_not() {
         net.disconnect(1);
         net.exec(2, "UPDATE n SET w = 'older' WHERE id = 1");
         net.pass(70 * MINUTE_MS);
-        assert_eq!((deleted_rows(&mut net, 0), deleted_rows(&mut net, 1)), ("0".to_owned(), "2".to_owned()));
+        assert_eq!((deletes(&mut net, 0), deletes(&mut net, 1)), ("0".to_owned(), "2".to_owned()));
         net.exec(2, "UPDATE n SET w = 'newer' WHERE id = 2");
         [1, 2].into_iter().for_each(|host| net.connect(host));
         net.until("everybody has the same", |net| in_step(net, &[0, 1, 2]));
@@ -131,7 +131,7 @@ fn a_large_database_is_caught_up_with_while_it_is_written_to() {
     net.exec(0, "DELETE FROM n WHERE id < 3 OR id % 2");
     net.exec(2, "UPDATE n SET w = 'mine' WHERE id = 2");
     net.pass(70 * MINUTE_MS);
-    assert_eq!(deleted_rows(&mut net, 1), "0");
+    assert_eq!(deletes(&mut net, 1), "0");
     net.connect(2);
     net.until("the first part is here", |net| {
         net.hosts[2].told(&Event::PeerJoin { peer: net.peer(0) }) || !net.hosts[2].comings().is_empty()

@@ -1,7 +1,7 @@
 //! Raises the floor: rows that were deleted, and of which nothing is newer than the floor, are forgotten.
 //!
 //! Of a row that was deleted below the floor and written to above it, by somebody who did not know that, others may have forgotten what is below. It is told again
-//! as a whole, so that everybody shows the same: a DELETE that was beaten by an UPDATE is kept for this (`RowState::needs`).
+//! as a whole, so that everybody shows the same: a DELETE that was beaten is kept for this (`RowState::needs`), until it is below the floor itself.
 
 use std::sync::Arc;
 
@@ -14,15 +14,20 @@ use crate::replica::capture::hook::Slot;
 use crate::replica::error::StorageError;
 use crate::replica::log::again::{self, Again};
 use crate::replica::log::rows::{self, Entry, Tally};
-use crate::replica::log::store::{self, Origins, SCHEMA_TABLE};
+use crate::replica::log::store::{self, Origins, SCHEMA_TABLE, Tx};
 use crate::replica::log::whole::{self, Row};
+use crate::replica::merge::rules::RowState;
 use crate::replica::schema::table::Table;
 use crate::replica::state::State;
 use crate::replica::unique::parked;
 
 /// What becomes of a row of which a DELETE is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
+    /// The row is.
     Forgotten,
+    /// The DELETE is: everybody shows what beat it.
+    Beaten,
     /// What is below the floor is told again.
     ToldAgain,
 }
@@ -80,7 +85,7 @@ impl State {
             let limit_ms = state.history.limit_ms(retention_ms, wall_ms);
             let mut floor = state.floor.clone();
             floor.vector.merge(&history::up_to(connection, limit_ms)?);
-            let forgets = |deleted: &Deleted| matches!(deleted.fate, Fate::Forgotten);
+            let forgets = |deleted: &Deleted| deleted.fate != Fate::ToldAgain;
             if floor.vector == state.floor.vector || !state.deleted(connection, &floor)?.iter().any(forgets) {
                 return Ok((changed, ((changed, None), Vec::new())));
             }
@@ -149,7 +154,7 @@ impl State {
         }
         let mut told_again = Vec::new();
         for Deleted { table, slot, row: Row { entries, image }, fate } in self.deleted(connection, &floor)? {
-            if matches!(fate, Fate::Forgotten) {
+            if fate == Fate::Forgotten {
                 floor.clock = entries.iter().map(|entry| entry.hlc.tick).fold(floor.clock, Tick::max);
                 forget(connection, &table, &slot, &entries, image.as_deref(), tally)?;
                 continue;
@@ -160,7 +165,7 @@ impl State {
                     // It is beaten, and was kept to be seen here.
                     rows::delete(connection, &table, &slot, entry.place)?;
                     tally.thinned.insert(entry.place.tx);
-                } else if self.origins.is_in(&floor.vector, entry.place.tx)? {
+                } else if fate == Fate::ToldAgain && self.origins.is_in(&floor.vector, entry.place.tx)? {
                     told_again.push(Again { table: Arc::clone(&table), slot: slot.clone(), entry });
                 }
             }
@@ -186,13 +191,16 @@ impl State {
 
     /// The rows of which a DELETE is kept that do not stay as they are at this floor.
     fn deleted(&self, connection: &Connection, floor: &Floor) -> Result<Vec<Deleted>, StorageError> {
-        let select = "SELECT DISTINCT tbl, row FROM rtc_operations WHERE kind = ?1 AND tbl <> ?2";
+        let select = "SELECT tbl, row, origin, seq FROM rtc_operations WHERE kind = ?1 AND tbl <> ?2";
         let mut select = connection.prepare_cached(select)?;
         let delete = rows::kind_number(OperationKind::Delete);
         let mut found = select.query(params![delete, SCHEMA_TABLE])?;
         let mut deleted = Vec::new();
         while let Some(row) = found.next()? {
-            let (table, slot): (i64, Slot) = (row.get(0)?, row.get(1)?);
+            let (table, slot, tx): (i64, Slot, _) = (row.get(0)?, row.get(1)?, Tx { origin: row.get(2)?, seq: row.get(3)? });
+            if !self.origins.is_in(&floor.vector, tx)? {
+                continue;
+            }
             let table = self.tables.by_id(table).ok_or(StorageError::Corrupt("rtc_operations.tbl"))?;
             let row = whole::row(connection, &self.origins, table, &slot, None)?;
             if let Some(fate) = fate(&self.origins, &row, floor)? {
@@ -206,22 +214,27 @@ impl State {
 /// What becomes of a row at a floor, if it does not stay as it is.
 fn fate(origins: &Origins, row: &Row, floor: &Floor) -> Result<Option<Fate>, StorageError> {
     let Row { entries, image } = row;
-    let (mut below, mut deleted_below) = (0, false);
+    // What everybody has who has this floor.
+    let mut below = Vec::new();
     for entry in entries {
         if origins.is_in(&floor.vector, entry.place.tx)? {
-            below += 1;
-            deleted_below |= entry.kind == OperationKind::Delete;
+            below.push(entry);
         }
     }
-    if !deleted_below {
+    if !below.iter().any(|entry| entry.kind == OperationKind::Delete) {
         return Ok(None);
     }
-    if below < entries.len() {
-        return Ok(Some(Fate::ToldAgain));
+    let mut known = RowState::default();
+    below.iter().for_each(|entry| known.apply(&entry.hlc, entry.kind, []));
+    if known.exists() {
+        return Ok(Some(Fate::Beaten));
     }
-    // Everybody who has this floor has all that brought it back.
+    if below.len() == entries.len() {
+        return Ok(Some(Fate::Forgotten));
+    }
     let exists = rows::state(entries, image.as_deref())?.exists();
-    Ok((!exists).then_some(Fate::Forgotten))
+    let shows_below = below.iter().any(|entry| !entry.columns.is_empty());
+    Ok(Some(if exists && !shows_below { Fate::Beaten } else { Fate::ToldAgain }))
 }
 
 fn forget(

@@ -86,9 +86,7 @@ fn forget_idle(
     entries.iter().for_each(|entry| state.apply(&entry.hlc, entry.kind, []));
     let mut emptied = BTreeSet::new();
     for entry in entries {
-        // Whether a DELETE is still needed depends on the columns.
-        let is_idle = entry.columns.is_empty() && entry.kind != OperationKind::Delete;
-        if is_idle && !state.needs(&entry.hlc, entry.kind) {
+        if entry.columns.is_empty() && !state.needs(&entry.hlc, entry.kind) {
             rows::delete(connection, table, slot, entry.place)?;
             emptied.insert(entry.place.tx);
         }

@@ -110,7 +110,7 @@ CREATE VIEW IF NOT EXISTS rtc_stats (name, value) AS
                        FROM rtc_operations)
   UNION ALL SELECT 'operations', (SELECT count(*) FROM rtc_operations)
   UNION ALL SELECT 'transactions', (SELECT count(*) FROM rtc_transactions)
-  UNION ALL SELECT 'deleted_rows', (SELECT count(*) FROM (SELECT DISTINCT tbl, row FROM rtc_operations WHERE kind = 3))
+  UNION ALL SELECT 'deletes', (SELECT count(*) FROM rtc_operations WHERE kind = 3)
   UNION ALL SELECT 'waiting', (SELECT count(*) FROM rtc_waiting)
   UNION ALL SELECT 'set_aside', (SELECT count(*) FROM rtc_quarantine)
   UNION ALL SELECT 'conflicts', (SELECT count(*) FROM rtc_parked)

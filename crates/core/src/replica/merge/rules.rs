@@ -110,12 +110,6 @@ impl RowState {
             && self.deleted() == other.deleted()
     }
 
-    /// Whether it shows something older than its newest DELETE: it was brought back by who did not know of that. Whoever has forgotten the row by the time that
-    /// they hear of it (`floor`) has to be told the rest again.
-    fn shows_what_was_deleted(&self) -> bool {
-        self.cells().any(|(_, cell)| Some(&cell.hlc) < self.deleted.as_ref())
-    }
-
     /// When the row was first inserted.
     pub(crate) fn born(&self) -> Option<&Hlc> {
         self.born.as_ref()
@@ -128,11 +122,12 @@ impl RowState {
     }
 
     /// Whether the operation at `hlc` still decides something besides its columns. One that decides nothing and shows no column can be forgotten:
-    /// no operation that may still come would make it matter again.
+    /// no operation that may still come would make it matter again. The newest DELETE stays also where it is beaten, until its time is over (`floor`): whoever has
+    /// forgotten the row when they hear that it is back has to be told what is older.
     pub(crate) fn needs(&self, hlc: &Hlc, kind: OperationKind) -> bool {
         let is = |register: &Option<Hlc>| register.as_ref() == Some(hlc);
         match kind {
-            OperationKind::Delete => is(&self.deleted) && (!self.exists() || self.shows_what_was_deleted()),
+            OperationKind::Delete => is(&self.deleted),
             OperationKind::Insert => is(&self.born) || (self.exists() && is(&self.live)),
             OperationKind::Update => self.exists() && is(&self.live),
         }
