@@ -93,6 +93,26 @@ fn who_was_away_for_too_long_takes_what_is_there_and_keeps_its_edits() {
     }
 }
 
+/// Found by the simulator (527): a floor that rose after it was told, and before everything was. What was forgotten in between came back.
+#[test]
+fn who_tells_everything_tells_the_floor_before_the_end_of_it() {
+    let mut net = room(1, 2);
+    net.exec(1, "DELETE FROM n WHERE id < 3");
+    net.until("everybody knows", |net| net.is_converged());
+    net.pass(40 * MINUTE_MS);
+    net.until("all have one floor", |net| in_step(net, &[0, 1]));
+    net.forget();
+    net.say(1, 0, r#"{"type":"sync-request","fromVersion":0,"vector":{}}"#);
+    net.pass(1_000);
+    let told: Vec<_> = net.hosts[0]
+        .said
+        .iter()
+        .map(|said| said.kind)
+        .filter(|kind| matches!(*kind, "floor" | "sync-response"))
+        .collect();
+    assert_eq!(told, ["floor", "sync-response"]);
+}
+
 /// Of two peers one remembers more: what it knows is asked for first, and is all that was missed.
 #[test]
 fn one_who_remembers_is_asked_before_one_who_does_not() {

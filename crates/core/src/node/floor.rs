@@ -104,8 +104,10 @@ impl Node {
         session.forgetting.note(&floor, &self.replica);
         if session.forgetting.is_behind() {
             session.forget_unmet();
-            // What was asked before we knew is not answered.
-            self.stop_asking_of(id);
+            if !session.forgetting.is_catching_up() {
+                // What was asked before we knew is not answered.
+                self.stop_asking_of(id);
+            }
         }
     }
 

@@ -45,6 +45,8 @@ struct Answer {
     is_begun: bool,
     /// The last part, while what it stands for is not saved.
     end: Option<(Body, DeltaEnd)>,
+    /// Whether the floor was told for it.
+    tells_floor: bool,
     /// Operations of the parts that were read.
     done: u64,
     /// About how many there are in all, where they are more than one part.
@@ -422,7 +424,15 @@ impl Session {
                 return Ok(None);
             }
             let reader = replica.delta(&since)?;
-            self.answer = Some(Answer { reader, part: None, is_begun: false, end: None, done: 0, total: None });
+            self.answer = Some(Answer {
+                reader,
+                part: None,
+                is_begun: false,
+                end: None,
+                tells_floor: false,
+                done: 0,
+                total: None,
+            });
         }
         if let Some(answer) = self.answer.take_if(|answer| replica.is_cut(&answer.reader)) {
             self.requested.get_or_insert_with(|| answer.reader.since().clone());
@@ -451,7 +461,18 @@ impl Session {
             };
             answer.end = Some((message, end));
         }
-        let Some((message, end)) = answer.end.take_if(|(_, end)| end.version <= saved.version) else { return Ok(None) };
+        if answer.end.as_ref().is_some_and(|(_, end)| end.version > saved.version) {
+            return Ok(None);
+        }
+        if answer.reader.since().is_empty()
+            && !replica.floor().is_empty()
+            && !std::mem::replace(&mut answer.tells_floor, true)
+        {
+            // What is not in it may have been deleted and forgotten. Said over the same channel, or it could come later than the end.
+            self.told_floor = replica.floor().clone();
+            return Ok(Some(Message::Floor { floor: self.told_floor.clone() }.encode().into()));
+        }
+        let Some((message, end)) = answer.end.take() else { return Ok(None) };
         self.answer = None;
         self.shared.merge(&end.covers);
         Ok(Some(message))

@@ -197,7 +197,8 @@ impl State {
         let mut found = select.query(params![delete, SCHEMA_TABLE])?;
         let mut deleted = Vec::new();
         while let Some(row) = found.next()? {
-            let (table, slot, tx): (i64, Slot, _) = (row.get(0)?, row.get(1)?, Tx { origin: row.get(2)?, seq: row.get(3)? });
+            let (table, slot, tx): (i64, Slot, _) =
+                (row.get(0)?, row.get(1)?, Tx { origin: row.get(2)?, seq: row.get(3)? });
             if !self.origins.is_in(&floor.vector, tx)? {
                 continue;
             }
