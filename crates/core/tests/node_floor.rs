@@ -1,8 +1,11 @@
 //! Rooms that forget deleted rows, and who comes back after too long.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use rtc_battery_core::Replica;
 use rtc_battery_core::node::{ErrorCode, Event};
+use rtc_battery_proto::ReplicaId;
 use rtc_battery_sim::net::Net;
+use rusqlite::Connection;
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -111,6 +114,32 @@ fn who_tells_everything_tells_the_floor_before_the_end_of_it() {
         .filter(|kind| matches!(*kind, "floor" | "sync-response"))
         .collect();
     assert_eq!(told, ["floor", "sync-response"]);
+}
+
+/// Found by the simulator (1779): what had just been forgotten came back as another's contents under our own dots.
+#[test]
+fn what_is_forgotten_while_everything_is_compared_does_not_come_back() {
+    let mut net = Net::new(1);
+    for host in 0..2 {
+        let id = ReplicaId::new("copied").unwrap();
+        net.add_with(Replica::open(Connection::open_in_memory().unwrap(), "room", &id).unwrap());
+        remember(&mut net, host);
+        net.exec(host, "CREATE TABLE n (id INTEGER PRIMARY KEY, v, w)");
+        net.exec(host, "INSERT INTO n VALUES (1, 'one', 0)");
+        net.exec(host, "DELETE FROM n");
+        net.exec(host, &format!("INSERT INTO n VALUES ({host} + 10, 'its own', 0)"));
+    }
+    net.pass(20 * MINUTE_MS);
+    (0..2).for_each(|host| net.connect(host));
+    net.until("it asks for everything", |net| net.hosts[0].errors().contains(&ErrorCode::Diverged));
+    // It looks back right before it takes the answer.
+    net.hosts[0].node.node().remember_deleted_for(10 * MINUTE_MS);
+    net.until("both have the same", |net| in_step(net, &[0, 1]));
+    for host in 0..2 {
+        assert_eq!((deletes(&mut net, host), rows(&mut net, host).len()), ("0".to_owned(), 2));
+        let kept = net.exec(host, "SELECT count(*) FROM rtc_operations WHERE tbl <> 1").values;
+        assert_eq!(format!("{:?}", kept[0][0]), "2", "nothing is told again");
+    }
 }
 
 /// Of two peers one remembers more: what it knows is asked for first, and is all that was missed.

@@ -205,7 +205,7 @@ impl Node {
             Work::Apply(operations, covers) => (work_of(operations), Some(covers)),
             Work::Adopt(operations) => (work_of(operations), None),
             Work::Stage(part) => (part.work(), None),
-            Work::ApplyStaged(part, covers) | Work::Reconcile(part, covers) | Work::CatchUp(part, covers, _) => {
+            Work::ApplyStaged(part, covers) | Work::Reconcile(part, covers, _) | Work::CatchUp(part, covers, _) => {
                 (part.work(), Some(covers))
             }
             Work::Import(_) | Work::Compare(_) | Work::DropStaged => (0, None),

@@ -92,6 +92,13 @@ impl Comparison {
 }
 
 impl Node {
+    /// What came of comparing with a peer does not count.
+    pub(super) fn compare_anew(&mut self, id: LinkId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.comparison.state = State::Alike;
+        }
+    }
+
     /// What we hold, unless operations wait for tables or columns: they are in the vector and not among the registers.
     fn digests(&self) -> Result<Option<Digests>, StorageError> {
         let registers = self.replica.digest()?;

@@ -49,8 +49,8 @@ pub(super) enum Work {
     Apply(Vec<Operation>, VersionVector),
     /// The end of a series: applied with the parts before it.
     ApplyStaged(Part, VersionVector),
-    /// All that a peer has which diverged from us, the end of it: merged with the parts before it.
-    Reconcile(Part, VersionVector),
+    /// All that a peer of this floor has which diverged from us, the end of it: merged with the parts before it.
+    Reconcile(Part, VersionVector, Floor),
     /// All that a peer keeps that has forgotten what we missed, and its floor, the end of it: taken with the parts before it.
     CatchUp(Part, VersionVector, Floor),
     /// Operations of a peer that speaks only the specification.

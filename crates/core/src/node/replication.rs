@@ -87,7 +87,7 @@ impl Node {
         self.note_progress(link, now.mono_ms);
         if let Work::Apply(_, covers)
         | Work::ApplyStaged(_, covers)
-        | Work::Reconcile(_, covers)
+        | Work::Reconcile(_, covers, _)
         | Work::CatchUp(_, covers, _) = &work
         {
             self.look_for_clones_writes(covers);
@@ -109,7 +109,12 @@ impl Node {
                 Ok((applied, covers)) => self.note_applied(link, &peer, &covers, applied, now.mono_ms),
                 Err(error) => self.room.complain(&peer, &error.to_string(), now.mono_ms),
             },
-            Work::Reconcile(part, covers) => {
+            Work::Reconcile(.., floor) if floor.vector != self.replica.floor().vector => {
+                // What only one of us has may be what the other has forgotten since.
+                self.replica.drop_staged(link.0)?;
+                self.compare_anew(link);
+            }
+            Work::Reconcile(part, covers, _) => {
                 self.stage(link, &part)?;
                 let applied = self.replica.reconcile_staged(link.0, &covers, now)?;
                 self.note_applied(link, &peer, &covers, applied, now.mono_ms);

@@ -334,7 +334,9 @@ impl Session {
             Ends::CatchUp(floor) => Work::CatchUp(part, covers, floor),
             // It was asked for before we knew that it would not tell all.
             Ends::TooLate => Work::DropStaged,
-            Ends::Delta if self.comparison.ends(&covers) => Work::Reconcile(part, covers),
+            Ends::Delta if self.comparison.ends(&covers) => {
+                Work::Reconcile(part, covers, self.forgetting.floor.clone())
+            }
             Ends::Delta => Work::ApplyStaged(part, covers),
         }
     }
