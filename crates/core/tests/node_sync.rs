@@ -449,3 +449,21 @@ fn a_table_that_numbers_its_rows_is_told() {
     net.exec(host, "INSERT INTO t (v) VALUES (2)");
     assert_eq!(net.hosts[host].events, [Event::AutomaticKeys { table: "t".into() }]);
 }
+
+#[test]
+fn a_table_that_two_created_differently_is_one_table_on_all() {
+    for seed in 0..5 {
+        let mut net = Net::new(seed);
+        (0..3).for_each(|_| assert!(net.add() < 3));
+        net.exec(0, "CREATE TABLE n (id INTEGER PRIMARY KEY, x, only_0)");
+        net.exec(0, "INSERT INTO n VALUES (0, 'x', 'zero')");
+        net.exec(1, "CREATE TABLE n (id INTEGER PRIMARY KEY, x, only_1 DEFAULT 7)");
+        net.exec(1, "INSERT INTO n VALUES (1, 'x', 'one')");
+        (0..3).for_each(|host| net.connect(host));
+        net.until("everyone has the same", |net| net.is_full_mesh() && net.is_converged());
+        for host in 0..3 {
+            let rows = net.exec(host, "SELECT id, only_0, only_1 FROM n ORDER BY id").values;
+            assert_eq!(format!("{rows:?}"), r#"[[0, "zero", 7], [1, NULL, "one"]]"#, "seed {seed}, host {host}");
+        }
+    }
+}

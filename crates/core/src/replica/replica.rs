@@ -131,6 +131,7 @@ impl Replica {
             has_temporary: Default::default(),
             open: OpenTransaction::default(),
             table_created: false,
+            columns_due: false,
             committed: VecDeque::new(),
             conflicts: Vec::new(),
             at_hand_bytes: AT_HAND_BYTES,
@@ -324,7 +325,15 @@ impl Replica {
         covers: &VersionVector,
         now: Now,
     ) -> Result<Applied, StorageError> {
-        self.state.apply(&self.connection, operations, covers, now)
+        let applied = self.state.apply(&self.connection, operations, covers, now);
+        self.told_columns(applied, now)
+    }
+
+    /// A merge has brought what it did; what it made necessary to tell is told.
+    pub(super) fn told_columns<T>(&mut self, merged: Result<T, StorageError>, now: Now) -> Result<T, StorageError> {
+        let merged = merged?;
+        self.state.tell_columns(&self.connection, now)?;
+        Ok(merged)
     }
 
     /// When [`release`](Self::release) has something to do, by the wall clock, in milliseconds since 1970.
@@ -339,7 +348,8 @@ impl Replica {
     /// # Errors
     /// [`StorageError`], also while a transaction is open and something is due.
     pub fn release(&mut self, now: Now) -> Result<Option<Applied>, StorageError> {
-        self.state.release(&self.connection, now)
+        let released = self.state.release(&self.connection, now);
+        self.told_columns(released, now)
     }
 
     /// Adopts operations of somebody who speaks only the specification, with columns [by identity](Self::by_identity): they have no dot, so they are applied as one transaction of this
@@ -452,7 +462,7 @@ impl Replica {
     /// [`StorageError`].
     pub fn apply_staged(&mut self, key: u32, covers: &VersionVector, now: Now) -> Result<Applied, StorageError> {
         match staging::take(&self.connection, key)? {
-            Ok(operations) => self.state.apply(&self.connection, operations, covers, now),
+            Ok(operations) => self.apply(operations, covers, now),
             Err(error) => Ok(Applied::nothing(error.to_string())),
         }
     }

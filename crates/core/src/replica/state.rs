@@ -79,6 +79,8 @@ pub(super) struct State {
     pub(super) open: OpenTransaction,
     /// Whether the user created a table or column that operations may be waiting for.
     pub(super) table_created: bool,
+    /// Whether tables have columns here that nobody else can know of.
+    pub(super) columns_due: bool,
     pub(super) committed: VecDeque<Committed>,
     /// Rows that cannot be shown since the host asked last.
     pub(super) conflicts: Vec<Conflict>,

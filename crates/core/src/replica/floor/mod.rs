@@ -84,7 +84,10 @@ impl Replica {
         now: Now,
     ) -> Result<Applied, StorageError> {
         match staging::take(&self.connection, key)? {
-            Ok(operations) => self.state.catch_up(&self.connection, operations, covers, floor, now),
+            Ok(operations) => {
+                let applied = self.state.catch_up(&self.connection, operations, covers, floor, now);
+                self.told_columns(applied, now)
+            }
             Err(error) => Ok(Applied::nothing(error.to_string())),
         }
     }

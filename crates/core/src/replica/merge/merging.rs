@@ -22,6 +22,7 @@ use crate::replica::schema::naming;
 use crate::replica::schema::objects;
 use crate::replica::schema::tables::{self, SCHEMA};
 use crate::replica::schema::temp_triggers;
+use crate::replica::schema::united;
 use crate::replica::sql::{is_internal, is_sqlites, run_or_undo};
 use crate::replica::state::State;
 use crate::replica::unique::admission;
@@ -100,6 +101,7 @@ impl<'a> Merge<'a> {
         mut local: Vec<String>,
     ) -> Result<(), StorageError> {
         local.append(&mut self.reshape(in_order, objects_before)?);
+        self.state.columns_due = united::any_untold(self.connection, &self.state.tables)?;
         let State { origins, tables, .. } = &*self.state;
         let parked = objects::show(self.connection, (tables, origins), objects_before, &mut self.tally)?;
         parked.into_iter().for_each(|why| self.applied.tell(|| why));

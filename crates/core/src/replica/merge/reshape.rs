@@ -20,8 +20,8 @@ use crate::replica::schema::refill;
 use crate::replica::schema::renames;
 use crate::replica::schema::table::{Column, Table};
 use crate::replica::schema::tables;
+use crate::replica::schema::united;
 use crate::replica::sql::{is_internal, quoted};
-use crate::replica::state::State;
 
 /// A column that `rtc_schema` has and its table lacks.
 #[derive(Debug)]
@@ -46,9 +46,6 @@ impl Merge<'_> {
     /// Makes the tables that are missing, gives all of them their names, and applies what waited for them.
     pub(crate) fn make_tables(&mut self, objects_before: &objects::Rows) -> Result<(), StorageError> {
         let defined = self.defined()?;
-        let is_there = |state: &State, table: &Defined| {
-            state.tables.of_identity(&table.made_by).is_some_and(|there| there.identity() == table.id)
-        };
         let is_free = |table: &&Defined| {
             self.state.tables.of_identity(&table.made_by).is_none_or(|there| there.identity() == table.id)
         };
@@ -66,7 +63,17 @@ impl Merge<'_> {
         }
         self.rename_tables(&called)?;
         for table in &defined {
-            if is_there(self.state, table) {
+            let there = self.state.tables.of_identity(&table.made_by);
+            if let Some(there) = there {
+                if there.identity() != table.id {
+                    let why = format!(
+                        "table {} has another primary key on another device ({}, here {}): each keeps its own, and rows are told apart by the key of whoever shows them; ship one definition",
+                        table.name,
+                        table.id,
+                        there.identity()
+                    );
+                    self.applied.tell(|| why);
+                }
                 continue;
             }
             // Its definition says the name it was made by, which may be another's now.
@@ -169,6 +176,15 @@ impl Merge<'_> {
                 missing.entry(table.id).or_default().push(Missing { identity, name, definition });
             }
         }
+        for table in self.state.tables.of_user() {
+            let missing = missing.entry(table.id).or_default();
+            for united::Column { name, definition } in united::lacking(self.connection, table)? {
+                if missing.iter().all(|known| !known.identity.eq_ignore_ascii_case(&name)) {
+                    missing.push(Missing { identity: name.clone(), name, definition });
+                }
+            }
+        }
+        missing.retain(|_, columns| !columns.is_empty());
         Ok(missing)
     }
 

@@ -90,7 +90,7 @@ fn default_of(connection: &Connection, column: &Column) -> Result<SqlValue, Stor
 }
 
 /// What SQLite inserted into a table's text: the column's definition, as it was written.
-fn inserted<'a>(before: &str, after: &'a str) -> Option<&'a str> {
+pub(super) fn inserted<'a>(before: &str, after: &'a str) -> Option<&'a str> {
     let length = after.len().checked_sub(before.len())?;
     let common = before.bytes().zip(after.bytes()).take_while(|(before, after)| before == after).count();
     // What was inserted may begin as what follows it does.

@@ -1,5 +1,5 @@
 //! Schema as data: [`tables`], [`alter`] and [`columns`] are rows of `rtc_schema` for tables and columns, called as [`naming`] says, [`objects`] for indexes, views and
-//! triggers, [`dropped`] for tables that went, [`fresh`] for those that a transaction makes. [`table`] and [`key`] know one table;
+//! triggers, [`dropped`] for tables that went, [`united`] for those that two devices made differently, [`fresh`] for those that a transaction makes. [`table`] and [`key`] know one table;
 //! [`apart`] judges received texts; [`temp_triggers`] minds what a device does beside.
 
 pub(crate) mod alter;
@@ -15,3 +15,4 @@ pub(crate) mod renames;
 pub(crate) mod table;
 pub(crate) mod tables;
 pub(crate) mod temp_triggers;
+pub(crate) mod united;

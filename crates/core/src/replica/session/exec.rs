@@ -19,6 +19,7 @@ use crate::replica::log::store;
 use crate::replica::log::view;
 use crate::replica::schema::objects;
 use crate::replica::schema::temp_triggers::{self, Unfit};
+use crate::replica::schema::united;
 use crate::replica::state::State;
 use crate::replica::unique::parked::{self, Conflict};
 
@@ -334,6 +335,24 @@ impl State {
 
     fn savepoint(&self, name: &str) -> Option<usize> {
         self.open.savepoints.iter().rposition(|(open, _)| open.eq_ignore_ascii_case(name))
+    }
+
+    /// Tells the columns that only this device has, as if the user had added them. Where that fails they stay due.
+    pub(crate) fn tell_columns(&mut self, connection: &Connection, now: Now) -> Result<(), StorageError> {
+        if !self.columns_due {
+            return Ok(());
+        }
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.capture.switch(true);
+        let told = united::tell(connection, &self.tables);
+        self.capture.switch(false);
+        let told = told.map_err(SqlError::from).and_then(|()| self.commit_alone(connection, now));
+        self.columns_due = told.is_err();
+        if !connection.is_autocommit() {
+            connection.execute_batch("ROLLBACK")?;
+            self.rolled_back(connection)?;
+        }
+        Ok(())
     }
 
     /// Commits the transaction that a single statement runs in. One that fails is rolled back as a whole, so that nothing need be saved.
