@@ -120,6 +120,21 @@ test('a line of 1 Mbit/s that loses one packet in twenty', { timeout: 3 * WATCHD
   assert.deepEqual(await peers[0].rows('SELECT count(*) FROM t'), [[written + 1]]);
 });
 
+test('eight seconds in which nothing gets through: the same connection goes on', { timeout: WATCHDOG_MS }, async (t) => {
+  const peers = await pair(t);
+  const stop = await flow(peers);
+  await peers[0].sees("SELECT count(*) > 5 FROM t WHERE id GLOB 'writer 1-*'", [[1]]);
+  const mend = my.homes[0].drop('');
+  // The promise is a time.
+  await new Promise((resolve) => setTimeout(resolve, 8_000));
+  mend();
+  await peers[0].exec("INSERT INTO t VALUES ('after', NULL)");
+  await peers[1].sees("SELECT id FROM t WHERE id = 'after'", [['after']]);
+  const written = (await stop()) + 1;
+  for (const peer of peers) await peer.sees('SELECT count(*) FROM t', [[written]]);
+  await assertSameConnection(peers);
+});
+
 test(`credentials of ${TTL_S} s: the relayed connection outlives them`, { timeout: SOAK ? 420_000 : WATCHDOG_MS }, async (t) => {
   const peers = await pair(t, { iceServers: `${my.brief.url}/ice`, iceTransportPolicy: 'relay' });
   const stop = await flow(peers);

@@ -1,5 +1,5 @@
 //! Whether the other end of a channel still lives. Browsers need up to half a minute to notice a killed peer, and never close its channel;
-//! so who is silent for 15 s is gone, and nobody is silent for more than 5 s: a ping is due when nothing was heard, and also when nothing
+//! so who is silent for 15 s is gone (counted anew where the connection says that its path is lost, or back), and nobody is silent for more than 5 s: a ping is due when nothing was heard, and also when nothing
 //! was said. The second is for whoever receives bulk over a slow link: the sender's own pings, and the answers to them, would wait behind
 //! what its channel holds. Whatever comes counts as a sign of life.
 
@@ -37,7 +37,7 @@ impl Keepalive {
         self.spoke_at_ms = now_ms;
     }
 
-    /// After a sleep the silence proves nothing: asks at once, and gives one fresh interval to answer.
+    /// After a sleep, or while the path was gone, the silence proves nothing: asks at once, and gives one fresh interval to answer.
     pub(super) fn probe(&mut self, now_ms: u64) {
         *self = Self { heard_at_ms: now_ms, spoke_at_ms: now_ms.saturating_sub(PING_MS), ping_from_ms: now_ms };
     }
