@@ -323,7 +323,7 @@ fn half_an_answer_is_nothing() {
         for host in 0..2 {
             let link = net.hosts[new].links.iter().find(|(_, link)| link.peer == net.peer(host)).map(|(link, _)| *link);
             if let Some(link) = link {
-                net.feed(new, Input::LinkState { link, state: LinkState::Failed });
+                net.feed(new, Input::LinkState { link, state: LinkState::Closed });
             }
         }
         assert_eq!(staged(&mut net), none);
@@ -350,7 +350,7 @@ fn when_the_one_that_is_asked_goes_another_is_asked_at_once() {
     net.pass(1_000);
     let asked = net.hosts[new].said.iter().find(|said| said.kind == "sync-request").unwrap().to.clone();
     let link = net.hosts[new].links.iter().find(|(_, link)| link.peer == asked).map(|(link, _)| *link).unwrap();
-    net.feed(new, Input::LinkState { link, state: LinkState::Failed });
+    net.feed(new, Input::LinkState { link, state: LinkState::Closed });
     let asked_again = net.hosts[new].said.iter().filter(|said| said.kind == "sync-request").nth(1);
     assert_ne!(asked_again.unwrap().to, asked);
     net.settle();

@@ -275,9 +275,18 @@ impl Link {
         self.rival.take().map(|rival| rival.offer)
     }
 
-    /// Takes a new connection state; `false` if the connection is lost.
-    pub(super) fn handle_state(&mut self, state: LinkState, now_ms: u64) -> bool {
+    /// Takes a new connection state; `false` if the connection is lost. `can_signal`: whether the peer can be reached by signaling. Then one that failed may come back:
+    /// Chromium gives a relayed path up within 10 s, ICE is restarted, and where nothing comes of it the silence ends the link.
+    pub(super) fn handle_state(&mut self, state: LinkState, can_signal: bool, now_ms: u64) -> bool {
         match state {
+            LinkState::Failed if can_signal && self.is_open() => {
+                if self.disconnected_at_ms.is_none() {
+                    self.ask_anew(now_ms);
+                }
+                let restart_now_ms = now_ms.saturating_sub(RESTART_AFTER_MS);
+                self.disconnected_at_ms =
+                    Some(self.disconnected_at_ms.map_or(restart_now_ms, |at| at.min(restart_now_ms)));
+            }
             LinkState::Failed | LinkState::Closed => return false,
             LinkState::Disconnected => {
                 if self.disconnected_at_ms.is_none() {
@@ -454,8 +463,8 @@ mod tests {
         {
             let mut link = link(offered_first);
             link.open_channel(None, 0);
-            assert!(link.handle_state(LinkState::Disconnected, 1_000));
-            assert!(link.handle_state(LinkState::Disconnected, 2_000));
+            assert!(link.handle_state(LinkState::Disconnected, true, 1_000));
+            assert!(link.handle_state(LinkState::Disconnected, true, 2_000));
             assert_eq!(dues(&mut link, 100_000), expected);
         }
     }
@@ -465,11 +474,11 @@ mod tests {
         let mut link = link(true);
         link.open_channel(None, 0);
         for at in [0, 6_000] {
-            link.handle_state(LinkState::Disconnected, at);
+            link.handle_state(LinkState::Disconnected, true, at);
             assert_eq!(dues(&mut link, at + 4_000), [(at + 3_000, Due::Restart)]);
-            assert!(link.handle_state(LinkState::Connected, at + 5_000));
+            assert!(link.handle_state(LinkState::Connected, true, at + 5_000));
         }
-        assert!(!link.handle_state(LinkState::Failed, 12_000));
+        assert!(!link.handle_state(LinkState::Failed, false, 12_000));
     }
 
     /// As measured: nothing comes through from 5 s to 13 s, ICE says so 5.5 s later and that it is back 1.5 s after the end, and the channel is silent until its next
@@ -479,9 +488,9 @@ mod tests {
         let mut link = link(false);
         link.open_channel(None, 0);
         assert_eq!(dues(&mut link, 10_500), []);
-        link.handle_state(LinkState::Disconnected, 10_500);
+        link.handle_state(LinkState::Disconnected, true, 10_500);
         assert_eq!(dues(&mut link, 14_500), []);
-        link.handle_state(LinkState::Connected, 14_500);
+        link.handle_state(LinkState::Connected, true, 14_500);
         assert_eq!(dues(&mut link, 18_000), []);
         link.channel.as_mut().unwrap().keepalive.heard(18_000);
         assert_eq!(dues(&mut link, 32_000), []);
@@ -490,10 +499,25 @@ mod tests {
     }
 
     #[test]
+    fn one_that_failed_is_mended_at_once_while_the_peer_can_be_told() {
+        let mut failed = link(true);
+        failed.open_channel(None, 0);
+        failed.handle_state(LinkState::Disconnected, true, 10_000);
+        assert_eq!(dues(&mut failed, 12_000), []);
+        assert!(failed.handle_state(LinkState::Failed, true, 12_000));
+        assert_eq!(failed.handle_timeout(12_000, true), Some(Due::Restart));
+        failed.note_restart(true, 12_000);
+        assert_eq!(dues(&mut failed, 100_000), [(25_000, Due::Gone)]);
+        assert!(!failed.handle_state(LinkState::Failed, false, 13_000));
+        // One that never stood has its time too, but not for this.
+        assert!(!link(true).handle_state(LinkState::Failed, true, 1_000));
+    }
+
+    #[test]
     fn a_restart_waits_for_signaling() {
         let mut link = link(true);
         link.open_channel(None, 0);
-        link.handle_state(LinkState::Disconnected, 0);
+        link.handle_state(LinkState::Disconnected, true, 0);
         assert_eq!(link.handle_timeout(4_000, false), None);
         assert_eq!(link.wake_at_ms(false), 5_000);
         assert_eq!(link.handle_timeout(4_500, true), Some(Due::Restart));

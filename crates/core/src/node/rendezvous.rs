@@ -256,7 +256,8 @@ impl Room {
     }
 
     pub(super) fn handle_link_state(&mut self, id: LinkId, state: LinkState, now_ms: u64) {
-        if self.links.get_mut(&id).is_some_and(|link| !link.handle_state(state, now_ms)) {
+        let can_signal = self.links.get(&id).is_some_and(|link| self.can_signal(&link.peer));
+        if self.links.get_mut(&id).is_some_and(|link| !link.handle_state(state, can_signal, now_ms)) {
             self.lose(id, "the connection failed", now_ms);
         }
     }

@@ -333,7 +333,7 @@ impl Room {
         self.links.get(&id).and_then(Link::language) == Some(Language::Ours)
     }
 
-    fn can_signal(&self, peer: &PeerId) -> bool {
+    pub(super) fn can_signal(&self, peer: &PeerId) -> bool {
         self.signaling.is_joined() && self.peers.find(peer).is_some_and(|peer| peer.present)
     }
 

@@ -193,9 +193,9 @@ impl Net {
         }
     }
 
-    /// Breaks one end of a connection.
+    /// Breaks one end of a connection for good: one that failed may be mended.
     pub fn break_link(&mut self, key: Key) {
-        let input = Input::LinkState { link: key.1, state: LinkState::Failed };
+        let input = Input::LinkState { link: key.1, state: LinkState::Closed };
         self.at(self.now_ms, Happening::OfLink { key, input });
     }
 
