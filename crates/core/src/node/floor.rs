@@ -116,10 +116,11 @@ impl Node {
         if self.replica.in_transaction() {
             return Ok(());
         }
-        let mut floor = self.replica.floor().clone();
+        // One by one: whoever has forgotten a row up to there may lack what came to it since, however far we have forgotten ourselves.
         let known = self.sessions.values().map(|session| &session.forgetting).filter(|peer| !peer.is_behind());
-        known.for_each(|peer| floor.merge(&peer.floor));
-        self.replica.join_floor(&floor)?;
+        for peer in known {
+            self.replica.join_floor(&peer.floor)?;
+        }
         self.tell_floor();
         Ok(())
     }
@@ -151,6 +152,7 @@ impl Node {
         if self.replica.look_back_at_ms(self.retention_ms, now) > now.wall_ms {
             return Ok(());
         }
+        self.join_floors()?;
         self.sessions.values().for_each(|session| session.note_met(&mut self.replica, now));
         self.replica.look_back(self.retention_ms, now)?;
         self.tell_floor();
