@@ -8,6 +8,7 @@
 use rtc_battery_proto::{ReplicaId, VersionVector};
 
 use crate::chaos::Mend;
+use crate::device::Device;
 use crate::net::{Fate, Fault};
 use crate::properties::{Check, Property, Violation};
 use crate::room::Room;
@@ -20,9 +21,11 @@ impl Room {
     pub(crate) fn copy_disk(&mut self, host: usize) -> Check {
         let Some(backup) = self.net.hosts[host].disk.as_ref().map(|disk| disk.back_up()) else { return Ok(()) };
         let device = self.add_device(backup.restore());
-        // What it has, it has had for as long as its original.
-        self.devices[device].having =
-            self.device_of(host).map(|of| self.devices[of].having.clone()).unwrap_or_default();
+        // What it has, it has had for as long as its original, and has not shown either.
+        if let Some(of) = self.device_of(host) {
+            let Device { having, ahead, .. } = &self.devices[of];
+            (self.devices[device].having, self.devices[device].ahead) = (having.clone(), ahead.clone());
+        }
         self.net.faults.count(Fault::Copied);
         let (from, name) = (self.name_of(host), self.devices[device].name.clone());
         self.net.trace.note(self.net.now_ms, || format!("{name} gets a copy of the disk of {from}"));

@@ -74,7 +74,8 @@ impl Floors {
     }
 }
 
-/// Rows that were deleted below the floor, and written to above it by who did not know.
+/// Rows that were deleted below the floor, and written to above it by who did not know. Also those that were updated above it: they had been inserted again before, and who has
+/// forgotten what was older shows the UPDATE alone until it hears of that INSERT.
 fn contest(
     contested: &mut BTreeSet<RowKey>,
     floor: &VersionVector,
@@ -84,11 +85,12 @@ fn contest(
     if has(floor, dot) {
         return;
     }
-    for row in written.ops.iter().filter_map(row) {
-        let unknown = history.all().any(|(dot, other)| {
-            has(floor, dot) && !has(&written.seen, dot) && other.ops.iter().any(|op| deletes(op, &row))
+    for (op, row) in written.ops.iter().filter_map(|op| Some((op, row(op)?))) {
+        let is_unsure = history.all().any(|(dot, other)| {
+            let unsure = op.kind == Kind::Update || !has(&written.seen, dot);
+            has(floor, dot) && unsure && other.ops.iter().any(|op| deletes(op, &row))
         });
-        if unknown {
+        if is_unsure {
             contested.insert(row);
         }
     }

@@ -34,6 +34,13 @@ fn an_answer_that_was_broken_off() {
     holds(633);
 }
 
+/// What had been forgotten came back: with an answer that was read after the floor had risen, as contents of another under our own dots, with floors joined in one step,
+/// and where two came to have one floor after they had compared.
+#[test]
+fn what_was_forgotten_differently() {
+    [527, 1779, 1831, 53_791].into_iter().for_each(holds);
+}
+
 #[test]
 fn a_seed_is_one_course_of_events() {
     let (one, other) = (room::run(3, Trace::on()), room::run(3, Trace::on()));

@@ -71,6 +71,11 @@ impl Comparison {
         begins
     }
 
+    /// What the peer said last, where everything was not asked for yet.
+    fn to_begin(&self) -> Option<Digests> {
+        self.theirs.filter(|_| matches!(self.state, State::Alike))
+    }
+
     /// Whether everything was asked for.
     pub(super) fn is_asking(&self) -> bool {
         matches!(self.state, State::Asked(_))
@@ -119,7 +124,20 @@ impl Node {
                 session.reconcile(&channel.courtesy, ours, &self.saved);
             }
         }
-        Ok(())
+        self.compare_again(ours)
+    }
+
+    /// Compares with what peers said before we came to have the same transactions and floor, with one at a time: they say nothing new then, and what they have more
+    /// is ours to ask for.
+    fn compare_again(&mut self, ours: Digests) -> Result<(), StorageError> {
+        let differs = |theirs: &Digests| {
+            theirs.vector == ours.vector && theirs.floor == ours.floor && theirs.registers != ours.registers
+        };
+        let mut sessions = self.sessions.iter();
+        let differing = sessions.find_map(|(id, session)| Some((*id, session.comparison.to_begin().filter(differs)?)));
+        let Some((id, theirs)) = differing else { return Ok(()) };
+        let Some(peer) = self.room.links.get(&id).map(|link| link.peer.clone()) else { return Ok(()) };
+        self.compare(id, &peer, theirs)
     }
 
     pub(super) fn handle_digests(&mut self, id: LinkId, peer: &PeerId, theirs: Digests) {
