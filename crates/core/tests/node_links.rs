@@ -160,6 +160,28 @@ fn losing_the_server_is_not_losing_the_peers() {
 }
 
 #[test]
+fn edits_flow_over_the_same_links_while_the_server_is_gone_for_a_minute() {
+    for seed in 0..20 {
+        let mut net = Net::room(seed, 2);
+        let links = [net.link(0, 1), net.link(1, 0)];
+        let before = net.rows(0).len();
+        net.stop_server();
+        for second in 0..60 {
+            let writer = second % 2;
+            net.exec(writer, &format!("INSERT INTO t VALUES ('second {second}', 1, 2)"));
+            net.pass(1_000);
+            for host in 0..2 {
+                assert_eq!(net.rows(host).len(), before + second + 1, "seed {seed}: edit {second} is with {host}");
+            }
+        }
+        net.start_server();
+        net.pass(60_000);
+        assert_eq!([net.link(0, 1), net.link(1, 0)], links, "seed {seed}: the same links");
+        assert!(net.hosts.iter().all(|host| host.comings().is_empty()), "seed {seed}: nobody left or came");
+    }
+}
+
+#[test]
 fn a_short_interruption_is_healed_by_restarting_ice() {
     for seed in 0..20 {
         let mut net = Net::room(seed, 2);
