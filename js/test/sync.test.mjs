@@ -156,6 +156,10 @@ test('the server goes away and comes back while edits flow', async (t) => {
   const written = (await Promise.all(writers)).reduce((sum, count) => sum + count);
   await cleo.sees('SELECT count(*) FROM notes', [[written]]);
   await agree([ada, bob, cleo], ['notes']);
+  // Over the same connections.
+  for (const peer of [ada, bob]) {
+    assert.deepEqual(await peer.page.evaluate(() => events.filter(([event]) => event === 'peer-leave')), []);
+  }
 });
 
 test('20 MB reach a newcomer', async (t) => {
