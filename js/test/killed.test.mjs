@@ -40,7 +40,8 @@ describe('killed', { concurrency: true }, () => {
         assert.deepEqual(await peer.rows('PRAGMA integrity_check'), [['ok']]);
         assert.deepEqual(await peer.rows('SELECT n FROM c'), [[ids.size]], 'a transaction is there in part');
         const lost = [...answered].filter((id) => !ids.has(id));
-        assert.deepEqual(lost, [], `lost by kill ${kill} of ${answered.size} that were acknowledged`);
+        const found = lost.length > 0 && (await peer.page.evaluate(async () => JSON.stringify([events, await indexedDB.databases()])));
+        assert.deepEqual(lost, [], `lost by kill ${kill} of ${answered.size} that were acknowledged; events and what is stored: ${found}`);
         if (kill === kills) break;
 
         // Not always at the same place in what it does.

@@ -54,10 +54,9 @@ fn untold(connection: &Connection, table: &Table) -> Result<Vec<Column>, Storage
     let Some(ours) = text_of(connection, "table", &table.name)? else { return Ok(Vec::new()) };
     let is_made_here = |name: &str| table.columns.iter().any(|column| column.name == name && *column.identity == *name);
     let is_told = |name: &str| theirs.iter().any(|theirs| theirs.eq_ignore_ascii_case(name)) || !is_made_here(name);
-    let mut untold = columns_but(&ours, is_told).unwrap_or_default();
     let mut select = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM rtc_schema WHERE id = ?1)")?;
     let mut left = Vec::new();
-    for column in untold.drain(..) {
+    for column in columns_but(&ours, is_told).unwrap_or_default() {
         if !select.query_row([columns::id(table, &column.name)], |row| row.get::<_, bool>(0))? {
             left.push(column);
         }
