@@ -307,8 +307,8 @@ impl Link {
         true
     }
 
-    /// The path was lost, or is back. What was said meanwhile is said again by the transport, at intervals that double, so the silence before says nothing: after 8 s
-    /// without a path the first word may come 18 s after the last.
+    /// The path was lost, or is back. What was said meanwhile is said again by the transport, at intervals that double, so the silence before says nothing: what
+    /// was last heard may be 5 s older than the loss, and the first word comes some time after the path.
     fn ask_anew(&mut self, now_ms: u64) {
         if let Some(channel) = &mut self.channel {
             channel.keepalive.probe(now_ms);
@@ -481,8 +481,8 @@ mod tests {
         assert!(!link.handle_state(LinkState::Failed, false, 12_000));
     }
 
-    /// As measured: nothing comes through from 5 s to 13 s, ICE says so 5.5 s later and that it is back 1.5 s after the end, and the channel is silent until its next
-    /// repetition.
+    /// As bad as it may be: the last word comes right at the beginning, nothing comes through from 5 s to 13 s, ICE says so after 5.5 s (measured) and that it is back soon
+    /// after the end, and the channel is silent until its next repetition, for longer than 15 s in all.
     #[test]
     fn eight_seconds_without_a_path_end_no_link() {
         let mut link = link(false);
