@@ -21,7 +21,7 @@ export class SqlError extends Error {
 /** What kind of thing went wrong, where it was not SQL. */
 export type RTCBatteryErrorCode =
   | ErrorCode
-  /** Before `connect()` resolved, or after `disconnect()`. */
+  /** Before `connect()` resolved, or after `disconnect()`. (What is asked of a session that broke rejects with what broke it, until `connect()`.) */
   | 'not-connected'
   /** Another tab or window has this database open. */
   | 'database-busy'

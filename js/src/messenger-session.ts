@@ -49,11 +49,11 @@ export class MessengerSession {
   private left: () => void = () => undefined;
   private readonly pageHidden = (): void => this.hide();
 
-  /** `lost` is called once, if the session breaks. */
+  /** `lost` is called once, with the reason, if the session breaks. */
   constructor(
     private readonly settings: RoomSettings,
     private readonly hearer: Hearer,
-    private readonly lost: () => void,
+    private readonly lost: (reason: Error) => void,
   ) {
     this.ice = new IceSource(settings.iceServers, settings.iceTransportPolicy, (error) => this.hearer.error(error));
     this.links = new Links(this.ice, (input) => this.report(input));
@@ -184,7 +184,7 @@ export class MessengerSession {
   private fail(cause: unknown): void {
     const error = toError(toFailure(cause)) as RTCBatteryError;
     this.end(error);
-    this.lost();
+    this.lost(error);
     this.hearer.error(error);
   }
 

@@ -24,12 +24,12 @@ export class Session {
   private readonly links: Links;
   private readonly pageHidden = (): void => this.links.abandon();
 
-  /** `lost` is called once, if the session breaks. */
+  /** `lost` is called once, with the reason, if the session breaks. */
   constructor(
     private readonly settings: Settings,
     private readonly takeOver: boolean,
     private readonly listeners: Listeners,
-    private readonly lost: () => void,
+    private readonly lost: (reason: Error) => void,
   ) {
     this.worker = new WorkerClient(
       settings.workerUrl,
@@ -156,7 +156,7 @@ export class Session {
 
   private fail(error: RTCBatteryError): void {
     this.end(error);
-    this.lost();
+    this.lost(error);
     // Before, the rejection of `open` says it.
     if (this.opened) this.listeners.emit('error', error);
   }

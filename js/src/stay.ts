@@ -9,7 +9,7 @@ export interface Visit {
 }
 
 type State<V> =
-  | { kind: 'disconnected'; visit?: undefined }
+  | { kind: 'disconnected'; visit?: undefined; broken?: Error | undefined }
   | { kind: 'connecting'; visit: V }
   | { kind: 'connected'; visit: V }
   | { kind: 'disconnecting'; visit: V };
@@ -33,8 +33,8 @@ export class Stay<V extends Visit> {
     return this.state.visit;
   }
 
-  /** Begins a visit unless there is one; what it is given it calls if the visit breaks. */
-  begin(make: (lost: () => void) => V): Promise<void> {
+  /** Begins a visit unless there is one; what it is given it calls if the visit breaks, with the reason. */
+  begin(make: (lost: (reason: Error) => void) => V): Promise<void> {
     return this.ask(true, () => this.enter(make));
   }
 
@@ -45,10 +45,11 @@ export class Stay<V extends Visit> {
 
   /**
    * What may be asked for things.
-   * @throws RTCBatteryError of code `not-connected`.
+   * @throws RTCBatteryError of code `not-connected`, or why there is no visit: it broke, or could not begin.
    */
   connected(): V {
     if (this.state.kind === 'connected') return this.state.visit;
+    if (this.state.kind === 'disconnected' && this.state.broken !== undefined) throw this.state.broken;
     const message =
       this.state.kind === 'connecting' ? 'still connecting: await connect() first' : 'not connected: call connect() first';
     throw new RTCBatteryError(message, 'not-connected');
@@ -66,20 +67,21 @@ export class Stay<V extends Visit> {
     return done;
   }
 
-  private async enter(make: (lost: () => void) => V): Promise<void> {
+  private async enter(make: (lost: (reason: Error) => void) => V): Promise<void> {
     if (this.state.kind === 'connected') return;
-    const visit: V = make(() => this.forget(visit));
+    const visit: V = make((reason) => this.forget(visit, reason));
     this.state = { kind: 'connecting', visit };
     try {
       await visit.open();
     } catch (error) {
-      this.forget(visit);
+      this.forget(visit, error as Error);
       throw error;
     }
     if (this.state.visit === visit) this.state = { kind: 'connected', visit };
   }
 
   private async leave(): Promise<void> {
+    if (this.state.kind === 'disconnected') this.state = { kind: 'disconnected' };
     if (this.state.kind !== 'connected') return;
     const { visit } = this.state;
     this.state = { kind: 'disconnecting', visit };
@@ -90,9 +92,9 @@ export class Stay<V extends Visit> {
     }
   }
 
-  private forget(visit: V): void {
+  private forget(visit: V, broken?: Error): void {
     if (this.state.visit !== visit) return;
-    this.state = { kind: 'disconnected' };
+    this.state = { kind: 'disconnected', broken };
     this.over(visit);
   }
 }

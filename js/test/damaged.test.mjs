@@ -2,8 +2,10 @@
 // left. And what is told while a database is read.
 
 import assert from 'node:assert/strict';
+import { readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
-import { newToken, Peer, stage, startChromium, WATCHDOG_MS } from './harness.mjs';
+import { MortalBrowser, newToken, Peer, stage, startChromium, WATCHDOG_MS } from './harness.mjs';
 
 const my = stage({ chromium: startChromium });
 
@@ -145,4 +147,28 @@ test('connect tells how far it is, several times for a large database', { timeou
   const { total } = told[0];
   assert.ok(told.every((progress, index) => progress.total === total && progress.loaded > (told[index - 1]?.loaded ?? 0)));
   assert.equal(told[told.length - 1].loaded, total);
+});
+
+test('where the browser itself threw away what was stored, that is told, and it comes again from peers', { timeout: WATCHDOG_MS }, async (t) => {
+  const config = room();
+  const other = await open(t, config);
+  const browser = new MortalBrowser('chromium');
+  t.after(() => browser.remove());
+  const before = await Peer.open(await browser.start(), my.server.url, config);
+  await before.exec('CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1)');
+  await other.sees('SELECT id FROM t', [[1]]);
+  await browser.kill();
+  const stored = join(browser.profile, 'Default/IndexedDB');
+  writeFileSync(join(stored, readdirSync(stored, { recursive: true }).find((path) => path.includes('MANIFEST'))), 'none of this');
+
+  const after = await Peer.open(await browser.start(), my.server.url, config);
+  await after.hears('error', 'damaged');
+  const { message, salvaged } = await after.page.evaluate(() => events.find(([event, error]) => event === 'error' && error.code === 'damaged')[1]);
+  assert.match(message, /threw it away/);
+  assert.equal(salvaged, 0);
+  await after.sees('SELECT id FROM t', [[1]]);
+  // It is told once.
+  await after.reload();
+  assert.deepEqual(await after.rows('SELECT id FROM t'), [[1]]);
+  assert.deepEqual(await after.page.evaluate(() => events.filter(([event, error]) => event === 'error' && error.code === 'damaged')), []);
 });

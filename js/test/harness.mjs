@@ -159,6 +159,11 @@ export class MortalBrowser {
     return this.#child.pid;
   }
 
+  /** The folder of its profile. */
+  get profile() {
+    return this.#profile;
+  }
+
   /** Gives a page. */
   async start() {
     return this.#name === 'chromium' ? this.#startChromium() : this.#startFirefox();

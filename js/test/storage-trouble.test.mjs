@@ -23,7 +23,7 @@ async function beginsAnew(peer) {
     await battery.connect();
     return [refusal, (await battery.exec("SELECT name FROM sqlite_schema WHERE name = 't'")).values];
   });
-  assert.deepEqual([refusal, tables], ['not-connected', []]);
+  assert.deepEqual([refusal, tables], ['storage', []]);
   await peer.exec('CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (2)');
   await peer.reload();
   assert.deepEqual(await peer.rows('SELECT id FROM t'), [[2]]);

@@ -39,9 +39,20 @@ export class NothingStored extends Refusal {
 /** A writer that was here before is not let in any more: what is in its memory is not what is stored. */
 export class ShutOut extends Refusal {}
 
+/** An open database. */
+export interface Connection {
+  readonly database: IDBDatabase;
+  /** Why the browser threw away whatever this site had stored, if it did so now. Only Chromium says it; any other begins with an empty database. */
+  readonly thrownAway: string | undefined;
+}
+
+/** Chromium's own. */
+type VersionChange = IDBVersionChangeEvent & { readonly dataLoss?: 'none' | 'total'; readonly dataLossMessage?: string };
+
 /** Opens or makes a database. */
-export function connect(dbName: string): Promise<IDBDatabase> {
+export function connect(dbName: string): Promise<Connection> {
   return new Promise((resolve, reject) => {
+    let thrownAway: string | undefined;
     let request: IDBOpenDBRequest;
     try {
       request = indexedDB.open(dbName, FORMAT);
@@ -50,11 +61,13 @@ export function connect(dbName: string): Promise<IDBDatabase> {
       reject(new NothingStored(error));
       return;
     }
-    request.onupgradeneeded = () => {
+    request.onupgradeneeded = (event) => {
+      const { dataLoss, dataLossMessage } = event as VersionChange;
+      if (dataLoss === 'total') thrownAway = dataLossMessage;
       request.result.createObjectStore('pages');
       request.result.createObjectStore('meta');
     };
-    request.onsuccess = () => resolve(request.result);
+    request.onsuccess = () => resolve({ database: request.result, thrownAway });
     request.onerror = () => {
       const name = request.error?.name ?? '';
       if (name === 'VersionError') {

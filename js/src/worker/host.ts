@@ -47,6 +47,13 @@ const NOTHING_STORED: Failure = {
   code: 'not-saved',
 };
 
+/** The browser keeps what it throws away nowhere. */
+const thrownAway = (reason: string): Failure => ({
+  message: `the browser found what this site had stored damaged and threw it away (${reason}): the database begins anew, and what peers have is fetched from them`,
+  code: 'damaged',
+  salvaged: 0,
+});
+
 /** The page, as the host sees it. */
 export interface Page {
   perform(effects: LinkEffect[]): void;
@@ -95,6 +102,7 @@ export class Host {
     const node = new BatteryNode(storage, { signalingUrl, token, sealed, room, seed, replicaId }, now());
     host = new Host(page, node, storage, pages, dbName);
     if (!pages.persistent) page.trouble(NOTHING_STORED);
+    if (pages.thrownAway !== undefined) page.trouble(thrownAway(pages.thrownAway));
     if (damage !== undefined) page.trouble(await host.salvage(damage));
     host.require(durability);
     node.connect(now());

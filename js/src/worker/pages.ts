@@ -51,6 +51,8 @@ export class Damaged extends Refusal {
 export interface PageStorage {
   /** Whether they are there after a reload. */
   readonly persistent: boolean;
+  /** Why the browser threw away what was stored, where it did. */
+  readonly thrownAway: string | undefined;
   /** Reads all pages in order, several at a time. @throws Damaged */
   load(into: Receiver, progress: (loaded: number, total: number) => void): Promise<void>;
   /** Copies what is stored, as it is, into an IndexedDB database of another name, which it gives. The next batch that is saved must be a whole database. */
@@ -67,8 +69,8 @@ export interface PageStorage {
 /** Opens or makes a database, and shuts its previous writer out. `lost` is called if it is gone for good, or somebody else's. */
 export async function openPages(dbName: string, lost: (reason: Refusal) => void): Promise<PageStorage> {
   try {
-    const database = await connect(dbName);
-    return new PageDatabase(dbName, lost, database, await claim(database));
+    const { database, thrownAway } = await connect(dbName);
+    return new PageDatabase(dbName, lost, database, await claim(database), thrownAway);
   } catch (error) {
     if (error instanceof NothingStored) return NOWHERE;
     throw error;
@@ -81,6 +83,7 @@ type Saving = Omit<Pages, 'digest'> & { readonly digest?: string | undefined };
 /** Where the browser stores nothing the database is what is in memory. */
 const NOWHERE: PageStorage = {
   persistent: false,
+  thrownAway: undefined,
   load: () => Promise.resolve(),
   setAside: () => Promise.reject(new Refusal('internal', 'nothing is stored')),
   salvage: () => Promise.resolve(),
@@ -100,6 +103,7 @@ class PageDatabase implements PageStorage {
     private readonly lost: (reason: Refusal) => void,
     database: IDBDatabase,
     private claim: Claim,
+    readonly thrownAway: string | undefined,
   ) {
     this.adopt(database);
   }
@@ -219,7 +223,7 @@ class PageDatabase implements PageStorage {
   }
 
   private async connectAgain(): Promise<IDBDatabase> {
-    const database = await connect(this.dbName);
+    const { database } = await connect(this.dbName);
     try {
       this.claim = await claim(database, this.claim);
     } catch (error) {

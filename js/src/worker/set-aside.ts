@@ -7,7 +7,7 @@ const AT_ONCE = 256;
 
 /** Copies all records of `pages` into a database that is made for it. */
 export async function copyPages(from: IDBDatabase, name: string): Promise<void> {
-  const to = await connect(name);
+  const { database: to } = await connect(name);
   try {
     for (let after = 0; ; ) {
       const range = IDBKeyRange.lowerBound(after, true);
