@@ -2,7 +2,7 @@
 // left. And what is told while a database is read.
 
 import assert from 'node:assert/strict';
-import { readdirSync, writeFileSync } from 'node:fs';
+import { readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MortalBrowser, newToken, Peer, stage, startChromium, WATCHDOG_MS } from './harness.mjs';
@@ -149,6 +149,37 @@ test('connect tells how far it is, several times for a large database', { timeou
   assert.equal(told[told.length - 1].loaded, total);
 });
 
+/** Gives a file of Chromium's own store. */
+function storeFile(browser, sign) {
+  const folder = join(browser.profile, 'Default/IndexedDB');
+  return join(
+    folder,
+    readdirSync(folder, { recursive: true }).find((path) => path.includes(sign)),
+  );
+}
+
+test("what a crash left half written in Chromium's log takes nothing with it at the start after the next", { timeout: WATCHDOG_MS }, async (t) => {
+  const browser = new MortalBrowser('chromium');
+  t.after(() => browser.remove());
+  const config = { ...room(), signalingUrl: 'ws://127.0.0.1:1' };
+  const first = await Peer.open(await browser.start(), my.server.url, config);
+  await first.exec('CREATE TABLE t (id INTEGER PRIMARY KEY, body); INSERT INTO t VALUES (1, NULL)');
+  await first.exec('INSERT INTO t VALUES (2, randomblob(200000))');
+  await browser.kill();
+  // In the middle of the newest transaction.
+  const log = storeFile(browser, '.log');
+  truncateSync(log, statSync(log).size - 60_000);
+
+  const second = await Peer.open(await browser.start(), my.server.url, config);
+  assert.deepEqual(await second.rows('SELECT id FROM t'), [[1]]);
+  await second.exec('INSERT INTO t VALUES (3, NULL)');
+  await browser.kill();
+
+  const third = await Peer.open(await browser.start(), my.server.url, config);
+  assert.deepEqual(await third.rows('SELECT id FROM t'), [[1], [3]]);
+  assert.deepEqual(await third.page.evaluate(() => indexedDB.databases().then((all) => all.length)), 1);
+});
+
 test('where the browser itself threw away what was stored, that is told, and it comes again from peers', { timeout: WATCHDOG_MS }, async (t) => {
   const config = room();
   const other = await open(t, config);
@@ -158,8 +189,7 @@ test('where the browser itself threw away what was stored, that is told, and it 
   await before.exec('CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1)');
   await other.sees('SELECT id FROM t', [[1]]);
   await browser.kill();
-  const stored = join(browser.profile, 'Default/IndexedDB');
-  writeFileSync(join(stored, readdirSync(stored, { recursive: true }).find((path) => path.includes('MANIFEST'))), 'none of this');
+  writeFileSync(storeFile(browser, 'MANIFEST'), 'none of this');
 
   const after = await Peer.open(await browser.start(), my.server.url, config);
   await after.hears('error', 'damaged');

@@ -6,6 +6,7 @@
 import type { Durability } from '../durability.js';
 import { Refusal, toFailure } from '../core/failure.js';
 import { type Claim, claim, completion, connect, type Fence, NothingStored, result, ShutOut } from './connection.js';
+import { beginFreshLog } from './fresh-log.js';
 import { copyPages } from './set-aside.js';
 
 /** How much is read at a time. */
@@ -70,6 +71,7 @@ export interface PageStorage {
 export async function openPages(dbName: string, lost: (reason: Refusal) => void): Promise<PageStorage> {
   try {
     const { database, thrownAway } = await connect(dbName);
+    await beginFreshLog();
     return new PageDatabase(dbName, lost, database, await claim(database), thrownAway);
   } catch (error) {
     if (error instanceof NothingStored) return NOWHERE;
