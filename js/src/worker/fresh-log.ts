@@ -10,10 +10,17 @@ import { connect, result } from './connection.js';
 /** The same for all databases of a site: they share one store. If a crash leaves it behind, it goes the next time. */
 const SPARE = 'rtc-battery-fresh-log';
 
+/** How long it is waited for: a tab that stands still in the middle of it keeps all others waiting. */
+const PATIENCE_MS = 1000;
+
 /** To be awaited before the first write. Takes some milliseconds, in Chromium alone. */
 export async function beginFreshLog(): Promise<void> {
   // No other engine has this property, nor LevelDB.
   if (!('dataLoss' in IDBVersionChangeEvent.prototype)) return;
+  await Promise.race([makeAndDelete(), new Promise((resolve) => setTimeout(resolve, PATIENCE_MS))]);
+}
+
+async function makeAndDelete(): Promise<void> {
   try {
     (await connect(SPARE)).database.close();
     await result(indexedDB.deleteDatabase(SPARE));
