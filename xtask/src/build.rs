@@ -30,8 +30,13 @@ pub(crate) fn everything(project: &Project) -> Result<()> {
 pub(crate) fn server(project: &Project, profile: &str) -> Result<PathBuf> {
     let package = ["--package", "rtc-battery-signal"];
     project.cargo().args(["build", "--quiet", "--locked", "--profile", profile]).args(package).run()?;
+    Ok(server_path(project, profile))
+}
+
+/// Where cargo leaves the server.
+pub(crate) fn server_path(project: &Project, profile: &str) -> PathBuf {
     let folder = if profile == "dev" { "debug" } else { profile };
-    Ok(project.target_dir().join(folder).join("rtc-battery-signal"))
+    project.target_dir().join(folder).join("rtc-battery-signal")
 }
 
 fn site(project: &Project) -> Result<()> {

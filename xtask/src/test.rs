@@ -31,7 +31,7 @@ pub(crate) fn run(project: &Project, only: Option<Part>) -> Result<()> {
     }
     let alone = !wanted(Part::Js);
     let executions = wanted(Part::Fuzz).then(|| fuzz::Executions::prepare(project, alone)).transpose()?;
-    let server = wanted(Part::Js).then(|| built(project)).transpose()?;
+    let server = wanted(Part::Js).then(|| built(project, wanted(Part::Rust))).transpose()?;
     // Browsers wait more than they work: the fuzz targets have what they leave.
     thread::scope(|scope| {
         let fuzz = executions.map(|executions| scope.spawn(|| executions.run()));
@@ -61,9 +61,13 @@ fn rust(project: &Project) -> Result<()> {
     })
 }
 
-/// Builds what the browsers load; gives the server that they are served by.
-fn built(project: &Project) -> Result<PathBuf> {
+/// Builds what the browsers load; gives the server that they are served by. `tested`: its own tests have just run, and left it there (by itself it would
+/// be compiled again with all that it stands on, for fewer features).
+fn built(project: &Project, tested: bool) -> Result<PathBuf> {
     build::everything(project)?;
+    if tested {
+        return Ok(build::server_path(project, "dev"));
+    }
     step("server: compile", || build::server(project, "dev"))
 }
 
