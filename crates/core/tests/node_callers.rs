@@ -143,6 +143,17 @@ fn a_transaction_that_was_committed_is_not_begun_again() {
 }
 
 #[test]
+fn a_call_in_an_open_transaction_that_is_asked_again_is_done_once() {
+    let mut desk = Desk::new("open");
+    desk.exec("ada", 3, "BEGIN").unwrap();
+    let first = desk.exec("ada", 4, ADD);
+    assert_eq!(desk.exec("ada", 4, ADD), first);
+    assert_eq!(desk.exec("ada", 3, "BEGIN").unwrap().values, Vec::<Vec<SqlValue>>::new());
+    desk.exec("ada", 5, "COMMIT").unwrap();
+    assert_eq!(desk.n(), SqlValue::Integer(1));
+}
+
+#[test]
 fn a_transaction_that_died_with_its_tab_is_told_and_leaves_nothing() {
     let mut desk = Desk::new("stranded");
     desk.exec("ada", 3, "BEGIN").unwrap();

@@ -38,6 +38,13 @@ struct Open {
     answers: Vec<(u64, Answer)>,
 }
 
+impl Open {
+    fn answer(&self, caller: &str, number: u64) -> Option<Answer> {
+        let answers = if self.caller == caller { &self.answers[..] } else { &[] };
+        answers.iter().find(|(answered, _)| *answered == number).map(|(_, answer)| answer.clone())
+    }
+}
+
 /// Who has the floor.
 #[derive(Debug, Default)]
 pub(super) struct Callers {
@@ -72,10 +79,15 @@ impl Node {
         scope: Scope,
         now: Now,
     ) -> Result<QueryResult, SqlError> {
-        if let Some(number) = call.number
-            && let Some(answer) = self.replica.answer(call.caller, number)?
-        {
-            return answer;
+        if let Some(number) = call.number {
+            let in_transaction = self.callers.open.as_ref().and_then(|open| open.answer(call.caller, number));
+            let answer = match in_transaction {
+                Some(answer) => Some(answer),
+                None => self.replica.answer(call.caller, number)?,
+            };
+            if let Some(answer) = answer {
+                return answer;
+            }
         }
         if call.stranded {
             return Err(gone("it was open in a tab that held the database and was closed"));
