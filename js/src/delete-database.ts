@@ -1,6 +1,7 @@
 // Deletes a database: whoever has it open is told and lets go of it first, so that no tab goes on with what another one has deleted.
 
 import { DatabaseBusy, RTCBatteryError } from './errors.js';
+import { Pulse } from './pulse.js';
 import { channelOf, type Deleting, lockOf, tabsMeet } from './tabs.js';
 
 /** How long a tab may take to let go. */
@@ -31,12 +32,18 @@ export async function deleteDatabase(dbName: string): Promise<void> {
 /** Has every tab end its session, and keeps new ones waiting until the database is gone. */
 async function afterTheOthers(dbName: string, signal: AbortSignal): Promise<void> {
   const channel = new BroadcastChannel(channelOf(dbName));
+  const pulse = new Pulse();
   const word: Deleting = { kind: 'deleting' };
   channel.postMessage(word);
   try {
     // A tab that was next in line may be let in before it has heard; it lets go then.
-    await navigator.locks.request(lockOf(dbName), { signal }, () => deletion(dbName, signal));
+    await navigator.locks.request(lockOf(dbName), { signal }, () => {
+      // Who connects meanwhile waits.
+      pulse.set({ dbName, tab: 'deletion' });
+      return deletion(dbName, signal);
+    });
   } finally {
+    pulse.set(undefined);
     channel.close();
   }
 }

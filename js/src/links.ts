@@ -80,6 +80,12 @@ export class Links {
     for (const link of this.open.values()) link.abandon();
   }
 
+  /** Closes everything and forgets it: whoever asked for it is not there any more. */
+  reset(): void {
+    this.abandon();
+    this.open.clear();
+  }
+
   private make(id: LinkId, offers: boolean): Link | undefined {
     try {
       const link = new Link(id, offers, this.ice, this.report);

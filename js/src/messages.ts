@@ -48,7 +48,18 @@ export interface Calls {
 export type Call = { [N in keyof Calls]: { kind: 'call'; id: number; name: N; argument: Calls[N]['argument'] } }[keyof Calls];
 
 /** From page to worker. */
-export type ToWorker = Call | { kind: 'input'; input: LinkInput };
+export type ToWorker =
+  | Call
+  | { kind: 'input'; input: LinkInput }
+  /** The page is put to sleep: frozen, or kept in the back/forward cache. */
+  | { kind: 'rest' }
+  | { kind: 'wake' };
+
+/** That a tab leads the others that are on its database, and under which name. */
+export interface Lead {
+  readonly dbName: string;
+  readonly tab: string;
+}
 
 /** From worker to page. */
 export type FromWorker =
@@ -63,5 +74,7 @@ export type FromWorker =
   | { kind: 'trouble'; failure: Failure }
   /** The database is being opened: pages that are loaded, and all. */
   | { kind: 'progress'; loaded: number; total: number }
+  /** This tab leads the others from now on; or it does no more, and its links are nobody's. */
+  | { kind: 'leads'; as: Lead | undefined }
   /** The worker is beyond use. */
   | { kind: 'failed'; failure: Failure };

@@ -8,6 +8,8 @@ import { IceSource } from './ice-servers.js';
 import type { Status } from './generated/Status.js';
 import { Links } from './links.js';
 import type { UserEvent } from './messages.js';
+import { Pulse } from './pulse.js';
+import { watchSleep } from './sleep.js';
 import { askToPersist, report, type StorageReport } from './storage-report.js';
 import { bytesOf, type FileBytes, type QueryResult, type SqlParams } from './values.js';
 import { type Notice, WorkerClient } from './worker-client.js';
@@ -22,7 +24,8 @@ export class Session {
   private readonly worker: WorkerClient;
   private readonly ice: IceSource;
   private readonly links: Links;
-  private readonly pageHidden = (): void => this.links.abandon();
+  private readonly pulse = new Pulse();
+  private readonly unwatchSleep: () => void;
 
   /** `lost` is called once, with the reason, if the session breaks. */
   constructor(
@@ -38,7 +41,21 @@ export class Session {
     );
     this.ice = new IceSource(settings.iceServers, settings.iceTransportPolicy, (error) => listeners.emit('error', error));
     this.links = new Links(this.ice, (input, transfer) => this.worker.input(input, transfer));
-    addEventListener('pagehide', this.pageHidden);
+    this.unwatchSleep = watchSleep({
+      hidden: () => {
+        this.links.abandon();
+        this.pulse.rest();
+      },
+      rest: () => {
+        // Chromium delivers to a frozen page what others say on a channel.
+        this.pulse.rest();
+        this.worker.rest();
+      },
+      wake: () => {
+        this.pulse.wake();
+        this.worker.wake();
+      },
+    });
   }
 
   /** Opens the database; the room is joined as soon as it can be reached. */
@@ -107,6 +124,10 @@ export class Session {
       case 'progress':
         this.listeners.emit('progress', { loaded: notice.loaded, total: notice.total });
         break;
+      case 'leads':
+        this.pulse.set(notice.as);
+        if (notice.as === undefined) this.links.reset();
+        break;
       case 'failed':
         this.fail(toError(notice.failure) as RTCBatteryError);
         break;
@@ -162,7 +183,8 @@ export class Session {
   }
 
   private end(error: Error): void {
-    removeEventListener('pagehide', this.pageHidden);
+    this.unwatchSleep();
+    this.pulse.set(undefined);
     this.ice.stop();
     this.links.abandon();
     this.worker.terminate(error);

@@ -20,6 +20,17 @@ export interface Deleting {
   readonly kind: 'deleting';
 }
 
+/** To every tab: is anybody there who leads? */
+export interface Ping {
+  readonly kind: 'ping';
+}
+
+/** From the tab that leads, that is, has the lock of the database: from its worker, and from its page, since a worker may be busy for long. */
+export interface Pong {
+  readonly kind: 'pong';
+  readonly leader: string;
+}
+
 /** Whether tabs of this browser can find each other: Safari below 15.4 has neither, Firefox below 96 has no locks, nor have pages that are not served securely. */
 export function tabsMeet(): boolean {
   return navigator.locks !== undefined && typeof BroadcastChannel === 'function';

@@ -62,6 +62,16 @@ export class WorkerClient {
     this.post({ kind: 'input', input }, transfer);
   }
 
+  /** Tells the worker that the page is put to sleep. */
+  rest(): void {
+    this.post({ kind: 'rest' });
+  }
+
+  /** Tells the worker that the page is awake. */
+  wake(): void {
+    this.post({ kind: 'wake' });
+  }
+
   /** Ends the worker; calls that are not answered are rejected with `error`. */
   terminate(error: Error): void {
     this.worker.terminate();

@@ -6,13 +6,15 @@ import { newToken, Peer, stage, startChromium, WATCHDOG_MS, workerAfter } from '
 
 const my = stage({ chromium: startChromium });
 
-/** Tells the pages of every transaction that writes, and keeps strict ones from ending while a page says so. */
+/** Tells the pages of every transaction that writes, and lets nobody hear that a strict one is complete while a page says so. */
 const WATCH = `
   const begin = IDBDatabase.prototype.transaction;
   const disk = new BroadcastChannel('disk');
   let busy = false;
+  let held = [];
   disk.onmessage = ({ data }) => {
     busy = data;
+    if (!busy) for (const hear of held.splice(0)) hear();
     disk.postMessage({ busy });
   };
   IDBDatabase.prototype.transaction = function (...values) {
@@ -21,12 +23,8 @@ const WATCH = `
     transaction.addEventListener('complete', () => disk.postMessage({ saved: transaction.durability }));
     if (busy && transaction.durability === 'strict') {
       disk.postMessage({ held: true });
-      transaction.commit = () => undefined;
-      const store = transaction.objectStore('meta');
-      const stay = () => {
-        if (busy) store.count().onsuccess = stay;
-      };
-      stay();
+      const hears = (hear) => transaction.addEventListener('complete', () => (busy ? held.push(hear) : hear()));
+      Object.defineProperty(transaction, 'oncomplete', { set: hears });
     }
     return transaction;
   };`;

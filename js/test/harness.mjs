@@ -129,8 +129,34 @@ export async function startChromium({ backForwardCache = false, executablePath =
   const browser = await chromium.launch({ executablePath, args: [...CHROMIUM_FLAGS, ...flags], ignoreDefaultArgs });
   return {
     page: async (options) => watched(await (await browser.newContext(options)).newPage()),
+    processOf: (page) => processOf(browser, page),
     close: () => browser.close(),
   };
+}
+
+/**
+ * A Chromium whose pages are hidden when another one is in front, as a user's are, and so can be frozen: with the driver of the others none is ever
+ * hidden. `page.createCDPSession()`, `Page.setWebLifecycleState`.
+ */
+export async function startFreezableChromium() {
+  const browser = await puppeteer.launch({ executablePath: '/usr/bin/chromium', headless: true, args: CHROMIUM_FLAGS });
+  return {
+    page: async () => watched(await (await browser.createBrowserContext()).newPage()),
+    close: () => browser.close(),
+  };
+}
+
+/** The id of the process that runs a page: the one that works while the page is kept busy. */
+async function processOf(browser, page) {
+  const devtools = await browser.newBrowserCDPSession();
+  const processes = async () => (await devtools.send('SystemInfo.getProcessInfo')).processInfo.filter(({ type }) => type === 'renderer');
+  const before = new Map((await processes()).map(({ id, cpuTime }) => [id, cpuTime]));
+  await page.evaluate(() => {
+    const end = performance.now() + 500;
+    while (performance.now() < end);
+  });
+  const worked = ({ id, cpuTime }) => cpuTime - (before.get(id) ?? 0);
+  return (await processes()).reduce((most, one) => (worked(one) > worked(most) ? one : most)).id;
 }
 
 /** A Chromium with one page, whose `kill` ends all its processes without a word. */
@@ -149,10 +175,9 @@ export class MortalBrowser {
   #profile;
   #child;
 
-  /** `folder`: where the profile is. */
-  constructor(name, folder = tmpdir()) {
+  constructor(name) {
     this.#name = name;
-    this.#profile = mkdtempSync(join(folder, 'rtc-battery-profile-'));
+    this.#profile = mkdtempSync(join(tmpdir(), 'rtc-battery-profile-'));
   }
 
   get pid() {
@@ -194,9 +219,10 @@ export class MortalBrowser {
     });
   }
 
-  /** Ends all its processes without a word. */
+  /** Ends all its processes without a word, if it runs. */
   async kill() {
     const child = this.#child;
+    if (!running.has(child)) return;
     const ended = new Promise((resolve) => child.once('exit', resolve));
     process.kill(-child.pid, 'SIGKILL');
     await ended;
@@ -209,7 +235,7 @@ export class MortalBrowser {
   }
 
   async remove() {
-    if (running.has(this.#child)) await this.kill();
+    await this.kill();
     rmSync(this.#profile, { recursive: true, maxRetries: 10 });
   }
 }

@@ -18,6 +18,7 @@ mod random;
 mod room;
 mod storage;
 mod values;
+mod vigil;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -26,6 +27,7 @@ pub use messenger::RoomMessenger;
 pub use node::BatteryNode;
 pub use room::room_of;
 pub use storage::Storage;
+pub use vigil::TabVigil;
 
 #[wasm_bindgen]
 extern "C" {

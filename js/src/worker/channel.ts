@@ -6,7 +6,7 @@
 import type { Durability } from '../durability.js';
 import type { Failure } from '../errors.js';
 import type { Call, FromWorker } from '../messages.js';
-import { channelOf, type Deleting } from '../tabs.js';
+import { channelOf, type Deleting, type Ping, type Pong } from '../tabs.js';
 import type { Done } from './host.js';
 
 /** What a leader says to everybody of its own accord. */
@@ -34,15 +34,19 @@ export type ToLeader =
   /** `id` is the call's number. */
   | { kind: 'call'; tab: string; leader: string; call: SharedCall; heard: number; stranded: boolean }
   /** I am going, and what I left open is to be undone. */
-  | { kind: 'bye'; tab: string };
+  | { kind: 'bye'; tab: string }
+  | Ping;
 
 /** From the leader to the tabs. */
 export type FromLeader =
-  /** I lead: when the database is open, and to whoever says hello. */
-  | { kind: 'leader'; leader: string; standing: Standing }
+  /** I lead: when the database is open (that is news), and to whoever says hello. */
+  | { kind: 'leader'; leader: string; news: boolean; standing: Standing }
+  /** I lead no more. */
+  | { kind: 'resigned'; leader: string }
+  | Pong
   /** The database belongs to another room than the tab's. */
   | { kind: 'refused'; to: string; failure: Failure }
-  | { kind: 'done'; to: string; id: number; done: Done }
+  | { kind: 'done'; leader: string; to: string; id: number; done: Done }
   /** A tab has written, which is news for the others. */
   | { kind: 'wrote'; by: string; operations: number }
   | { kind: 'notice'; leader: string; notice: Notice };

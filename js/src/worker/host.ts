@@ -13,7 +13,7 @@ import type { Input } from '../generated/Input.js';
 import type { Calls, LinkEffect, UserEvent } from '../messages.js';
 import type { FileBytes } from '../values.js';
 import type { SharedCall } from './channel.js';
-import { Damaged, openPages, type PageStorage } from './pages.js';
+import { type Confirm, Damaged, openPages, type PageStorage } from './pages.js';
 import { Saver } from './saver.js';
 import { Turns } from './turns.js';
 
@@ -37,6 +37,16 @@ type TurnCall = Exclude<SharedCall, { name: 'flush' | 'storage' | 'status' }>;
 /** Whether a call waits for transactions, and its answer says whether one is open. */
 export function takesTurn(call: SharedCall): call is TurnCall {
   return call.name !== 'flush' && call.name !== 'storage' && call.name !== 'status';
+}
+
+const HANDED_OVER_FAILURE: Failure = { message: 'another tab has the database by now', code: 'database-busy' };
+
+/** How a call ends that was not done, since the database is another tab's by now. No user hears of it: that tab is asked. */
+export const HANDED_OVER: Done = { open: false, wrote: 0, failure: HANDED_OVER_FAILURE };
+
+/** Whether a call was not done for that reason: the fence says it in other words. */
+export function isHandedOver(done: Done): boolean {
+  return 'failure' in done && done.failure.code === 'database-busy';
 }
 
 /** SQLite's result code. */
@@ -71,6 +81,9 @@ export class Host {
   private readonly saver: Saver;
   private readonly turns: Turns;
   private toldStatus = '';
+  private savedVersion: number;
+  /** The database is somebody else's. */
+  private over = false;
   private left: () => void = () => undefined;
 
   private constructor(
@@ -87,16 +100,20 @@ export class Host {
       failed: (error) => page.failed(toFailure(error)),
     });
     this.turns = new Turns((caller) => node.mayCall(caller));
+    this.savedVersion = node.version();
     this.saver = new Saver(storage, pages, () => node.version(), {
-      saved: (version) => this.deliver({ kind: 'saved', version }),
+      saved: (version) => {
+        this.savedVersion = version;
+        this.deliver({ kind: 'saved', version });
+      },
       failed: (failure) => this.saveFailed(failure),
     });
   }
 
   /** Opens the database and joins the room. The core is loaded. */
-  static async open({ signalingUrl, token, sealed, room, dbName, durability }: Room, page: Page): Promise<Host> {
+  static async open({ signalingUrl, token, sealed, room, dbName, durability }: Room, page: Page, confirm: Confirm): Promise<Host> {
     let host: Host | undefined;
-    const pages = await openPages(dbName, (reason) => host?.pump.fail(reason));
+    const pages = await openPages(dbName, confirm, (reason) => host?.pump.fail(reason));
     const { storage, damage } = await load(pages, page);
     const [seed, replicaId] = [random(SEED_BYTES), random(REPLICA_ID_BYTES)];
     const node = new BatteryNode(storage, { signalingUrl, token, sealed, room, seed, replicaId }, now());
@@ -119,6 +136,16 @@ export class Host {
     const salvaged = complete ? `${operations} operations that this device wrote are in the new one` : `${operations} operations that this device wrote could be read and are in the new one, others could not`;
     const message = `${error.message}; it was set aside as the IndexedDB database ${setAsideAs}: ${salvaged}, and what peers have is fetched from them`;
     return { message, code: 'damaged', salvaged: operations };
+  }
+
+  /** How many transactions the replica has committed or applied. */
+  get version(): number {
+    return this.node.version();
+  }
+
+  /** Whether nothing is in memory alone, as far as can be helped. */
+  get isSaved(): boolean {
+    return this.pages.persistent && this.saver.trouble === undefined;
   }
 
   /** Whether there are TEMP tables, views or triggers. */
@@ -148,8 +175,8 @@ export class Host {
   }
 
   /** Tells also whether a write was refused as a whole because earlier ones cannot be saved. */
-  private attempt(by: TabCall, call: TurnCall): Promise<{ refused: boolean; done: Done }> {
-    return this.turns.take(by.caller, async () => {
+  private async attempt(by: TabCall, call: TurnCall): Promise<{ refused: boolean; done: Done }> {
+    const outcome = await this.turns.take(by.caller, async () => {
       const [committed, written, inTransaction] = [this.storage.commits(), this.node.written(), this.node.inTransaction()];
       const { trouble } = this.saver;
       let outcome: { result: Calls[keyof Calls]['result'] } | { failure: Failure };
@@ -175,6 +202,7 @@ export class Host {
       }
       return { refused: isFull && !inTransaction && !open, done: { open, wrote, ...outcome } };
     });
+    return outcome ?? { refused: false, done: HANDED_OVER };
   }
 
   private recovers(): Promise<boolean> {
@@ -238,9 +266,39 @@ export class Host {
     this.node.disconnect(now());
     this.pump.run();
     await left;
+    if (this.over) return;
     await this.saver.saved();
     this.pump.stop();
     this.pages.close();
+  }
+
+  /** Saves everything; tells whether that succeeded. */
+  async restsOnDisk(): Promise<boolean> {
+    await this.recovers();
+    return this.isSaved;
+  }
+
+  /** Looks whether the database is still this tab's; else the session ends. */
+  verify(): void {
+    // The fence tells, and the saver's events tell of it.
+    this.saver.onDisk().catch(() => undefined);
+  }
+
+  /** Stops at once: the database is somebody else's now. Calls that are not saved end as handed over. Gives the version that was saved. */
+  async abandon(): Promise<number> {
+    this.over = true;
+    this.pump.stop();
+    this.turns.end();
+    await this.saver.abandon(HANDED_OVER_FAILURE);
+    this.pages.close();
+    this.left();
+    return this.savedVersion;
+  }
+
+  /** Gives its memory back. The last call. */
+  free(): void {
+    this.node.free();
+    this.storage.free();
   }
 
   private rested(): void {

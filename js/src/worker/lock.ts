@@ -1,5 +1,5 @@
 // Web Locks: one for a database, held by the tab that has it open, and one for each tab, held as long as it lives.
-// The fence in `pages.ts` keeps the data safe where there are no locks.
+// The fence in `pages.ts` keeps the data safe where there are no locks, and where one was taken from a tab that does not know yet.
 
 import { Refusal } from '../core/failure.js';
 import { lockOf } from '../tabs.js';
@@ -7,14 +7,33 @@ import { lockOf } from '../tabs.js';
 /** How long the worker of a page that is being reloaded may take to let go. */
 const PATIENCE_MS = 5000;
 
-/** Takes a lock and keeps it until this worker ends; waits for it, as the options say. */
-export function hold(name: string, options: LockOptions = {}): Promise<void> {
-  return new Promise<void>((resolve, reject) => {
-    const held = navigator.locks.request(name, options, () => {
-      resolve();
-      return new Promise<never>(() => undefined);
+/** A lock that is held, until it is released or this worker ends. */
+export interface Held {
+  /** Resolves when somebody has taken it away. */
+  readonly lost: Promise<void>;
+  release(): void;
+}
+
+/** Takes a lock; waits for it, as the options say. */
+export function hold(name: string, options: LockOptions = {}): Promise<Held> {
+  return new Promise<Held>((resolve, reject) => {
+    let taken: () => void = () => undefined;
+    const lost = new Promise<void>((resolve) => {
+      taken = resolve;
     });
-    held.catch(reject);
+    const request = navigator.locks.request(
+      name,
+      options,
+      () =>
+        new Promise<void>((release) => {
+          resolve({ lost, release });
+        }),
+    );
+    request.catch((error: unknown) => {
+      // Of the two the first one counts.
+      reject(error);
+      taken();
+    });
   });
 }
 
@@ -22,7 +41,10 @@ export function hold(name: string, options: LockOptions = {}): Promise<void> {
 export async function holdAlone(dbName: string, takeOver: boolean): Promise<void> {
   // Safari below 15.4, Firefox below 96, and pages that are not served securely.
   if (navigator.locks === undefined) return;
-  if (takeOver) return hold(lockOf(dbName), { steal: true });
+  if (takeOver) {
+    await hold(lockOf(dbName), { steal: true });
+    return;
+  }
   const patience = new AbortController();
   const timer = setTimeout(() => patience.abort(), PATIENCE_MS);
   try {

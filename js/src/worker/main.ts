@@ -3,8 +3,8 @@
 import { assertNever } from '../assert-never.js';
 import type { Call, FromWorker, ToWorker } from '../messages.js';
 import { toFailure } from '../core/failure.js';
-import type { Page } from './host.js';
-import { openSeat, type Seat } from './seat.js';
+import { type Seat, takeSeat } from './seat.js';
+import type { TabPage } from './tab.js';
 
 // The worker's global scope, for the messages that we know.
 const scope = self as unknown as {
@@ -12,7 +12,7 @@ const scope = self as unknown as {
   postMessage(message: FromWorker, transfer?: Transferable[]): void;
 };
 
-const page: Page = {
+const page: TabPage = {
   perform: (effects) =>
     scope.postMessage(
       { kind: 'effects', effects },
@@ -22,10 +22,13 @@ const page: Page = {
   status: (version, peers) => scope.postMessage({ kind: 'status', version, peers }),
   trouble: (failure) => scope.postMessage({ kind: 'trouble', failure }),
   progress: (loaded, total) => scope.postMessage({ kind: 'progress', loaded, total }),
+  leads: (as) => scope.postMessage({ kind: 'leads', as }),
   failed: (failure) => scope.postMessage({ kind: 'failed', failure }),
 };
 
 let seat: Seat | undefined;
+/** The page was put to sleep. */
+let asleep = false;
 
 scope.onmessage = ({ data }) => {
   switch (data.kind) {
@@ -38,6 +41,14 @@ scope.onmessage = ({ data }) => {
     case 'input':
       seat?.deliver(data.input);
       break;
+    case 'rest':
+      asleep = true;
+      seat?.rest();
+      break;
+    case 'wake':
+      asleep = false;
+      seat?.wake();
+      break;
     default:
       assertNever(data);
   }
@@ -45,8 +56,9 @@ scope.onmessage = ({ data }) => {
 
 async function answer(call: Call) {
   if (call.name === 'open') {
-    seat = await openSeat(call.argument, page);
-    return undefined;
+    seat = await takeSeat(call.argument, page);
+    if (asleep) seat.rest();
+    return seat.opened;
   }
   if (seat === undefined) throw new TypeError('the first call must be `open`');
   return call.name === 'close' ? seat.close() : seat.call(call);

@@ -48,6 +48,9 @@ export class Damaged extends Refusal {
   }
 }
 
+/** Tells whether this worker may have the database, or nothing if there can be no doubt. */
+export type Confirm = () => Promise<boolean> | undefined;
+
 /** Where pages are kept. */
 export interface PageStorage {
   /** Whether they are there after a reload. */
@@ -67,11 +70,19 @@ export interface PageStorage {
   close(): void;
 }
 
-/** Opens or makes a database, and shuts its previous writer out. `lost` is called if it is gone for good, or somebody else's. */
-export async function openPages(dbName: string, lost: (reason: Refusal) => void): Promise<PageStorage> {
+/**
+ * Opens or makes a database, and shuts its previous writer out, unless `confirm` says that somebody else's turn has come meanwhile. `lost` is called if it
+ * is gone for good, or somebody else's.
+ */
+export async function openPages(dbName: string, confirm: Confirm, lost: (reason: Refusal) => void): Promise<PageStorage> {
   try {
     const { database, thrownAway } = await connect(dbName);
     await beginFreshLog();
+    const confirmed = confirm();
+    if (confirmed !== undefined && !(await confirmed)) {
+      database.close();
+      throw new ShutOut('database-busy', 'another tab has the database by now');
+    }
     return new PageDatabase(dbName, lost, database, await claim(database), thrownAway);
   } catch (error) {
     if (error instanceof NothingStored) return NOWHERE;
@@ -99,6 +110,7 @@ class PageDatabase implements PageStorage {
   /** None while the connection is lost. */
   private database: IDBDatabase | undefined;
   private connecting: Promise<IDBDatabase> | undefined;
+  private closed = false;
 
   constructor(
     private readonly dbName: string,
@@ -168,6 +180,7 @@ class PageDatabase implements PageStorage {
   }
 
   close(): void {
+    this.closed = true;
     this.database?.close();
   }
 
@@ -211,6 +224,7 @@ class PageDatabase implements PageStorage {
 
   /** Also where nothing is to be saved: what was stored may be gone. */
   private comeBack(): void {
+    if (this.closed) return;
     this.connected().catch((error: unknown) => {
       if (!(error instanceof ShutOut)) setTimeout(() => this.comeBack(), RECONNECT_MS);
     });
@@ -226,11 +240,14 @@ class PageDatabase implements PageStorage {
 
   private async connectAgain(): Promise<IDBDatabase> {
     const { database } = await connect(this.dbName);
+    // What made it necessary may have been a full disk, which leaves half a record too.
+    await beginFreshLog();
     try {
+      if (this.closed) throw new ShutOut('storage', 'the database was closed');
       this.claim = await claim(database, this.claim);
     } catch (error) {
       database.close();
-      if (error instanceof ShutOut) this.lost(error);
+      if (error instanceof ShutOut && !this.closed) this.lost(error);
       throw error;
     }
     this.adopt(database);

@@ -1,7 +1,7 @@
 // From commits in memory to IndexedDB: one transaction in flight, and what is committed meanwhile goes into the next one together.
 // (Two in flight leave a hole when the first fails and the second does not.)
 
-import type { Storage } from '../../pkg/rtc_battery.js';
+import type { Batch, Storage } from '../../pkg/rtc_battery.js';
 import { toFailure } from '../core/failure.js';
 import type { Failure } from '../errors.js';
 import type { PageStorage } from './pages.js';
@@ -10,6 +10,8 @@ import type { PageStorage } from './pages.js';
 const RETRY_MS = 2000;
 
 interface Waiter {
+  /** Of the storage's commits the last one that it waits for. */
+  readonly commit: number;
   readonly onDisk: boolean;
   resolve(): void;
   reject(failure: Failure): void;
@@ -31,7 +33,9 @@ export class Saver {
   strict = false;
   /** Why saving fails, while it does. */
   trouble: Failure | undefined;
-  private inFlight = false;
+  private inFlight: Promise<void> | undefined;
+  /** Why nothing is saved any more. */
+  private over: Failure | undefined;
   private retry: ReturnType<typeof setTimeout> | undefined;
 
   /** `version` tells the replica's version now. */
@@ -52,9 +56,22 @@ export class Saver {
     return this.wait(true);
   }
 
+  /** Saves nothing more. What is on its way is waited for: it is saved or it is not, and nobody waits for anything else. */
+  async abandon(reason: Failure): Promise<void> {
+    this.over = reason;
+    clearTimeout(this.retry);
+    await this.inFlight;
+    this.flush();
+  }
+
   /** Saves what is committed and not saved, unless that is going on already. */
   flush(): void {
-    if (this.inFlight) return;
+    if (this.inFlight !== undefined) return;
+    if (this.over !== undefined) {
+      for (const { reject } of this.waiting) reject(this.over);
+      this.waiting = [];
+      return;
+    }
     const batch = this.storage.takeBatch();
     const waiters = this.waiting;
     this.waiting = [];
@@ -65,42 +82,49 @@ export class Saver {
       return;
     }
     clearTimeout(this.retry);
-    this.inFlight = true;
     const version = this.version();
     const saving = batch === undefined ? this.pages.sync() : this.pages.save(batch, sync || this.strict ? 'strict' : 'relaxed');
-    saving
+    this.inFlight = saving
       .then(
-        () => this.succeed(batch?.generation, waiters, version),
-        (error: unknown) => this.fail(batch?.generation, waiters, error),
+        () => this.succeed(batch, waiters, version),
+        (error: unknown) => this.fail(batch, waiters, error),
       )
       .catch((error: unknown) => this.events.failed(toFailure(error)));
   }
 
   private wait(onDisk: boolean): Promise<void> {
-    const saved = new Promise<void>((resolve, reject) => this.waiting.push({ onDisk, resolve, reject }));
+    const saved = new Promise<void>((resolve, reject) => this.waiting.push({ commit: this.storage.commits(), onDisk, resolve, reject }));
     this.flush();
     return saved;
   }
 
-  /** Without a generation where there was no batch. */
-  private succeed(generation: number | undefined, waiters: readonly Waiter[], version: number): void {
-    this.inFlight = false;
+  private succeed(batch: Batch | undefined, waiters: readonly Waiter[], version: number): void {
+    this.inFlight = undefined;
     this.trouble = undefined;
-    if (generation !== undefined) this.storage.batchSaved(generation);
-    for (const { resolve } of waiters) resolve();
+    if (batch !== undefined) this.storage.batchSaved(batch.generation);
+    for (const { resolve } of [...waiters, ...this.latecomers(batch)]) resolve();
     this.events.saved(version);
     this.flush();
   }
 
-  private fail(generation: number | undefined, waiters: readonly Waiter[], error: unknown): void {
-    this.inFlight = false;
-    if (generation !== undefined) this.storage.batchFailed(generation);
+  private fail(batch: Batch | undefined, waiters: readonly Waiter[], error: unknown): void {
+    this.inFlight = undefined;
+    if (batch !== undefined) this.storage.batchFailed(batch.generation);
     const failure = notSaved(error);
-    for (const { reject } of waiters) reject(failure);
+    for (const { reject } of [...waiters, ...this.latecomers(batch)]) reject(failure);
+    if (this.over !== undefined) return;
     this.retry = setTimeout(() => this.flush(), RETRY_MS);
     const known = this.trouble !== undefined;
     this.trouble = failure;
     if (!known) this.events.failed(failure);
+  }
+
+  /** Takes those who began to wait when the batch that they wait for was on its way: what becomes of it is their answer, and nothing later is. */
+  private latecomers(batch: Batch | undefined): Waiter[] {
+    const isMeant = ({ commit, onDisk }: Waiter): boolean => batch !== undefined && !onDisk && commit <= batch.commit;
+    const meant = this.waiting.filter(isMeant);
+    this.waiting = this.waiting.filter((waiter) => !isMeant(waiter));
+    return meant;
   }
 }
 

@@ -6,32 +6,40 @@ import type { Input } from '../generated/Input.js';
 import type { Calls } from '../messages.js';
 import { tabsMeet } from '../tabs.js';
 import type { SharedCall } from './channel.js';
-import { Host, type Page, type Room } from './host.js';
+import { Host, type Room } from './host.js';
 import { holdAlone } from './lock.js';
-import { Tab } from './tab.js';
+import { Tab, type TabPage } from './tab.js';
 
-/** What the worker's page can ask of a database that is open. */
+/** What the worker's page can ask of a database, once it is open. */
 export interface Seat {
+  /** Resolves when it is. */
+  readonly opened: Promise<void>;
   /** Ends when what it committed is saved. */
   call(call: SharedCall): Promise<Calls[keyof Calls]['result']>;
   /** Something happened to a link. */
   deliver(input: Input): void;
+  /** The page is put to sleep, and this worker with it at any moment. */
+  rest(): void;
+  /** The page is awake. */
+  wake(): void;
   /** Ends when everything is saved. */
   close(): Promise<void>;
 }
 
-/** Loads the core and opens the database. */
-export async function openSeat({ wasmUrl, signalingUrl, token, sealed, dbName, durability, takeOver }: Calls['open']['argument'], page: Page): Promise<Seat> {
+/** Loads the core and goes to open the database. */
+export async function takeSeat({ wasmUrl, signalingUrl, token, sealed, dbName, durability, takeOver }: Calls['open']['argument'], page: TabPage): Promise<Seat> {
   await loadCore(wasmUrl);
   const id = roomOf(token);
   const room: Room = { signalingUrl, token, sealed, room: id, dbName: dbName ?? `rtc-battery-${id}`, durability };
-  if (tabsMeet()) return Tab.open(room, page);
+  if (tabsMeet()) return Tab.join(room, page);
   await holdAlone(room.dbName, takeOver);
-  return new Alone(await Host.open(room, page));
+  return new Alone(await Host.open(room, page, () => undefined));
 }
 
 /** The only tab. */
 class Alone implements Seat {
+  readonly opened = Promise.resolve();
+
   constructor(private readonly host: Host) {}
 
   async call(call: SharedCall): Promise<Calls[keyof Calls]['result']> {
@@ -42,6 +50,14 @@ class Alone implements Seat {
 
   deliver(input: Input): void {
     this.host.deliver(input);
+  }
+
+  rest(): void {
+    // Nobody waits for it: another tab that wants the database takes it over.
+  }
+
+  wake(): void {
+    this.host.verify();
   }
 
   close(): Promise<void> {

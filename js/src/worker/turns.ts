@@ -3,20 +3,23 @@
 interface Waiting {
   readonly caller: string;
   act(): void;
+  drop(): void;
 }
 
 /** Calls that are to be carried out one after the other. */
 export class Turns {
   private waiting: Waiting[] = [];
   private serving = false;
+  private over = false;
 
   /** `mayCall`: whether a tab need not wait. */
   constructor(private readonly mayCall: (caller: string) => boolean) {}
 
-  /** Carries `act` out when it is its turn: after what the same tab asked before. */
-  take<T>(caller: string, act: () => Promise<T>): Promise<T> {
+  /** Carries `act` out when it is its turn: after what the same tab asked before. Gives nothing if its turn never comes. */
+  take<T>(caller: string, act: () => Promise<T>): Promise<T | undefined> {
+    if (this.over) return Promise.resolve(undefined);
     return new Promise((resolve, reject) => {
-      this.waiting.push({ caller, act: () => void act().then(resolve, reject) });
+      this.waiting.push({ caller, act: () => void act().then(resolve, reject), drop: () => resolve(undefined) });
       this.serve();
     });
   }
@@ -34,7 +37,19 @@ export class Turns {
 
   /** A tab is gone: nobody waits for what it asked. */
   forget(caller: string): void {
-    this.waiting = this.waiting.filter((waiting) => waiting.caller !== caller);
+    this.drop((waiting) => waiting.caller === caller);
+  }
+
+  /** Nobody's turn comes any more. */
+  end(): void {
+    this.over = true;
+    this.drop(() => true);
+  }
+
+  private drop(which: (waiting: Waiting) => boolean): void {
+    const dropped = this.waiting.filter(which);
+    this.waiting = this.waiting.filter((waiting) => !which(waiting));
+    for (const waiting of dropped) waiting.drop();
   }
 
   private next(): Waiting | undefined {

@@ -10,7 +10,7 @@
 //!
 //! The `node` adds a `session` with each peer, in our language or `plain` (the specification's), `live` and `inbox` (what waits to be told
 //! and to be applied); `conversation` (messages to the inbox) and `replication` (the inbox to the replica and back) run between them. The `messenger` adds
-//! an `exchange` with each peer. `callers`: several tabs on one node. `status` and `progress`: how it stands, for people.
+//! an `exchange` with each peer. `callers`: several tabs on one node; `vigil`: their watch over the one that has it. `status` and `progress`: how it stands, for people.
 
 mod allowance;
 mod bucket;
@@ -56,6 +56,7 @@ mod signaling;
 mod skew;
 mod sleep;
 mod status;
+mod vigil;
 
 pub use callers::Call;
 pub use io::{
@@ -66,6 +67,7 @@ pub use messenger::{Messenger, UnknownPeer};
 pub use node::Node;
 pub use room::Config;
 pub use status::{PeerState, PeerStatus, Status};
+pub use vigil::{Doubt, Vigil};
 
 /// `bufferedAmountLowThreshold` of every channel, in bytes.
 pub const LOW_WATER_BYTES: u32 = 128 * 1024;
