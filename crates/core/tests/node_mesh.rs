@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use rtc_battery_core::node::{Event, Input, MeshLimits};
-use rtc_battery_sim::net::Net;
+use rtc_battery_sim::net::{Gossip, Net};
 
 /// What [`MeshLimits`] has by default.
 const MOST: usize = 10;
@@ -58,9 +58,15 @@ fn live_and_die(seed: u64, nodes: usize) -> f64 {
     assert!((4.0..=8.0).contains(&degree), "seed {seed}: {degree} links in the mean");
 
     net.forget();
+    net.gossip = Some(Gossip::default());
     let count = 20;
     edit(&mut net, "before", count);
     assert!(net.converges_within(30_000, MOST), "seed {seed}: {}", net.picture());
+    // What was said last has arrived, also where it was known.
+    net.pass_within(1_000, MOST);
+    let gossip = net.gossip.take().unwrap();
+    assert_eq!(gossip.repeats.first(), None, "seed {seed}: sent to who had it");
+    assert!(gossip.sends >= (count * (nodes - 1)) as u64, "it came to everybody");
     let said: usize = net.hosts.iter().map(|host| host.operations_said()).sum();
     let sends = said as f64 / (count * nodes) as f64;
     assert!(sends <= 7.0, "seed {seed}: {sends} sends for each operation and peer");
@@ -103,6 +109,23 @@ fn silence(net: &mut Net) {
 #[test]
 fn a_hundred_in_a_room_that_loses_a_third_at_once() {
     live_and_die(1, 100);
+}
+
+/// It came there by way of others before our own storage had it.
+#[test]
+fn who_says_that_it_has_something_is_not_sent_it() {
+    for (says, sent) in [(true, 0), (false, 1)] {
+        let mut net = Net::room(9, 2);
+        net.hosts[0].saves_held = true;
+        insert(&mut net, 0, "known");
+        if says {
+            let vector = serde_json::to_string(net.hosts[0].node.replica().vector()).unwrap();
+            net.say(1, 0, &format!(r#"{{"type":"vector","vector":{vector}}}"#));
+        }
+        net.release_saves(0);
+        net.pass(1_000);
+        assert_eq!(net.hosts[0].operations_said(), sent);
+    }
 }
 
 /// As `cargo xtask soak` runs it, in release.

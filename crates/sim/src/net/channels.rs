@@ -121,6 +121,9 @@ impl Net {
 
     pub(super) fn send(&mut self, from: Key, lane: Lane, frame: Frame) {
         let tells = self.hosts[from.0].note_frame(from.1, lane, &frame);
+        if let Some(gossip) = &mut self.gossip {
+            gossip.note_sent(from, lane, &frame);
+        }
         let (now_ms, bytes) = (self.now_ms, frame.len_bytes());
         let mut delay_ms = self.between(self.delays.channel_ms);
         if self.random.happens(self.chances.held_up) {
@@ -179,6 +182,9 @@ impl Net {
         }
         host.heard_sent_ms = host.heard_sent_ms.max(sent_ms);
         self.trace.note(self.now_ms, || format!("{} hears {}: {}", to.0, from.0, describe(&frame)));
+        if let Some(gossip) = &mut self.gossip {
+            gossip.note_heard(to, lane, &frame);
+        }
         let link = to.1;
         let input = match (lane, frame) {
             (Lane::First, Frame::Text(text)) => Input::ChannelText { link, text },

@@ -8,7 +8,7 @@ use rtc_battery_core::replica::{Params, QueryResult, Replica, Scope, SqlError};
 use rtc_battery_proto::{Operation, PeerId, ReplicaId};
 
 use super::server::Server;
-use super::{Chances, Faults, Frame, Host, Key, Lane, Member};
+use super::{Chances, Faults, Frame, Gossip, Host, Key, Lane, Member};
 use crate::plain::PlainPeer;
 use crate::random::Random;
 use crate::trace::Trace;
@@ -138,6 +138,8 @@ pub struct Net {
     pub(super) stuck: Vec<(Key, Key, Lane, Frame, u64)>,
     /// Whether connections give a second channel to who asks for one.
     pub has_second_channels: bool,
+    /// What goes over the links, where somebody listens.
+    pub gossip: Option<Gossip>,
     /// Hosts that were polled and nobody looked at since.
     touched: BTreeSet<usize>,
 }
@@ -178,6 +180,7 @@ impl Net {
             cut: BTreeSet::new(),
             stuck: Vec::new(),
             has_second_channels: true,
+            gossip: None,
             touched: BTreeSet::new(),
         }
     }
