@@ -4,13 +4,14 @@
 use std::{io, time::Duration};
 
 use rtc_battery_signal::Tls;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{info, warn};
 
 /// Keeps what is shown up to date for as long as the program runs. From here on SIGHUP no longer kills the process.
 pub(crate) fn start(tls: Option<Tls>, every: Duration) -> io::Result<()> {
     let mut hangup = Hangup::new()?;
-    let mut look = interval(every);
+    // The files have just been read.
+    let mut look = interval_at(Instant::now() + every, every);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::spawn(async move {
         // What has been said of files that cannot be used, so that it is said once.
