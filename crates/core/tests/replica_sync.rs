@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Peer, assert_equal, peer, sync};
-use rtc_battery_proto::{ReplicaId, VersionVector};
+use rtc_battery_proto::{Operation, ReplicaId, VersionVector};
 
 const NOTES: &str =
     "CREATE TABLE IF NOT EXISTS notes (id TEXT PRIMARY KEY, content TEXT, created_at TEXT DEFAULT CURRENT_TIMESTAMP)";
@@ -240,6 +240,33 @@ fn unwritten_columns_show_the_same_default_everywhere() {
         let applied = peer.replica.apply(vec![serde_json::from_str(insert).unwrap()], &covers, peer.now()).unwrap();
         assert_eq!(applied.refused, Vec::<String>::new());
         assert_eq!(peer.rows("SELECT * FROM t"), [r#""1"|0|"d"|"1970-01-02 00:00:00"|NULL"#]);
+    }
+    assert_equal(&mut a, &mut b);
+}
+
+/// The fuzz target `room` found that who had the newer one first went on showing its time.
+#[test]
+fn of_two_inserts_the_older_says_when_whichever_came_first() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, x, at TEXT DEFAULT CURRENT_TIMESTAMP)");
+    b.pull(&a);
+    let insert = |ts: u64, seq: u64| {
+        let insert = format!(
+            r#"{{"hlc":{{"ts":{ts},"counter":0,"nodeId":"z"}},"type":"INSERT","table":"t","pk":{{"id":1}},"values":{{"x":{ts}}},
+            "seq":{seq},"tx":{{"first":{{"ts":{ts},"counter":0}},"n":1}}}}"#
+        );
+        (
+            serde_json::from_str::<Operation>(&insert).unwrap(),
+            serde_json::from_str(&format!(r#"{{"z":[[{seq},{seq}]]}}"#)).unwrap(),
+        )
+    };
+    let (older, newer) = (insert(86_400_000, 1), insert(172_800_000, 2));
+    for (peer, order) in [(&mut a, [&older, &newer]), (&mut b, [&newer, &older])] {
+        peer.wall_ms = 172_800_000;
+        for (operation, covers) in order {
+            peer.replica.apply(vec![operation.clone()], covers, peer.now()).unwrap();
+        }
+        assert_eq!(peer.rows("SELECT * FROM t"), [r#"1|172800000|"1970-01-02 00:00:00""#]);
     }
     assert_equal(&mut a, &mut b);
 }

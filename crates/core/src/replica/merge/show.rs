@@ -52,7 +52,7 @@ pub(crate) fn show(
         (true, Some((slot, image))) => {
             let row = target_of(connection, table, key, state)?;
             let columns: Vec<usize> = match only {
-                Some(hlc) => state.columns_won_by(hlc).collect(),
+                Some(hlc) => state.columns_won_by(hlc).chain(columns_born_by(hlc, table, state)).collect(),
                 None => (0..row.len()).collect(),
             };
             let mut shown = image;
@@ -69,6 +69,14 @@ pub(crate) fn show(
             }
         }
     }
+}
+
+/// The columns that nobody wrote and that say when the row was first inserted, where that is the operation at `hlc`.
+fn columns_born_by<'a>(hlc: &Hlc, table: &'a Table, state: &'a RowState) -> impl Iterator<Item = usize> + 'a {
+    let is_born = state.born() == Some(hlc);
+    let columns = table.columns.iter().enumerate();
+    let told = columns.filter(move |(column, told)| is_born && told.default.is_time() && state.cell(*column).is_none());
+    told.map(|(column, _)| column)
 }
 
 /// Whether SQLite refuses the row, which is the row's problem, or failed, which is ours.

@@ -386,6 +386,11 @@ impl Default {
         })
     }
 
+    /// Whether it says when a row was first inserted.
+    pub(crate) fn is_time(&self) -> bool {
+        !matches!(self, Self::Constant(_))
+    }
+
     /// The value for a row that was first inserted at `born_ms`.
     pub(crate) fn value(&self, connection: &Connection, born_ms: u64) -> rusqlite::Result<SqlValue> {
         let format = match self {
