@@ -82,21 +82,18 @@ fn common(one: &VersionVector, other: &VersionVector) -> VersionVector {
     one.minus(&one.minus(other))
 }
 
-/// The message that a frame ends.
+/// What the message says that a frame ends.
 fn word(reassembly: &mut Reassembly, frame: &Frame) -> Option<Word> {
-    let text = match frame {
-        Frame::Text(text) => text.clone(),
-        Frame::Binary(bytes) => match reassembly.push(bytes).unwrap()? {
-            Body::Text(text) => text,
-            Body::Packed(bytes) => {
-                let packed = Packed::read(bytes).unwrap();
-                let gives = match packed.extent() {
-                    Extent::Whole(covers) | Extent::End(covers) => covers.clone(),
-                    Extent::Part => VersionVector::default(),
-                };
-                return Some(Word { carries: dots(&packed.operations().unwrap()), gives, ..Word::default() });
-            }
-        },
+    let text = match frame.message(reassembly)? {
+        Body::Text(text) => text,
+        Body::Packed(bytes) => {
+            let packed = Packed::read(bytes).unwrap();
+            let gives = match packed.extent() {
+                Extent::Whole(covers) | Extent::End(covers) => covers.clone(),
+                Extent::Part => VersionVector::default(),
+            };
+            return Some(Word { carries: dots(&packed.operations().unwrap()), gives, ..Word::default() });
+        }
     };
     Some(match Message::decode(&text).unwrap() {
         Message::Hello(hello) => Word { claims: hello.vector, ..Word::default() },

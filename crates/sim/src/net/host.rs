@@ -155,18 +155,15 @@ impl Host {
     pub fn note_frame(&mut self, link: LinkId, lane: Lane, frame: &Frame) -> bool {
         let Some(connection) = self.links.get(&link) else { return false };
         let to = connection.peer.clone();
-        let text = match frame {
-            Frame::Text(text) => text.clone(),
-            Frame::Binary(bytes) => match self.reassembly.entry((link, lane)).or_default().push(bytes).unwrap() {
-                Some(Body::Text(text)) => text,
-                Some(Body::Packed(bytes)) => {
-                    let said = said_packed(to, bytes);
-                    let tells = said.kind == "op";
-                    self.said.push(said);
-                    return tells;
-                }
-                None => return false,
-            },
+        let text = match frame.message(self.reassembly.entry((link, lane)).or_default()) {
+            Some(Body::Text(text)) => text,
+            Some(Body::Packed(bytes)) => {
+                let said = said_packed(to, bytes);
+                let tells = said.kind == "op";
+                self.said.push(said);
+                return tells;
+            }
+            None => return false,
         };
         let (kind, operations, ends) = match Message::decode(&text).unwrap() {
             Message::Hello(_) => ("hello", 0, true),
@@ -247,6 +244,14 @@ pub enum Frame {
 }
 
 impl Frame {
+    /// The message that it is, or is the end of.
+    pub(super) fn message(&self, reassembly: &mut Reassembly) -> Option<Body> {
+        match self {
+            Self::Text(text) => Some(Body::Text(text.clone())),
+            Self::Binary(bytes) => reassembly.push(bytes).unwrap(),
+        }
+    }
+
     /// In bytes.
     #[must_use]
     pub fn len_bytes(&self) -> u64 {
