@@ -26,8 +26,9 @@ pub(crate) enum Refusal {
     Other(String),
 }
 
-/// Writes the row. `found` is what the table shows of it now; `only` names the operation whose columns are written to a row that was
-/// there already (what it did not win may be covered by `execLocal` and stays). The inner error is SQLite's refusal.
+/// Writes the row. `found` is what the table shows of it now; `only` names the operation whose columns are written to a row that was there
+/// already, and those that say when it was made if that is this operation (anything else may be covered by `execLocal` and stays). The inner
+/// error is SQLite's refusal.
 pub(crate) fn show(
     connection: &Connection,
     table: &Table,
@@ -74,9 +75,8 @@ pub(crate) fn show(
 /// The columns that nobody wrote and that say when the row was first inserted, where that is the operation at `hlc`.
 fn columns_born_by<'a>(hlc: &Hlc, table: &'a Table, state: &'a RowState) -> impl Iterator<Item = usize> + 'a {
     let is_born = state.born() == Some(hlc);
-    let columns = table.columns.iter().enumerate();
-    let told = columns.filter(move |(column, told)| is_born && told.default.is_time() && state.cell(*column).is_none());
-    told.map(|(column, _)| column)
+    let of_birth = (0..table.columns.len()).filter(move |column| is_born && table.columns[*column].default.is_time());
+    of_birth.filter(|column| state.cell(*column).is_none())
 }
 
 /// Whether SQLite refuses the row, which is the row's problem, or failed, which is ours.
