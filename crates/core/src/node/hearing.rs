@@ -8,9 +8,10 @@ use rtc_battery_proto::packed::Packed;
 use rtc_battery_proto::{DecodeError, Message, PeerId};
 
 use super::allowance::Overdone;
+use super::channel::Channel;
 use super::courtesy::Language;
 use super::io::{ErrorCode, Event, LinkId};
-use super::link::{Channel, Link};
+use super::link::Link;
 use super::outputs::excerpt;
 use super::rendezvous::Ending;
 use super::room::{Heard, Room, Said};

@@ -1,23 +1,17 @@
-//! One link: an RTCPeerConnection and its channel, from the first offer to its end. Timers, and what belongs together; pure.
+//! One link: an RTCPeerConnection, from the first offer to its end. Timers, and what belongs together; pure. (What goes over it: `channel`.)
 //!
 //! Three phases: being made (given up after 39.5 s, not before: RFC 8863), open, and leaving (`bye` was said, the answer or the closing of
 //! the channel is awaited). A link never returns to an earlier phase; what follows it has a new id.
 
-use rtc_battery_proto::frame::{Body, Reassembly};
+use rtc_battery_proto::PeerId;
 use rtc_battery_proto::sealing::ConnectionId;
-use rtc_battery_proto::{Message, PeerId};
 
-use super::allowance::{Allowance, Overdone};
-use super::bulk::{Bulk, Lane};
-use super::courtesy::{Courtesy, Language, Turn};
-use super::flow::Flow;
+use super::channel::Channel;
+use super::courtesy::Language;
 use super::io::LinkState;
-use super::keepalive::{Keepalive, Pulse};
+use super::keepalive::Pulse;
 use super::negotiation::Negotiation;
-use super::outbox::Outbox;
-use super::round_trip::RoundTrip;
 use super::sealing::Described;
-use crate::Now;
 
 /// A first connection is not given up earlier, in milliseconds.
 const GIVE_UP_MS: u64 = 39_500;
@@ -36,9 +30,6 @@ const CHALLENGE_MS: u64 = 3_000;
 /// no longer than that. In milliseconds.
 const UNANSWERED_MS: u64 = 3_000;
 const UNCONNECTED_MS: u64 = 10_000;
-
-/// Where more than this waits to be applied, the peer is not told that what it sent was taken. In bytes.
-const MAX_UNTAKEN_BYTES: usize = 1024 * 1024;
 
 /// The answer to a `bye` is awaited so long, in milliseconds.
 pub(super) const LEAVE_MS: u64 = 2_000;
@@ -75,86 +66,6 @@ pub(super) struct Link {
 struct Rival {
     offer: Described,
     wins_at_ms: u64,
-}
-
-/// An open channel.
-#[derive(Debug)]
-pub(super) struct Channel {
-    pub(super) courtesy: Courtesy,
-    pub(super) outbox: Outbox,
-    pub(super) reassembly: Reassembly,
-    pub(super) keepalive: Keepalive,
-    pub(super) bulk: Bulk,
-    pub(super) flow: Flow,
-    pub(super) opened_at_ms: u64,
-    pub(super) round_trip: RoundTrip,
-    /// How many links the peer says that it has.
-    pub(super) links: Option<u64>,
-    /// Our `bye` is for this link alone: we stay in the room.
-    pub(super) stays: bool,
-    /// The same of the peer's.
-    pub(super) peer_stays: bool,
-    pub(super) allowance: Allowance,
-}
-
-impl Channel {
-    /// Whose turn it is to speak; what courtesy demands is said here.
-    /// `links`: how many we have.
-    pub(super) fn turn(&mut self, now: Now, links: u64) -> Turn {
-        if !self.outbox.wants_message() {
-            return Turn::Silence;
-        }
-        let pings = self.courtesy.ping_is_due();
-        let turn = self.courtesy.turn(now.wall_ms, links);
-        let Turn::Say(message) = turn else { return turn };
-        if pings && !self.courtesy.ping_is_due() {
-            self.round_trip.asked(now.mono_ms);
-        }
-        self.say(message.into());
-        Turn::Silence
-    }
-
-    /// Takes the next message, asked for by [`turn`](Self::turn).
-    pub(super) fn say(&mut self, message: Body) {
-        let framed = !self.courtesy.is_plain();
-        self.outbox.push(message, framed);
-    }
-
-    /// Says `bye`, if that is due: on both channels where there are two.
-    pub(super) fn say_bye(&mut self) {
-        if self.courtesy.last_word() {
-            let bulk = self.bulk.say_bye();
-            self.say(Body::Text(Message::Bye { bulk, stays: self.stays }.encode()));
-        }
-    }
-
-    /// Whether the next message for the bulk channel can go out now.
-    pub(super) fn wants_bulk(&self) -> bool {
-        let may = self.courtesy.has_greeted() && !self.courtesy.has_parted() && !self.courtesy.is_plain();
-        may && self.bulk.lane() == Lane::Own && self.bulk.outbox.wants_message() && self.flow.has_room()
-    }
-
-    /// Says how much was taken in, if it is time to, and not so much of it still waits here.
-    pub(super) fn report_taken(&mut self, waiting_bytes: usize) {
-        if self.courtesy.is_ready()
-            && self.outbox.wants_message()
-            && waiting_bytes <= MAX_UNTAKEN_BYTES
-            && let Some(bytes) = self.flow.report()
-        {
-            self.say(Body::Text(Message::Taken { bytes }.encode()));
-        }
-    }
-
-    /// So many bytes came.
-    pub(super) fn received(&mut self, bytes: usize, now_ms: u64) -> Result<(), Overdone> {
-        self.flow.received(bytes);
-        self.allowance.bytes(bytes, self.flow.untaken_bytes(), now_ms)
-    }
-
-    /// How much is held of messages that have not come whole, in bytes.
-    pub(super) fn unfinished_bytes(&self) -> usize {
-        self.reassembly.held_bytes() + self.bulk.reassembly.held_bytes()
-    }
 }
 
 /// What time brought.
@@ -237,20 +148,7 @@ impl Link {
 
     pub(super) fn open_channel(&mut self, max_message_bytes: Option<u32>, now_ms: u64) {
         let opened_by_us = self.offered_first;
-        self.channel.get_or_insert_with(|| Channel {
-            courtesy: Courtesy::new(opened_by_us, now_ms),
-            outbox: Outbox::new(max_message_bytes),
-            reassembly: Reassembly::default(),
-            keepalive: Keepalive::new(now_ms),
-            bulk: Bulk::new(opened_by_us),
-            flow: Flow::default(),
-            opened_at_ms: now_ms,
-            round_trip: RoundTrip::default(),
-            links: None,
-            stays: false,
-            peer_stays: false,
-            allowance: Allowance::default(),
-        });
+        self.channel.get_or_insert_with(|| Channel::new(opened_by_us, max_message_bytes, now_ms));
         self.path_due = true;
     }
 

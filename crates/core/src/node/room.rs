@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use rtc_battery_proto::packed::{Packed, PackedError};
 use rtc_battery_proto::{DecodeError, Message, PeerId};
 
+use super::channel::Channel;
 use super::courtesy::Language;
 use super::dialing::Dialing;
 use super::early::EarlyCandidates;
 use super::io::{Effect, Event, Input, LinkId, Output};
-use super::link::{Channel, Due, Link};
+use super::link::{Due, Link};
 use super::mesh::{Mesh, MeshLimits};
 use super::neighbours::HeldOffers;
 use super::outbox::Frame;

@@ -5,8 +5,9 @@
 use rtc_battery_proto::PeerId;
 use serde::Serialize;
 
+use super::channel::Channel;
 use super::courtesy::Language;
-use super::link::{Channel, Link};
+use super::link::Link;
 use super::node::Node;
 use super::peers::Peer;
 use crate::Now;
