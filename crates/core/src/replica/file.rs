@@ -6,31 +6,78 @@
 
 use std::io::Cursor;
 
-use rtc_battery_proto::{Columns, Hlc, Operation, OperationKind, ReplicaId, SqlValue, Tick};
+use rtc_battery_proto::{Columns, Hlc, Operation, OperationKind, ReplicaId, SqlValue, Tick, VersionVector};
 use rusqlite::Connection;
 use rusqlite::backup::Backup;
 use rusqlite::config::DbConfig;
 use sha2::{Digest as _, Sha256};
 
+use super::Replica;
 use super::error::StorageError;
+use super::merge::apply::Applied;
+use super::schema::apart;
 use super::schema::table::{Affinity, Table};
+use super::session::query::{Params, Scope, SqlError, refused};
 use super::sql::{is_internal, quoted};
+use crate::Now;
 
 /// Why a file cannot be imported. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the file cannot be imported: {0}")]
 pub struct ImportError(pub(super) String);
 
+impl Replica {
+    /// The database as a plain SQLite file, without our tables.
+    ///
+    /// # Errors
+    /// [`StorageError`], also while a transaction is open.
+    pub fn export(&self) -> Result<Vec<u8>, StorageError> {
+        export(&self.connection)
+    }
+
+    /// Takes in a plain SQLite file: creates the tables that are missing and fills gaps; what is here already stands. Gives the dot that the rows
+    /// travel under, if any was new.
+    ///
+    /// # Errors
+    /// [`ImportError`] where the file is no sound SQLite file, or storage failed, or a transaction is open. Tables that cannot be synced are left
+    /// out and told in [`Applied`].
+    pub fn import(&mut self, bytes: &[u8], now: Now) -> Result<(Applied, VersionVector), ImportError> {
+        if self.in_transaction() {
+            return Err(ImportError(StorageError::InTransaction.to_string()));
+        }
+        let (tables, mut left_out) = read(bytes)?;
+        let mut operations = Vec::new();
+        for table in tables {
+            let known = self.state.tables.by_name(&table.name).is_some();
+            match if known { Ok(()) } else { self.create_imported(&table.sql, now) } {
+                Ok(()) => operations.extend(table.operations),
+                Err(error) => left_out.push(format!("table {}: {error}", table.name)),
+            }
+        }
+        let operations = operations.into_iter().map(|operation| self.by_identity(operation)).collect();
+        let adopted = self.adopt(operations, now).map_err(|error| ImportError(error.to_string()))?;
+        let (mut applied, covers) = adopted;
+        applied.refused.append(&mut left_out);
+        Ok((applied, covers))
+    }
+
+    /// A table that a file brings is created as the user would, once its text has shown that it does nothing else.
+    fn create_imported(&mut self, sql: &str, now: Now) -> Result<(), SqlError> {
+        apart::check_one_create_table(sql).map_err(refused)?;
+        self.exec(sql, &Params::None, Scope::Synced, now).map(|_| ())
+    }
+}
+
 /// A table of a file that can be synced.
 #[derive(Debug)]
-pub(super) struct FileTable {
-    pub(super) name: String,
-    pub(super) sql: String,
-    pub(super) operations: Vec<Operation>,
+struct FileTable {
+    name: String,
+    sql: String,
+    operations: Vec<Operation>,
 }
 
 /// Writes the database without our tables.
-pub(super) fn export(connection: &Connection) -> Result<Vec<u8>, StorageError> {
+fn export(connection: &Connection) -> Result<Vec<u8>, StorageError> {
     if !connection.is_autocommit() {
         return Err(StorageError::InTransaction);
     }
@@ -64,7 +111,7 @@ pub(crate) fn operations_of_file(bytes: &[u8]) -> Result<(Vec<Operation>, Vec<St
 }
 
 /// Reads the tables of a file, and why some of them cannot be taken.
-pub(super) fn read(bytes: &[u8]) -> Result<(Vec<FileTable>, Vec<String>), ImportError> {
+fn read(bytes: &[u8]) -> Result<(Vec<FileTable>, Vec<String>), ImportError> {
     read_file(bytes).map_err(|error| ImportError(error.to_string()))
 }
 

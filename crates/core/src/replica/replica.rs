@@ -12,7 +12,6 @@ use rusqlite::limits::Limit;
 use super::capture::hook::Capture;
 use super::clock::Clock;
 use super::error::{OpenError, StorageError};
-use super::file::{self, ImportError};
 use super::floor::history::History;
 use super::limits;
 use super::log::delta::{DeltaChunk, DeltaReader};
@@ -22,7 +21,6 @@ use super::log::store::{self, Identity, Origins};
 use super::log::view;
 use super::merge::apply::Applied;
 use super::quarantine::Quarantine;
-use super::schema::apart;
 use super::schema::dropped::{self};
 use super::schema::naming;
 use super::schema::table::{Affinity, Table};
@@ -33,7 +31,7 @@ use super::session::exec::OpenTransaction;
 use super::session::functions::{self};
 use super::session::guard::Guard;
 use super::session::prepared::Prepared;
-use super::session::query::{Params, QueryResult, Scope, SqlError, refused};
+use super::session::query::{Params, QueryResult, Scope, SqlError};
 use super::state::State;
 use super::unique::parked::{self, Conflict};
 use crate::Now;
@@ -359,46 +357,6 @@ impl Replica {
     /// As [`apply`](Self::apply).
     pub fn adopt(&mut self, operations: Vec<Operation>, now: Now) -> Result<(Applied, VersionVector), StorageError> {
         self.state.adopt(&self.connection, operations, false, now)
-    }
-
-    /// The database as a plain SQLite file, without our tables.
-    ///
-    /// # Errors
-    /// [`StorageError`], also while a transaction is open.
-    pub fn export(&self) -> Result<Vec<u8>, StorageError> {
-        file::export(&self.connection)
-    }
-
-    /// Takes in a plain SQLite file: creates the tables that are missing and fills gaps; what is here already stands. Gives the dot that the rows
-    /// travel under, if any was new.
-    ///
-    /// # Errors
-    /// [`ImportError`] where the file is no sound SQLite file, or storage failed, or a transaction is open. Tables that cannot be synced are left
-    /// out and told in [`Applied`].
-    pub fn import(&mut self, bytes: &[u8], now: Now) -> Result<(Applied, VersionVector), ImportError> {
-        if self.in_transaction() {
-            return Err(ImportError(StorageError::InTransaction.to_string()));
-        }
-        let (tables, mut left_out) = file::read(bytes)?;
-        let mut operations = Vec::new();
-        for table in tables {
-            let known = self.state.tables.by_name(&table.name).is_some();
-            match if known { Ok(()) } else { self.create_imported(&table.sql, now) } {
-                Ok(()) => operations.extend(table.operations),
-                Err(error) => left_out.push(format!("table {}: {error}", table.name)),
-            }
-        }
-        let operations = operations.into_iter().map(|operation| self.by_identity(operation)).collect();
-        let adopted = self.adopt(operations, now).map_err(|error| ImportError(error.to_string()))?;
-        let (mut applied, covers) = adopted;
-        applied.refused.append(&mut left_out);
-        Ok((applied, covers))
-    }
-
-    /// A table that a file brings is created as the user would, once its text has shown that it does nothing else.
-    fn create_imported(&mut self, sql: &str, now: Now) -> Result<(), SqlError> {
-        apart::check_one_create_table(sql).map_err(refused)?;
-        self.exec(sql, &Params::None, Scope::Synced, now).map(|_| ())
     }
 
     /// Takes in everything that a peer has whose digest differs from ours though its vector does not. What is new is applied; of what came under
