@@ -41,16 +41,22 @@ function isWritable({ page, config }) {
 }
 
 /**
- * Stops a tab's process. Chromium keeps everybody else waiting for a minute where that was in the middle of issuing a transaction to IndexedDB, which
- * is not what is tested here: then it goes on, and is stopped again.
+ * Puts a tab to sleep. Chromium keeps everybody else waiting for a minute where that was in the middle of issuing a transaction to IndexedDB, which is
+ * not what is tested here: then it is woken, and put to sleep again.
  */
+async function putToSleep(other, fallAsleep) {
+  do await fallAsleep();
+  while (!(await isWritable(other)));
+}
+
+/** Stops a tab's process. */
 async function stop(tab, other) {
   tab.process ??= await my.chromium.processOf(tab.page);
-  do {
+  await putToSleep(other, () => {
     if (stopped.has(tab.process)) goOn(tab.process);
     stopped.add(tab.process);
     process.kill(tab.process, 'SIGSTOP');
-  } while (!(await isWritable(other)));
+  });
 }
 
 /** Tabs of one profile; the first one holds the database. `code` runs in their workers before anything else. */
@@ -106,13 +112,12 @@ async function setState({ page }, state) {
   await devtools.detach();
 }
 
-/** Freezes a page. Chromium does not ask whether its worker is in the middle of a transaction with IndexedDB; then it goes on, and is frozen again. */
-async function freeze(tab, other) {
-  do {
+/** Freezes a page. */
+const freeze = (tab, other) =>
+  putToSleep(other, async () => {
     await setState(tab, 'active');
     await setState(tab, 'frozen');
-  } while (!(await isWritable(other)));
-}
+  });
 
 /** A browser that tells late that a lock was taken away: when it is asked about locks. */
 const LATE = `

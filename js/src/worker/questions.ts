@@ -28,10 +28,10 @@ export class Questions {
   private strandNext = false;
   private settled: () => void = () => undefined;
 
-  /** `send` asks whoever leads, if anybody does; `expect`: whether anything is waited for. */
+  /** `send` asks whoever leads, if anybody does; `changed`: whether anything is waited for is another answer now. */
   constructor(
     private readonly send: (question: Question) => void,
-    private readonly expect: (waiting: boolean) => void,
+    private readonly changed: () => void,
   ) {}
 
   /** The answers to all calls before this one were heard. */
@@ -51,7 +51,7 @@ export class Questions {
       if (stranded) this.strandNext = false;
       const question: Question = { call, asked: false, stranded, resolve, reject };
       this.open.set(call.id, question);
-      if (this.open.size === 1) this.expect(true);
+      if (this.open.size === 1) this.changed();
       this.send(question);
     });
   }
@@ -81,7 +81,7 @@ export class Questions {
     if ('result' in done) question.resolve(done.result);
     else question.reject(done.failure);
     if (this.open.size > 0) return;
-    this.expect(false);
+    this.changed();
     this.settled();
   }
 
