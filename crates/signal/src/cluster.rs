@@ -27,7 +27,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{ProcessId, Share, hub::Hub};
+use crate::{Notice, ProcessId, Share, hub::Hub};
 
 /// How long Redis may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -205,6 +205,7 @@ impl Connection<'_> {
             return Ok(());
         }
         let mut pipe = Pipeline::with_capacity(batch.len());
+        let mut relayed = Vec::new();
         for share in batch.drain(..) {
             match share {
                 Share::Claim { token, connection, name, resume } => {
@@ -216,14 +217,22 @@ impl Connection<'_> {
                 }
                 Share::Relay { process, token, to, message } => {
                     let text = wire::relay(self.process, token, &to, &message);
-                    pipe.cmd("PUBLISH").arg(wire::inbox(process)).arg(text).ignore();
+                    pipe.cmd("PUBLISH").arg(wire::inbox(process)).arg(text);
+                    relayed.push((token, message, to));
                 }
                 Share::Unknown { process, token, from, to } => {
                     pipe.cmd("PUBLISH").arg(wire::inbox(process)).arg(wire::unknown(token, &from, &to)).ignore();
                 }
             }
         }
-        Ok(pipe.exec_async(redis).await?)
+        let heard_by: Vec<u64> = pipe.query_async(redis).await?;
+        for ((token, message, to), _) in relayed.into_iter().zip(heard_by).filter(|(_, count)| *count == 0) {
+            // Its process is dead, and its lease has not ended yet.
+            if let Some(from) = message.from() {
+                self.hub.hear(Notice::Unknown { token, from: from.clone(), to });
+            }
+        }
+        Ok(())
     }
 
     /// This process lives.

@@ -172,4 +172,23 @@ mod tests {
         let bounds: Limits = Flags::parse_from(["rtc-battery-signal"]).bounds.into();
         assert_eq!(format!("{bounds:?}"), format!("{:?}", Limits::default()));
     }
+
+    #[test]
+    fn what_the_flags_say_is_what_is_served() {
+        let flags = "rtc-battery-signal --static / --allowed-origin https://a.example,https://b.example --address-header X-Forwarded-For \
+                     --redis redis://127.0.0.1 --redis-lease 7 --turn-url turn:x,turns:y --turn-secret north --turn-ttl 60 --drain 1.5 \
+                     --max-queue-messages 9 --idle-timeout 0.5";
+        let config = Flags::parse_from(flags.split_whitespace()).config().unwrap();
+        assert_eq!(config.static_dir, Some("/".into()));
+        assert_eq!(format!("{:?}", config.origins), r#"Origins(["https://a.example", "https://b.example"])"#);
+        assert_eq!(config.address_header.as_deref(), Some("X-Forwarded-For"));
+        assert!(format!("{:?}", config.cluster).contains("lease: 7s"), "{:?}", config.cluster);
+        let turn = config.turn.unwrap();
+        assert_eq!(
+            (turn.urls.join(" "), turn.secret.as_str(), turn.ttl.as_secs()),
+            ("turn:x turns:y".into(), "north", 60)
+        );
+        assert_eq!(config.drain.as_millis(), 1_500);
+        assert_eq!((config.limits.max_queue_messages, config.limits.idle_timeout.as_millis()), (9, 500));
+    }
 }

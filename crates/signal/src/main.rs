@@ -1,5 +1,6 @@
 //! The signaling server as a program. What it does is in the library; here are the flags, the log and the signals.
 
+mod files;
 mod flags;
 mod renewal;
 
@@ -20,6 +21,7 @@ async fn main() -> anyhow::Result<()> {
     start_log(flags.log, flags.log_format);
     let (listen, tls_check) = (flags.listen.clone(), flags.tls_check);
     let config = flags.config()?;
+    files::allow_many(config.limits.max_connections);
     let shutdown = told_to_stop()?;
     renewal::start(config.tls.clone(), tls_check)?;
     let listener = TcpListener::bind(&listen).await.with_context(|| format!("cannot listen on {listen}"))?;

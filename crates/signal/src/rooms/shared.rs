@@ -303,15 +303,10 @@ impl Rooms {
     }
 
     fn relayed(&self, process: ProcessId, token: Token, to: PeerId, message: ServerMessage) -> Output {
-        match (self.rooms.get(&token).and_then(|room| room.get(&to)), &message) {
+        match (self.rooms.get(&token).and_then(|room| room.get(&to)), message.from()) {
             (Some(Member::Here { connection, .. }), _) => Output::Deliver { to: vec![*connection], message },
-            (
-                _,
-                ServerMessage::Offer { from, .. }
-                | ServerMessage::Answer { from, .. }
-                | ServerMessage::Ice { from, .. },
-            ) => Output::Share(Share::Unknown { process, token, from: from.clone(), to }),
-            _ => Output::Deliver { to: Vec::new(), message },
+            (_, Some(from)) => Output::Share(Share::Unknown { process, token, from: from.clone(), to }),
+            (_, None) => Output::Deliver { to: Vec::new(), message },
         }
     }
 }

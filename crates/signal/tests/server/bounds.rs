@@ -151,6 +151,12 @@ async fn a_request_that_never_ends_is_cut_off() {
         let mut answer = Vec::new();
         within_reason(stream.read_to_end(&mut answer)).await.unwrap();
     }
+    // One that was answered and asks for nothing more.
+    let mut kept = TcpStream::connect(server.addr).await.unwrap();
+    kept.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    within_reason(kept.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.ends_with("ok\n"), "{answer}");
 }
 
 #[tokio::test]

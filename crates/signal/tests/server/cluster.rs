@@ -17,6 +17,7 @@ use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpStream};
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
 use crate::{
+    crowd::meet_everyone,
     harness::{Client, Server, fetch, ice, join, within_reason},
     program,
     resume::join_with,
@@ -26,24 +27,24 @@ pub(crate) const LEASE: Duration = Duration::from_millis(1_500);
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// A `redis-server` that keeps nothing, on a port of its own.
-struct Redis {
+pub(crate) struct Redis {
     port: u16,
     child: Option<Child>,
 }
 
 impl Redis {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let mut redis = Self::absent();
         redis.revive().await;
         redis
     }
 
     /// An address at which there will be one.
-    fn absent() -> Self {
+    pub(crate) fn absent() -> Self {
         Self { port: Port::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(), child: None }
     }
 
-    async fn revive(&mut self) {
+    pub(crate) async fn revive(&mut self) {
         let child = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .stdout(Stdio::null())
@@ -54,18 +55,24 @@ impl Redis {
         within_reason(async { while self.command("PING").await.as_deref() != Some("+PONG\r\n") {} }).await;
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 
-    fn url(&self) -> String {
+    /// It stands still, or goes on.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    async fn command(&self, command: &str) -> Option<String> {
+    pub(crate) async fn command(&self, command: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
         stream.write_all(format!("{command}\r\n").as_bytes()).await.ok()?;
         let mut answer = vec![0; 64 * 1024];
@@ -80,7 +87,7 @@ impl Drop for Redis {
     }
 }
 
-async fn process(redis: &Redis) -> Server {
+pub(crate) async fn process(redis: &Redis) -> Server {
     limited_process(redis, |_| {}).await
 }
 
@@ -92,7 +99,7 @@ async fn limited_process(redis: &Redis, change: impl FnOnce(&mut Limits)) -> Ser
 }
 
 /// Until the process says that it is `well`.
-async fn health(server: &Server, well: bool) {
+pub(crate) async fn health(server: &Server, well: bool) {
     health_at(server.addr, well).await;
 }
 
@@ -100,7 +107,7 @@ pub(crate) async fn health_at(addr: SocketAddr, well: bool) {
     within_reason(async { while fetch(addr, "/healthz").await.ends_with("\r\n\r\nok\n") != well {} }).await;
 }
 
-async fn processes<const N: usize>(redis: &Redis) -> [Server; N] {
+pub(crate) async fn processes<const N: usize>(redis: &Redis) -> [Server; N] {
     let mut servers = Vec::new();
     for _ in 0..N {
         let server = process(redis).await;
@@ -161,6 +168,24 @@ async fn joins_leaves_and_relays_cross_processes() {
     // Nothing remains of a room that is empty.
     drop((a, b));
     within_reason(async { while redis.command("KEYS *room*").await.as_deref() != Some("*0\r\n") {} }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_on_three_processes_joins_at_once() {
+    const CROWD: usize = 60;
+    let redis = Redis::start().await;
+    let servers = processes::<3>(&redis).await;
+    let mut clients = Vec::new();
+    for n in 0..CROWD {
+        clients.push(servers[n % 3].open("?token=t").await);
+    }
+    let meet = |(n, client)| tokio::spawn(meet_everyone(client, n, CROWD));
+    let tasks: Vec<_> = clients.into_iter().enumerate().map(meet).collect();
+    // Nobody leaves before everybody has met everybody.
+    let mut clients = Vec::new();
+    for task in tasks {
+        clients.push(within_reason(task).await.unwrap());
+    }
 }
 
 #[tokio::test]

@@ -13,27 +13,30 @@ fn name(n: usize) -> String {
     format!("peer-{n:03}")
 }
 
-/// As a peer does: joins, offers to all that were there, answers all that come, until it has met everyone.
-async fn meet_everyone(mut client: Client, me: usize) -> Client {
+/// As a peer does: joins, offers to all that were there, answers all that come, until it has met everyone. Nobody's offer comes before word
+/// that it is there.
+pub(crate) async fn meet_everyone(mut client: Client, me: usize, crowd: usize) -> Client {
     let sdp = "x".repeat(SDP_BYTES);
     client.say(&join(&name(me))).await;
-    let mut met = BTreeSet::new();
-    while met.len() < CROWD - 1 {
+    let (mut met, mut known) = (BTreeSet::new(), BTreeSet::new());
+    while met.len() < crowd - 1 {
         let message = client.hear().await;
         match message["type"].as_str().unwrap() {
             "peers" => {
                 for to in message["peerIds"].as_array().unwrap() {
+                    assert!(known.insert(to.to_string()));
                     client.say(&format!(r#"{{"type":"offer","to":{to},"sdp":"{sdp}"}}"#)).await;
                 }
             }
             "offer" => {
+                assert!(known.contains(&message["from"].to_string()), "not heard of: {message}");
                 client.say(&format!(r#"{{"type":"answer","to":{},"sdp":"{sdp}"}}"#, message["from"])).await;
                 met.insert(message["from"].to_string());
             }
             "answer" => {
                 met.insert(message["from"].to_string());
             }
-            "peer-join" => {}
+            "peer-join" => assert!(known.insert(message["peerId"].to_string()), "twice: {message}"),
             _ => panic!("{message}"),
         }
     }
@@ -48,7 +51,7 @@ async fn a_room_of_200_joins_at_once() {
         clients.push(server.open("?token=t").await);
     }
     let tasks: Vec<_> =
-        clients.into_iter().enumerate().map(|(n, client)| tokio::spawn(meet_everyone(client, n))).collect();
+        clients.into_iter().enumerate().map(|(n, client)| tokio::spawn(meet_everyone(client, n, CROWD))).collect();
     // Nobody leaves before everybody has met everybody.
     let mut clients = Vec::new();
     for task in tasks {

@@ -7,6 +7,7 @@
 mod bounds;
 mod certificates;
 mod cluster;
+mod cluster_lost;
 mod cluster_tls;
 mod crowd;
 mod harness;

@@ -29,8 +29,11 @@ async fn metrics_count_what_happened() {
     a.say("{").await;
     a.hears_error("malformed").await;
     let (_elsewhere, _) = server.join("other", "c").await;
+    let three = server.fetch("/metrics").await;
+    assert!(three.contains("\nrtc_signal_connections 3\n"), "{three}");
     drop(b);
     a.hears("peer-leave", "peerId", "b").await;
+    within_reason(async { while !server.fetch("/metrics").await.contains("\nrtc_signal_connections 2\n") {} }).await;
     let metrics = server.fetch("/metrics").await;
     let (head, body) = metrics.split_once("\r\n\r\n").unwrap();
     assert!(head.contains("content-type: application/openmetrics-text"), "{head}");
@@ -167,6 +170,22 @@ async fn it_serves_wss_with_a_certificate_of_its_own() {
     let mut rest = Vec::new();
     let _ = within_reason(plain.read_to_end(&mut rest)).await;
     assert!(!String::from_utf8_lossy(&rest).contains("HTTP"));
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_comes_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    certificates::in_files(&cert, &key);
+    let mut config = Config { tls: Some(Tls::read(&cert, &key).unwrap()), ..Config::default() };
+    config.limits.header_timeout = Duration::from_millis(100);
+    let server = Server::with(config).await;
+    // Nothing, and the beginning of a ClientHello.
+    for start in [&[][..], &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01]] {
+        let mut stream = TcpStream::connect(server.addr).await.unwrap();
+        stream.write_all(start).await.unwrap();
+        assert!(!matches!(within_reason(stream.read(&mut [0; 1])).await, Ok(1..)));
+    }
 }
 
 #[test]

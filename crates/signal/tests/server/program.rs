@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::harness::{Client, join, within_reason};
+use crate::harness::{self, Client, join, within_reason};
 
 fn program(flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rtc-battery-signal"));
@@ -20,7 +20,11 @@ fn program(flags: &[&str]) -> Command {
 
 /// Starts it on a free port and waits for the line that says which.
 pub(crate) async fn start(flags: &[&str]) -> (Child, SocketAddr) {
-    let mut child = program(flags).args(["--listen", "127.0.0.1:0", "--drain", "0"]).spawn().unwrap();
+    listening(program(flags).args(["--listen", "127.0.0.1:0", "--drain", "0"])).await
+}
+
+async fn listening(command: &mut Command) -> (Child, SocketAddr) {
+    let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = within_reason(lines.next_line()).await.unwrap().expect("it says where it listens");
     let (_, addr) = line.strip_prefix("listening on http").expect(&line).split_once("://").expect(&line);
@@ -48,33 +52,39 @@ async fn it_stops_gracefully_when_told() {
 }
 
 #[tokio::test]
-async fn no_log_holds_a_token_or_a_description() {
-    let (mut child, addr) = start(&["--log", "trace"]).await;
+async fn no_log_holds_a_token_a_name_an_address_or_a_description() {
+    let secrets = ["--turn-url", "turn:x", "--turn-secret", "hunter3", "--redis", "redis://:hunter4@127.0.0.1:1"];
+    let (mut child, addr) = start(&[&["--log", "trace"][..], &secrets].concat()).await;
     let mut a = Client::open(addr, "?token=hunter2").await;
-    a.say(&join("a")).await;
+    a.say(r#"{"type":"join","peerId":"alice","resume":"hunter5-0123456789"}"#).await;
     a.hears("peers", "type", "peers").await;
     let mut b = Client::open(addr, "?token=hunter2").await;
-    b.say(&join("b")).await;
+    b.say(&join("bob")).await;
     b.hears("peers", "type", "peers").await;
-    a.hears("peer-join", "peerId", "b").await;
-    b.say(r#"{"type":"offer","to":"a","sdp":{"sdp":"a=fingerprint"}}"#).await;
-    a.hears("offer", "from", "b").await;
-    for broken in [r#"{"type":"offer","to":"a","sdp":{"sdp":"a=fingerprint"}"#, r#""a=fingerprint""#] {
+    a.hears("peer-join", "peerId", "bob").await;
+    b.say(r#"{"type":"offer","to":"alice","sdp":{"sdp":"a=fingerprint"}}"#).await;
+    a.hears("offer", "from", "bob").await;
+    b.say(r#"{"type":"offer","to":"carol","sdp":{"sdp":"a=fingerprint"}}"#).await;
+    b.hears_error("unknown-peer").await;
+    for broken in [r#"{"type":"offer","to":"alice","sdp":{"sdp":"a=fingerprint"}"#, r#""a=fingerprint""#] {
         b.say(broken).await;
         b.hears_error("malformed").await;
     }
     b.say(&"a=fingerprint".repeat(10_000)).await;
     b.hears_error("too-large").await;
-    a.hears("peer-leave", "peerId", "b").await;
+    a.hears("peer-leave", "peerId", "bob").await;
+    assert!(harness::fetch(addr, "/ice").await.contains("credential"));
+    assert!(harness::fetch(addr, "/signal?token=hunter2").await.contains(" 426 "));
     signal(&child, "-TERM").await;
     a.hears_close(CloseCode::Restart).await;
     drop((a, b));
     let mut log = String::new();
     within_reason(child.stderr.take().unwrap().read_to_string(&mut log)).await.unwrap();
-    assert!(log.contains("connected") && log.contains("stopped"), "it does log: {log}");
-    for secret in ["hunter2", "fingerprint"] {
-        assert!(!log.contains(secret), "{log}");
+    assert!(log.contains("connected") && log.contains("redis") && log.contains("stopped"), "it does log: {log}");
+    for secret in ["hunter", "fingerprint", "alice", "bob", "carol", "127.0.0.1"] {
+        assert!(!log.contains(secret), "{secret}: {log}");
     }
+    assert!(!log.contains('\x1b'), "what is no terminal is sent no colours: {log}");
 }
 
 #[tokio::test]
@@ -105,7 +115,9 @@ async fn the_documentation_names_every_flag_and_its_default() {
     for line in help.lines().map(str::trim) {
         if let Some(flag) = line.split([' ', '<']).find(|word| word.starts_with("--")) {
             rows = docs.lines().filter(|row| row.starts_with('|') && row.contains(&format!("`{flag}"))).collect();
-            assert!(!rows.is_empty() || ["--help", "--version"].contains(&flag), "{flag}");
+            let variable = format!("SIGNAL_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase());
+            let is_set = !rows.is_empty() && is_variable(&help, &variable);
+            assert!(is_set || ["--help", "--version"].contains(&flag), "{flag}, {variable}");
             flags += 1;
         }
         if let Some((_, default)) = line.split_once("[default: ") {
@@ -114,6 +126,49 @@ async fn the_documentation_names_every_flag_and_its_default() {
         }
     }
     assert!(flags > 25, "{help}");
+}
+
+/// Secrets are named without their value.
+fn is_variable(help: &str, name: &str) -> bool {
+    ["=", "]"].iter().any(|end| help.contains(&format!("[env: {name}{end}")))
+}
+
+#[tokio::test]
+async fn what_deploy_sets_exists() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let read = |file: &str| std::fs::read_to_string(format!("{root}/{file}")).unwrap();
+    let (unit, container) = (read("deploy/rtc-battery-signal.service"), read("deploy/Containerfile"));
+    let help = String::from_utf8(within_reason(program(&["--help"]).output()).await.unwrap().stdout).unwrap();
+    let mut variables = 0;
+    let words =
+        [&unit, &container].into_iter().flat_map(|text| text.split(|c: char| !c.is_ascii_uppercase() && c != '_'));
+    for name in words.filter(|word| word.starts_with("SIGNAL_") && *word != "SIGNAL_NAME") {
+        assert!(is_variable(&help, name), "{name}");
+        variables += 1;
+    }
+    assert!(variables > 2);
+    // With another one rustup would fetch the toolchain that the repository asks for, each time.
+    let toolchain = read("rust-toolchain.toml");
+    let channel = toolchain.split('"').nth(1).unwrap();
+    assert!(container.contains(&format!("/rust:{channel}-")), "{channel}");
+}
+
+#[tokio::test]
+async fn it_holds_more_connections_than_a_shell_lets_it_have_files() {
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        r#"ulimit -Sn 64; exec "$0" --listen 127.0.0.1:0 --drain 0"#,
+        env!("CARGO_BIN_EXE_rtc-battery-signal"),
+    ]);
+    let (_child, addr) = listening(command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true)).await;
+    let mut clients = Vec::new();
+    for n in 0..100 {
+        let mut client = within_reason(Client::open(addr, "?token=t")).await;
+        client.say(&join(&format!("peer-{n}"))).await;
+        client.hears("peers", "type", "peers").await;
+        clients.push(client);
+    }
 }
 
 #[tokio::test]
