@@ -54,11 +54,18 @@ function linked(offers = false, made = node(false)) {
   const linked = { ...made, hear: () => {} };
   let link;
   linked.input = (value) => {
+    let yields = false;
     made.node.handleInput({ link, ...value }, now());
     for (;;) {
       const { output, value: effect } = made.node.pollOutput(now());
-      if (output === 'idle') return;
+      if (output === 'idle') {
+        if (!yields) return;
+        yields = false;
+        made.node.handleInput({ kind: 'resumed' }, now());
+        continue;
+      }
       if (effect.kind === 'openLink') link = effect.link;
+      yields ||= effect.kind === 'yield';
       if (effect.kind in HEARD) linked.hear(effect);
     }
   };

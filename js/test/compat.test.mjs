@@ -34,7 +34,7 @@ const GUARDED = {
 };
 
 /** Names of our own that newer APIs happen to have too. */
-const OURS = ['bytes', 'closing', 'connection', 'dispose', 'fence', 'memory', 'number', 'role', 'sync', 'take'];
+const OURS = ['bytes', 'closing', 'connection', 'dispose', 'fence', 'memory', 'number', 'role', 'sync', 'take', 'turn'];
 
 /** Newer styles, and what is seen where they are missing. */
 const STYLES = {

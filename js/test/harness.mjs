@@ -1,5 +1,6 @@
 // Real servers, real browsers, and a peer to drive: a bare page with the built library in it.
 
+import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -159,16 +160,6 @@ async function processOf(browser, page) {
   return (await processes()).reduce((most, one) => (worked(one) > worked(most) ? one : most)).id;
 }
 
-/** A Chromium with one page, whose `kill` ends all its processes without a word. */
-export async function startMortalChromium() {
-  const launched = await chromium.launchServer({ executablePath: '/usr/bin/chromium', args: CHROMIUM_FLAGS });
-  const browser = await chromium.connect(launched.wsEndpoint());
-  return {
-    page: await (await browser.newContext()).newPage(),
-    kill: () => launched.kill(),
-  };
-}
-
 /** A browser that keeps its profile when it is killed and started again. */
 export class MortalBrowser {
   #name;
@@ -242,7 +233,11 @@ export class MortalBrowser {
 
 /** Firefox; each `page()` is in a container of its own. */
 export async function startFirefox() {
-  const browser = await puppeteer.launch({ browser: 'firefox', executablePath: '/usr/bin/firefox-esr', headless: true });
+  return containers(await puppeteer.launch({ browser: 'firefox', executablePath: '/usr/bin/firefox-esr', headless: true }));
+}
+
+/** A browser of Puppeteer's whose pages are in a container each. */
+export function containers(browser) {
   return {
     page: async () => watched(await (await browser.createBrowserContext()).newPage()),
     close: () => browser.close(),
@@ -271,6 +266,37 @@ export const IMPATIENT = `
   const { setTimeout: patiently } = self;
   self.setTimeout = (act, ms, ...values) => patiently(act, ms === 5000 ? 200 : ms, ...values);`;
 
+/** Which browsers meet which. */
+export const PAIRS = [
+  ['chromium', 'chromium'],
+  ['chromium', 'firefox'],
+  ['firefox', 'chromium'],
+  ['firefox', 'firefox'],
+];
+
+/** Does something with each of some pairs at once; what is thrown says with which. */
+export async function each(pairs, act) {
+  await Promise.all(
+    pairs.map(async (pair, n) => {
+      try {
+        await act(pair, n);
+      } catch (error) {
+        throw new Error(`${PAIRS[n].join(' and ')}: ${error.message}`, { cause: error });
+      }
+    }),
+  );
+}
+
+/** Has a page run a function before its scripts, whichever driver it is of. */
+export function runFirst(page, prepare) {
+  return page.addInitScript === undefined ? page.evaluateOnNewDocument(prepare) : page.addInitScript(prepare);
+}
+
+/** Closes a page and its profile, whichever driver it is of. */
+export function leave(page) {
+  return (page.context?.() ?? page.browserContext()).close();
+}
+
 let rooms = 0;
 
 /** A token that no other test uses. */
@@ -288,6 +314,52 @@ export function keepConnections() {
       connections.push(this);
     }
   };
+}
+
+/** Run in a page that keeps its connections: notes each generation of ICE that the first one has on this side. */
+export function watchGenerations() {
+  window.generations = new Set();
+  setInterval(() => {
+    // Firefox throws.
+    if (connections[0].signalingState === 'closed') return;
+    generations.add(/a=ice-ufrag:(\S+)/.exec(connections[0].localDescription.sdp)[1]);
+    stirred();
+  }, 50);
+}
+
+/** Each adds rows to `t` until it is told to stop, with a pause after each; gives what ends it, and how many there are then. */
+export function flow(peers, pauseMs) {
+  // No evaluation lasts as long as the writing: drivers give one up after three minutes.
+  const begun = peers.map((peer, n) =>
+    peer.page.evaluate(
+      ([name, pauseMs]) => {
+        window.writing = true;
+        window.written = (async () => {
+          let written = 0;
+          while (window.writing) {
+            await battery.exec('INSERT INTO t (id) VALUES (?)', [`${name}-${written++}`]);
+            await new Promise((resolve) => setTimeout(resolve, pauseMs));
+          }
+          return written;
+        })();
+      },
+      [`writer ${n}`, pauseMs],
+    ),
+  );
+  return async () => {
+    await Promise.all(begun);
+    for (const peer of peers) await peer.page.evaluate(() => (window.writing = false));
+    const written = await Promise.all(peers.map((peer) => peer.page.evaluate(() => window.written)));
+    return written.reduce((sum, count) => sum + count);
+  };
+}
+
+/** Nobody left, nobody came again, and each has made one connection to each of so many others. */
+export async function assertSameConnections(peers, others) {
+  for (const peer of peers) {
+    const comings = await peer.page.evaluate(() => events.map(([event]) => event).filter((event) => event.startsWith('peer-')));
+    assert.deepEqual([comings, await peer.page.evaluate(() => connections.length)], [Array(others).fill('peer-join'), others]);
+  }
 }
 
 /** One user with the bare page open. */

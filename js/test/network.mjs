@@ -7,7 +7,8 @@ import { execFileSync, spawn } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Peer, startChromium } from './harness.mjs';
+import { startFirefoxWithin } from './firefox-within.mjs';
+import { Peer, runFirst, startChromium } from './harness.mjs';
 
 const WIDE = '203.0.113.1';
 
@@ -32,7 +33,10 @@ export class Network {
       ip -n ${this.wide} link set lo up
       ip -n ${this.wide} link add wide type bridge
       ip -n ${this.wide} addr add ${WIDE}/24 dev wide
-      ip -n ${this.wide} link set wide up`);
+      ip -n ${this.wide} link set wide up
+      ip -n ${this.wide} link add rest type bridge
+      ip -n ${this.wide} link set rest arp off up
+      ip -n ${this.wide} route add default dev rest`);
   }
 
   get wide() {
@@ -44,7 +48,7 @@ export class Network {
     return ['ip', 'netns', 'exec', this.wide];
   }
 
-  /** A home with a Chromium in it, for pages of a site. */
+  /** A home with a Chromium and a Firefox in it, for pages of a site. */
   async home(url) {
     this.#homes += 1;
     const home = new Home(this.#name, this.#homes, this.wide);
@@ -53,7 +57,8 @@ export class Network {
     chmodSync(executablePath, 0o755);
     // Addresses are not hidden behind names that only mDNS resolves, and locks and digests need a page that counts as secure.
     const flags = ['--disable-features=WebRtcHideLocalIpsWithMdns', `--unsafely-treat-insecure-origin-as-secure=${url}`];
-    home.chromium = await startChromium({ executablePath, flags });
+    const within = ['ip', 'netns', 'exec', home.inside];
+    [home.chromium, home.firefox] = await Promise.all([startChromium({ executablePath, flags }), startFirefoxWithin(within, WIDE)]);
     home.url = url;
     return home;
   }
@@ -127,9 +132,14 @@ class Home {
     return () => each((device) => `del dev ${device} root`);
   }
 
-  async peer(config, prepare) {
-    const page = await this.chromium.page();
-    if (prepare !== undefined) await page.addInitScript(prepare);
+  /** Whoever uses a browser there. */
+  async peer(browser, config, prepare) {
+    const page = await this[browser].page();
+    if (prepare !== undefined) await runFirst(page, prepare);
     return Peer.open(page, this.url, config);
+  }
+
+  async close() {
+    await Promise.all([this.chromium.close(), this.firefox.close()]);
   }
 }

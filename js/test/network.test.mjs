@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { agree, keepConnections, makeSite, newToken, Server, WATCHDOG_MS } from './harness.mjs';
+import { agree, assertSameConnections, each, flow, keepConnections, leave, makeSite, newToken, PAIRS, Server, WATCHDOG_MS, watchGenerations } from './harness.mjs';
 import { Network } from './network.mjs';
 
 const SOAK = process.env.RTC_BATTERY_SOAK === '1';
@@ -23,7 +23,7 @@ before(async () => {
   my.homes = [await my.network.home(my.server.url), await my.network.home(my.server.url)];
 });
 after(async () => {
-  for (const home of my.homes ?? []) await home.chromium.close();
+  for (const home of my.homes ?? []) await home.close();
   await my.server?.stop();
   await my.brief?.stop();
   await my.relay?.end();
@@ -31,46 +31,23 @@ after(async () => {
   my.site?.remove();
 });
 
-/** A peer in each home, that have met through the relay. */
-async function pair(t, config = {}) {
-  const all = { signalingUrl: my.server.signal, token: newToken(), iceServers: `${my.server.url}/ice`, ...config };
-  const peers = [];
-  for (const home of my.homes) {
-    const peer = await home.peer(all, keepConnections);
-    t.after(() => peer.page.context().close());
-    peers.push(peer);
-  }
-  const [ada, bob] = peers;
-  await ada.exec(TABLE);
-  await bob.sees('SELECT count(*) FROM t', [[0]]);
-  return peers;
-}
-
-/** Each writes until it is told to stop, a few times a second; gives what ends it, and how many there are then. */
-async function flow(peers) {
-  const writers = peers.map((peer, n) =>
-    peer.page.evaluate(async (name) => {
-      window.writing = true;
-      let written = 0;
-      while (window.writing) {
-        await battery.exec('INSERT INTO t VALUES (?, NULL)', [`${name}-${written++}`]);
-        await new Promise((resolve) => setTimeout(resolve, 100));
-      }
-      return written;
-    }, `writer ${n}`),
-  );
-  return async () => {
-    for (const peer of peers) await peer.page.evaluate(() => (window.writing = false));
-    return (await Promise.all(writers)).reduce((sum, count) => sum + count);
-  };
-}
-
-/** Nobody left, nobody came again, and each has made one connection. */
-async function assertSameConnection(peers) {
-  for (const peer of peers) {
-    const comings = await peer.page.evaluate(() => events.map(([event]) => event).filter((event) => event.startsWith('peer-')));
-    assert.deepEqual([comings, await peer.page.evaluate(() => connections.length)], [['peer-join'], 1]);
-  }
+/** For each pair of browsers a peer in each home, that have met through the relay, in a room of theirs. All pairs are on the line at once. */
+async function pairs(t, config = {}) {
+  const all = [];
+  await each(PAIRS, async (browsers, n) => {
+    const room = { signalingUrl: my.server.signal, token: newToken(), iceServers: `${my.server.url}/ice`, ...config };
+    const peers = [];
+    for (const [home, browser] of browsers.entries()) {
+      const peer = await my.homes[home].peer(browser, room, keepConnections);
+      t.after(() => leave(peer.page));
+      peers.push(peer);
+    }
+    const [ada, bob] = peers;
+    await ada.exec(TABLE);
+    await bob.sees('SELECT count(*) FROM t', [[0]]);
+    all[n] = peers;
+  });
+  return all;
 }
 
 async function way(peer) {
@@ -83,80 +60,82 @@ async function way(peer) {
   );
 }
 
-test('both at home behind a NAT of their own meet through the relay, and getStatus says so', { timeout: WATCHDOG_MS }, async (t) => {
-  const peers = await pair(t);
-  await peers[1].exec("INSERT INTO t VALUES ('bob', randomblob(500000))");
-  await peers[0].sees('SELECT id, length(body) FROM t', [['bob', 500_000]]);
-  for (const peer of peers) {
-    const status = await way(peer);
-    assert.deepEqual([status.state, status.relayed, status.peerLacks, status.weLack], ['connected', true, 0, 0]);
-  }
-  const { receivedBytes } = await way(peers[0]);
-  assert.ok(receivedBytes > 500_000, `${receivedBytes} bytes came`);
-  await assertSameConnection(peers);
+test('both at home behind a NAT of their own meet through the relay, and getStatus says so', { timeout: 2 * WATCHDOG_MS }, async (t) => {
+  await each(await pairs(t), async (peers) => {
+    await peers[1].exec("INSERT INTO t VALUES ('bob', randomblob(500000))");
+    await peers[0].sees('SELECT id, length(body) FROM t', [['bob', 500_000]]);
+    for (const peer of peers) {
+      const status = await way(peer);
+      assert.deepEqual([status.state, status.relayed, status.peerLacks, status.weLack], ['connected', true, 0, 0]);
+    }
+    const { receivedBytes } = await way(peers[0]);
+    assert.ok(receivedBytes > 500_000, `${receivedBytes} bytes came`);
+    await assertSameConnections(peers, 1);
+  });
 });
 
-test('relays only, with UDP blocked', { timeout: WATCHDOG_MS }, async (t) => {
+test('relays only, with UDP blocked', { timeout: 2 * WATCHDOG_MS }, async (t) => {
   const open = my.homes.map((home) => home.drop('-p udp'));
   t.after(() => open.forEach((end) => end()));
-  const peers = await pair(t, { iceTransportPolicy: 'relay' });
-  await peers[0].exec("INSERT INTO t VALUES ('ada', randomblob(200000))");
-  await peers[1].sees('SELECT id, length(body) FROM t', [['ada', 200_000]]);
-  for (const peer of peers) assert.equal((await way(peer)).relayed, true);
+  await each(await pairs(t, { iceTransportPolicy: 'relay' }), async (peers) => {
+    await peers[0].exec("INSERT INTO t VALUES ('ada', randomblob(200000))");
+    await peers[1].sees('SELECT id, length(body) FROM t', [['ada', 200_000]]);
+    for (const peer of peers) assert.equal((await way(peer)).relayed, true);
+  });
 });
 
-test('a line of 1 Mbit/s that loses one packet in twenty', { timeout: 3 * WATCHDOG_MS }, async (t) => {
+test('a line of 1 Mbit/s that loses one packet in twenty', { timeout: 4 * WATCHDOG_MS }, async (t) => {
   const mend = my.homes[0].drop('-m statistic --mode random --probability 0.05');
   t.after(mend);
-  const peers = await pair(t);
-  // The page was loaded before.
+  const all = await pairs(t);
+  // The pages were loaded before.
   t.after(my.homes[0].slow('1mbit'));
   const bytes = SOAK ? 500_000 : 20_000;
-  const stop = await flow(peers);
-  await peers[0].exec("INSERT INTO t VALUES ('large', randomblob(?))", [bytes]);
-  await peers[1].sees("SELECT length(body) FROM t WHERE id = 'large'", [[bytes]]);
-  const written = await stop();
-  await agree(peers, ['t']);
-  assert.deepEqual(await peers[0].rows('SELECT count(*) FROM t'), [[written + 1]]);
+  await each(all, async (peers) => {
+    const stop = flow(peers, 100);
+    await peers[0].exec("INSERT INTO t VALUES ('large', randomblob(?))", [bytes]);
+    await peers[1].sees("SELECT length(body) FROM t WHERE id = 'large'", [[bytes]]);
+    const written = await stop();
+    await agree(peers, ['t']);
+    assert.deepEqual(await peers[0].rows('SELECT count(*) FROM t'), [[written + 1]]);
+  });
 });
 
-test('eight seconds in which nothing gets through: the same connection goes on', { timeout: WATCHDOG_MS }, async (t) => {
-  const peers = await pair(t);
-  const stop = await flow(peers);
-  await peers[0].sees("SELECT count(*) > 5 FROM t WHERE id GLOB 'writer 1-*'", [[1]]);
+test('eight seconds in which nothing gets through: the same connection goes on', { timeout: 2 * WATCHDOG_MS }, async (t) => {
+  const all = await pairs(t);
+  const stops = [];
+  await each(all, async (peers, n) => {
+    stops[n] = flow(peers, 100);
+    await peers[0].sees("SELECT count(*) > 5 FROM t WHERE id GLOB 'writer 1-*'", [[1]]);
+  });
   const mend = my.homes[0].drop('');
   // The promise is a time.
   await new Promise((resolve) => setTimeout(resolve, 8_000));
   mend();
-  await peers[0].exec("INSERT INTO t VALUES ('after', NULL)");
-  await peers[1].sees("SELECT id FROM t WHERE id = 'after'", [['after']]);
-  const written = (await stop()) + 1;
-  for (const peer of peers) await peer.sees('SELECT count(*) FROM t', [[written]]);
-  await assertSameConnection(peers);
+  await each(all, async (peers, n) => {
+    await peers[0].exec("INSERT INTO t VALUES ('after', NULL)");
+    await peers[1].sees("SELECT id FROM t WHERE id = 'after'", [['after']]);
+    const written = (await stops[n]()) + 1;
+    for (const peer of peers) await peer.sees('SELECT count(*) FROM t', [[written]]);
+    await assertSameConnections(peers, 1);
+  });
 });
 
-test(`credentials of ${TTL_S} s: the relayed connection outlives them`, { timeout: SOAK ? 420_000 : WATCHDOG_MS }, async (t) => {
-  const peers = await pair(t, { iceServers: `${my.brief.url}/ice`, iceTransportPolicy: 'relay' });
-  const stop = await flow(peers);
-  // Each renewal on either side makes a generation of ICE.
-  for (const peer of peers) {
-    await peer.page.evaluate(() => {
-      window.generations = new Set();
-      setInterval(() => {
-        generations.add(/a=ice-ufrag:(\S+)/.exec(connections[0].localDescription.sdp)[1]);
-        stirred();
-      }, 50);
-    });
-  }
-  // Five minutes, or until the credentials that they met with have ended.
-  const renewals = SOAK ? 6 : 2;
-  for (let n = 1; n <= renewals; n++) {
-    for (const peer of peers) await peer.page.evaluate((n) => until(`renewal ${n}`, () => generations.size > n), n);
-  }
-  await peers[0].exec("INSERT INTO t VALUES ('late', NULL)");
-  await peers[1].sees("SELECT id FROM t WHERE id = 'late'", [['late']]);
-  for (const peer of peers) assert.equal((await way(peer)).relayed, true);
-  const written = (await stop()) + 1;
-  for (const peer of peers) await peer.sees('SELECT count(*) FROM t', [[written]]);
-  await assertSameConnection(peers);
+test(`credentials of ${TTL_S} s: the relayed connection outlives them`, { timeout: SOAK ? 480_000 : 2 * WATCHDOG_MS }, async (t) => {
+  await each(await pairs(t, { iceServers: `${my.brief.url}/ice`, iceTransportPolicy: 'relay' }), async (peers) => {
+    const stop = flow(peers, 100);
+    // Each renewal on either side makes a generation of ICE.
+    for (const peer of peers) await peer.page.evaluate(watchGenerations);
+    // Five minutes, or until the credentials that they met with have ended.
+    const renewals = SOAK ? 12 : 2;
+    for (let n = 1; n <= renewals; n++) {
+      for (const peer of peers) await peer.page.evaluate((n) => until(`renewal ${n}`, () => generations.size > n), n);
+    }
+    await peers[0].exec("INSERT INTO t VALUES ('late', NULL)");
+    await peers[1].sees("SELECT id FROM t WHERE id = 'late'", [['late']]);
+    for (const peer of peers) assert.equal((await way(peer)).relayed, true);
+    const written = (await stop()) + 1;
+    for (const peer of peers) await peer.sees('SELECT count(*) FROM t', [[written]]);
+    await assertSameConnections(peers, 1);
+  });
 });

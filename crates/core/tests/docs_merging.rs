@@ -2,7 +2,7 @@
 //!
 //! An example is a fenced block of SQL. Comments at the start of a line say who runs what follows, and when; `both` runs once and is synced, `both
 //! meet` syncs, and after `both see` (or `Ben sees`) come a query and its rows. They meet when the later of them has written, or at the time that is said. While
-//! `Ben is away` for some days, Anna looks each day for what may be forgotten.
+//! `Ben is away` for some days, Anna looks each day for what may be forgotten. `Anna's clock is set right` to a time that is earlier than hers.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
@@ -96,6 +96,15 @@ fn pass(anna: &mut Peer, days: &str) {
     }
 }
 
+/// Her clock was ahead, and is right from now on.
+fn set_right(anna: &mut Peer, time: &str) {
+    anna.wall_ms = wall_ms(time);
+    let now = anna.now();
+    assert!(anna.replica.is_ahead(now));
+    let applied = anna.replica.step_back(&ReplicaId::new("anna-again").unwrap(), now).unwrap();
+    assert_eq!(applied.refused, Vec::<String>::new());
+}
+
 /// Somebody was away for so long that the other has forgotten what is gone.
 fn catch_up(behind: &mut Peer, other: &Peer) {
     let (operations, covers) = other.delta(&VersionVector::default());
@@ -158,6 +167,7 @@ fn play(example: &[Part<'_>], anna_first: bool) {
                     run(&mut ben, when.strip_suffix(COPY).unwrap(), &sql);
                 }
                 ("Ben is away", days) => pass(&mut anna, days),
+                ("Anna's clock is set right", time) => set_right(&mut anna, time),
                 ("Anna", when) => run(&mut anna, when, &sql),
                 (_, when) => run(&mut ben, when, &sql),
             },

@@ -1,6 +1,8 @@
 //! What is large has a channel of its own, and nobody is sent more than it takes in: a busy or a stopped receiver holds the sender back.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use std::collections::BTreeSet;
+
 use rtc_battery_core::node::{ErrorCode, Event, Input};
 use rtc_battery_proto::SqlValue;
 use rtc_battery_sim::net::Net;
@@ -29,14 +31,8 @@ fn has(net: &mut Net, host: usize, id: &str) -> bool {
     net.exec(host, &format!("SELECT count(*) FROM t WHERE id = '{id}'")).values == [[SqlValue::Integer(1)]]
 }
 
-#[test]
-fn live_operations_do_not_wait_behind_a_sync() {
-    let mut net = Net::room(1, 2);
-    megabytes(&mut net, 20);
-    let new = net.add();
-    // 20 s for what is there.
-    net.hosts[new].takes_bytes_per_ms = Some(1_000);
-    // Who has the table waits for no sync to show a row of it.
+/// Connects, and sees each edit within half a second. Who has the table waits for no sync to show a row of it.
+fn comes_and_sees_what_is_live(net: &mut Net, new: usize) {
     net.connect(new);
     net.until("it is connected", |net| net.is_full_mesh());
     net.exec(new, "CREATE TABLE t (id TEXT PRIMARY KEY, v, w)");
@@ -45,14 +41,126 @@ fn live_operations_do_not_wait_behind_a_sync() {
         let id = format!("live {n}");
         net.exec(0, &format!("INSERT INTO t VALUES ('{id}', 1, 2)"));
         net.pass(500);
-        assert!(has(&mut net, new, &id), "{id} waits");
+        assert!(has(net, new, &id), "{id} waits");
     }
+}
+
+#[test]
+fn live_operations_do_not_wait_behind_a_sync() {
+    let mut net = Net::room(1, 2);
+    megabytes(&mut net, 20);
+    let new = net.add();
+    // 20 s for what is there.
+    net.hosts[new].takes_bytes_per_ms = Some(1_000);
+    comes_and_sees_what_is_live(&mut net, new);
     assert!(!has(&mut net, new, "large 19"), "the sync is over");
     net.settle();
     assert!(has(&mut net, new, "large 19"));
     let lanes: Vec<u64> = [0, 1].iter().flat_map(|host| handed(&net, *host, new)).collect();
     assert!(lanes[1] + lanes[3] > 20_000_000 && lanes[0] + lanes[2] < 100_000, "{lanes:?}");
     assert!(net.hosts.iter().all(|host| host.most_buffered <= MOST_BUFFERED));
+}
+
+/// Nor when the sync takes longer than peers wait before they compare what they have.
+#[test]
+fn live_operations_do_not_wait_behind_a_long_sync() {
+    let mut net = Net::room(6, 1);
+    megabytes(&mut net, 20);
+    let new = net.add();
+    // 40 s for what is there.
+    net.hosts[new].takes_bytes_per_ms = Some(500);
+    net.connect(new);
+    net.until("it is connected", |net| net.is_full_mesh());
+    net.exec(new, "CREATE TABLE t (id TEXT PRIMARY KEY, v, w)");
+    for n in 0..32 {
+        let id = format!("live {n}");
+        net.exec(0, &format!("INSERT INTO t VALUES ('{id}', 1, 2)"));
+        net.pass(1_000);
+        assert!(has(&mut net, new, &id), "{id} waits");
+    }
+    assert!(!has(&mut net, new, "large 19"), "the sync is over");
+    net.settle();
+    assert!(has(&mut net, new, "large 19"));
+}
+
+/// As in a page that is told much: of a browser's one queue what is live and what the user asks is taken first.
+#[test]
+fn what_is_live_is_taken_while_what_is_large_waits() {
+    let mut net = Net::room(2, 1);
+    megabytes(&mut net, 4);
+    let new = net.add();
+    net.hosts[new].busy = true;
+    comes_and_sees_what_is_live(&mut net, new);
+    let [_, under_way] = handed(&net, 0, new);
+    assert!((1_000_000..MOST_UNDER_WAY).contains(&under_way), "{under_way} bytes");
+    assert!(!has(&mut net, new, "large 0"));
+    net.release_yield(new);
+    net.settle();
+    assert!(has(&mut net, new, "large 3"));
+}
+
+/// Nor does what is asked of the one who sends wait until a channel is full.
+#[test]
+fn what_is_large_is_made_between_other_things() {
+    let mut net = Net::room(5, 1);
+    megabytes(&mut net, 4);
+    net.hosts[0].busy = true;
+    let new = net.add();
+    net.connect(new);
+    net.until("it is connected", |net| net.is_full_mesh());
+    net.exec(new, "CREATE TABLE t (id TEXT PRIMARY KEY, v, w)");
+    net.pass(3_000);
+    let [_, one_message] = handed(&net, 0, new);
+    assert!((1..100_000).contains(&one_message), "{one_message} bytes");
+    net.exec(0, "INSERT INTO t VALUES ('live', 1, 2)");
+    net.pass(500);
+    assert!(has(&mut net, new, "live"));
+    net.release_yield(0);
+    net.settle();
+}
+
+#[test]
+fn what_came_before_a_link_ended_is_not_lost() {
+    let mut net = Net::room(3, 2);
+    net.settle();
+    net.hosts[1].busy = true;
+    net.exec(0, "INSERT INTO t VALUES ('large', 1, randomblob(1000000))");
+    net.pass(3_000);
+    assert!(!has(&mut net, 1, "large"));
+    net.kill(0);
+    let link = net.link(1, 0);
+    net.feed(1, Input::ChannelClosed { link });
+    assert!(has(&mut net, 1, "large"));
+}
+
+/// Nobody waits until another has sent all that it has.
+#[test]
+fn what_several_send_is_taken_in_turns() {
+    let mut net = Net::room(4, 3);
+    net.settle();
+    net.hosts[0].busy = true;
+    for host in [1, 2] {
+        net.exec(
+            host,
+            &format!(
+                "INSERT INTO t SELECT '{host} ' || value, 1, randomblob(60000) FROM json_each('[1, 2, 3, 4, 5, 6]')"
+            ),
+        );
+    }
+    net.pass(3_000);
+    let before = net.hosts[0].events.len();
+    net.release_yield(0);
+    net.settle();
+    let first_end = |event: &Event| matches!(event, Event::SyncProgress { done, total, .. } if done == total);
+    let unended = net.hosts[0].events[before..].split(first_end).next().unwrap();
+    let begun: BTreeSet<_> = unended
+        .iter()
+        .filter_map(|event| match event {
+            Event::SyncProgress { peer, .. } => Some(peer),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(begun.len(), 2, "{begun:?}");
 }
 
 #[test]

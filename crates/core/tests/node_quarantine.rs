@@ -8,13 +8,7 @@ const HOUR_MS: i64 = 3_600_000;
 
 /// Three devices with a table; the clock of the first is an hour fast.
 fn room(seed: u64) -> Net {
-    let mut net = Net::new(seed);
-    (0..3).for_each(|_| {
-        net.add();
-    });
-    net.exec(1, "CREATE TABLE t (id TEXT PRIMARY KEY, v, w)");
-    (0..3).for_each(|host| net.connect(host));
-    net.until("everyone is connected and has the table", |net| net.is_full_mesh() && net.is_converged());
+    let mut net = Net::room(seed, 3);
     net.hosts[0].clock.ahead_ms = HOUR_MS;
     net.exec(0, "INSERT INTO t VALUES ('1', 'from the future', 0)");
     net.until("it is everywhere", |net| net.is_converged());

@@ -230,6 +230,22 @@ fn a_drop_that_was_rolled_back_never_was() {
     }
 }
 
+/// Simulator seed 3181.
+#[test]
+fn a_column_that_was_dropped_and_came_back_was_not_written() {
+    let (mut a, mut b) = both();
+    a.exec("ALTER TABLE notes ADD COLUMN x; UPDATE notes SET x = 5");
+    b.pull(&a);
+    a.exec("BEGIN; UPDATE notes SET content = 'uno' WHERE id = '1'; SAVEPOINT s; ALTER TABLE notes DROP COLUMN x");
+    a.exec("ALTER TABLE notes ADD COLUMN z DEFAULT 'one'; ROLLBACK TO s; ALTER TABLE notes ADD COLUMN z DEFAULT 'two'; COMMIT");
+    b.exec("UPDATE notes SET x = 6 WHERE id = '1'");
+    sync(&mut a, &mut b);
+    assert_equal(&mut a, &mut b);
+    assert_eq!(a.rows("SELECT content, x, z FROM notes WHERE id = '1'"), [r#""uno"|6|"two""#]);
+    let told = a.rows(r#"SELECT "values" FROM rtc_log WHERE type = 'UPDATE' AND "table" = 'notes' ORDER BY 1"#);
+    assert_eq!(told, [r#""content = 'uno'""#, r#""x = 6""#]);
+}
+
 /// The migration that every device ships on the same day.
 #[test]
 fn what_a_peer_has_dropped_or_renamed_is_no_error() {

@@ -324,3 +324,85 @@ fn what_is_released_below_the_floor_is_forgotten_as_it_is_elsewhere() {
     assert_eq!(stat(&mut slow, "deletes"), 0);
     assert_equal(&mut slow, &mut a);
 }
+
+/// Found by the simulator: what is set aside may be newer than the DELETE, and then all of the row is there for everybody else.
+#[test]
+fn a_row_is_not_forgotten_while_something_about_it_is_set_aside() {
+    let (mut a, mut b) = both();
+    a.exec("ALTER TABLE notes ADD COLUMN more");
+    sync(&mut a, &mut b);
+    b.at(2 * DAY_MS, "UPDATE notes SET more = 'more'");
+    a.at(2000, "DELETE FROM notes");
+    sync(&mut a, &mut b);
+    assert_eq!(a.rows("SELECT * FROM notes"), [""; 0], "what is newer is ahead of its clock");
+    days(32, &mut [&mut b]);
+    let floor = b.replica.floor().clone();
+    a.replica.join_floor(&floor).unwrap();
+    assert_eq!(a.replica.floor(), &floor);
+    a.wall_ms = b.wall_ms;
+    a.replica.release(a.now()).unwrap();
+    assert_eq!(a.rows("SELECT * FROM notes"), [r#""1"|"one"|"more""#]);
+    assert_equal(&mut a, &mut b);
+}
+
+/// The same of what waits for a column, whether it is newer than the DELETE or not.
+#[test]
+fn a_row_is_not_forgotten_while_something_about_it_waits() {
+    for (written_ms, shown) in [(3000, &[r#""1"|"one"|"more""#][..]), (1500, &[])] {
+        let (mut a, mut b) = both();
+        b.at(1400, "ALTER TABLE notes ADD COLUMN more");
+        b.at(written_ms, "UPDATE notes SET more = 'more'");
+        let (operations, covers) = b.delta(a.replica.vector());
+        let update = operations.into_iter().filter(|operation| operation.table == "notes").collect();
+        a.at(2000, "DELETE FROM notes");
+        b.pull(&a);
+        a.replica.apply(update, &covers, a.now()).unwrap();
+        days(32, &mut [&mut b]);
+        let floor = b.replica.floor().clone();
+        a.replica.join_floor(&floor).unwrap();
+        a.wall_ms = b.wall_ms;
+        let now = a.now();
+        a.replica.look_back(DEFAULT_RETENTION_MS, now).unwrap();
+        assert_eq!(stat(&mut a, "deletes"), 1);
+        a.exec("ALTER TABLE notes ADD COLUMN more");
+        assert_eq!(a.rows("SELECT * FROM notes"), shown);
+        assert_eq!(a.replica.look_back_at_ms(DEFAULT_RETENTION_MS, now), now.wall_ms);
+        a.replica.look_back(DEFAULT_RETENTION_MS, now).unwrap();
+        assert_eq!(stat(&mut a, "deletes"), 0);
+    }
+}
+
+/// Found by the fuzz target `room`: what is forgotten is newer than a file, and beat here what the file brought back there.
+#[test]
+fn what_a_file_brought_back_is_taken_by_who_still_has_the_row() {
+    let (mut a, mut b) = both();
+    let mut away = peer("away");
+    away.pull(&a);
+    a.exec("DELETE FROM notes");
+    days(40, &mut [&mut a, &mut b]);
+    let mut from_file = peer("file");
+    from_file.exec(&format!("{NOTES}; INSERT INTO notes VALUES ('1', 'file')"));
+    a.replica.import(&from_file.replica.export().unwrap(), a.now()).unwrap();
+    away.wall_ms = a.wall_ms;
+    meet(&mut away, &mut a);
+    assert_eq!(away.rows("SELECT * FROM notes"), [r#""1"|"file""#]);
+}
+
+/// The same without a file: of two who were away one brings the row back by an edit, and the other has a newer one, which was known when the row was deleted.
+#[test]
+fn an_edit_that_brought_a_row_back_is_taken_by_who_has_a_newer_one_that_is_gone() {
+    let (mut a, mut b) = both();
+    let (mut early, mut late) = (peer("early"), peer("late"));
+    early.pull(&a);
+    b.at(3000, "UPDATE notes SET content = 'newer, and deleted'");
+    late.pull(&b);
+    a.pull(&b);
+    a.at(4000, "DELETE FROM notes");
+    early.at(2000, "UPDATE notes SET content = 'early'");
+    days(40, &mut [&mut a, &mut b]);
+    (early.wall_ms, late.wall_ms) = (a.wall_ms, a.wall_ms);
+    assert_eq!(meet(&mut early, &mut a).brought_back, 1);
+    assert_eq!(late.rows("SELECT content FROM notes"), [r#""newer, and deleted""#]);
+    meet(&mut late, &mut a);
+    assert_eq!(late.rows("SELECT content FROM notes"), [r#""early""#]);
+}

@@ -34,6 +34,18 @@ fn two_databases_make_different_keys_at_one_time() {
     assert_ne!(keys("a"), keys("a"));
 }
 
+/// What a table's text calls is known where the text is tried.
+#[test]
+fn a_table_that_calls_them_is_made_everywhere() {
+    let (mut a, mut b) = (peer("a"), peer("b"));
+    a.exec("CREATE TABLE t (id TEXT PRIMARY KEY CHECK (id <> rtc_version()), x UNIQUE, g AS (rtc_version() || x))");
+    a.exec("CREATE UNIQUE INDEX i ON t (g) WHERE x > 0; INSERT INTO t VALUES ('1', 1)");
+    a.exec("ALTER TABLE t ADD COLUMN y CHECK (y <> rtc_version())");
+    b.pull(&a);
+    assert_eq!(b.rows("SELECT x FROM t"), ["1"]);
+    assert_equal(&mut a, &mut b);
+}
+
 #[test]
 fn rtc_version_is_the_librarys() {
     assert_eq!(peer("a").rows("SELECT rtc_version()"), [format!("{:?}", env!("CARGO_PKG_VERSION"))]);

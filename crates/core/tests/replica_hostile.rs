@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Peer, assert_equal, peer};
+use common::{Peer, assert_equal, peer, sync};
 use proptest::prelude::*;
 use proptest::sample::select;
 use rtc_battery_core::replica::Applied;
@@ -118,6 +118,69 @@ fn a_schema_row_can_make_a_table_and_nothing_else() {
                       WHERE name NOT GLOB 'rtc_*' AND name NOT GLOB 'sqlite_*'";
         assert_eq!(a.rows(others), ["\"t\""], "{sql}");
     }
+}
+
+/// What shows depends on who heard what first, until those who have the column tell it.
+#[test]
+fn a_column_of_a_text_that_lost_to_one_that_says_nothing_is_everywhere() {
+    for nothing in ["DROP TABLE t", "not SQL at all", "CREATE TABLE t AS SELECT 1", "~"] {
+        let schema = |seq: u64, sql: &str| {
+            let id = "t(id integer binary)";
+            let (pk, row) = (json!({"id": id}), json!({"id": id, "kind": "table", "name": "t", "sql": sql}));
+            let hlc = json!({"ts": 5000, "counter": 0, "nodeId": "z"});
+            let tx = json!({"first": {"ts": 5000, "counter": 0}, "n": 1});
+            operation(seq, json!({"table": "rtc_schema", "pk": pk, "values": row, "hlc": hlc, "tx": tx}))
+        };
+        let more = "CREATE TABLE t (id INTEGER PRIMARY KEY, x, y)";
+        let (mut a, mut b) = (with_table(), peer("b"));
+        a.exec("INSERT INTO t VALUES (1, 1)");
+        b.pull(&a);
+        apply(&mut a, vec![schema(1, more)], 1);
+        apply(&mut a, vec![schema(2, nothing)], 2);
+        b.replica
+            .apply(vec![schema(2, nothing)], &serde_json::from_value(json!({"z": [[2, 2]]})).unwrap(), b.now())
+            .unwrap();
+        apply(&mut b, vec![schema(1, more)], 2);
+        a.exec("INSERT INTO t (id, x) VALUES (2, 2)");
+        sync(&mut a, &mut b);
+        assert_eq!(a.rows("SELECT * FROM t"), b.rows("SELECT * FROM t"), "{nothing}");
+        assert_equal(&mut a, &mut b);
+    }
+}
+
+/// The newest text of a definition makes it, or nobody would get it who comes later.
+fn stands_against_newer_texts(sql: &str, (id, kind, name): (&str, &str, &str), texts: &[&str], select: (&str, &str)) {
+    for nothing in texts {
+        let mut a = with_table();
+        a.exec(sql);
+        let (pk, row) = (json!({"id": id}), json!({"id": id, "kind": kind, "name": name, "sql": nothing}));
+        let hlc = json!({"ts": 200_000, "counter": 0, "nodeId": "z"});
+        let tx = json!({"first": {"ts": 200_000, "counter": 0}, "n": 1});
+        let newer = operation(1, json!({"table": "rtc_schema", "pk": pk, "values": row, "hlc": hlc, "tx": tx}));
+        assert_eq!(apply(&mut a, vec![newer], 1).refused.len(), 1, "{nothing}");
+        let mut b = peer("b");
+        b.wall_ms = 200_000;
+        b.pull(&a);
+        assert_eq!(b.rows(select.0), [select.1], "{nothing}");
+        assert_equal(&mut a, &mut b);
+    }
+}
+
+#[test]
+fn a_table_whose_newest_text_would_make_none_is_everywhere() {
+    let sql = "CREATE TABLE u (id INTEGER PRIMARY KEY, x); INSERT INTO u VALUES (1, 0)";
+    let texts =
+        ["DROP TABLE u", "not SQL at all", "CREATE TABLE u AS SELECT 1", "CREATE TABLE u (id TEXT PRIMARY KEY)"];
+    let definition = ("u(id integer binary)", "table", "u");
+    stands_against_newer_texts(sql, definition, &texts, ("SELECT * FROM u", "1|0"));
+}
+
+#[test]
+fn a_column_whose_newest_text_would_make_none_is_everywhere() {
+    let sql = "ALTER TABLE t ADD COLUMN y DEFAULT 5; INSERT INTO t VALUES (1, 0, 7)";
+    let texts = ["other", "y GENERATED ALWAYS AS (x)", "y, z", ") --"];
+    let definition = ("t(id integer binary).y", "column", "y");
+    stands_against_newer_texts(sql, definition, &texts, ("SELECT * FROM t", "1|0|7"));
 }
 
 #[test]

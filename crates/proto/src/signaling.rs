@@ -218,6 +218,15 @@ impl ClientMessage {
 }
 
 impl ServerMessage {
+    /// Who sent it, where it is an offer, an answer or a candidate.
+    #[must_use]
+    pub fn from(&self) -> Option<&PeerId> {
+        match self {
+            Self::Offer { from, .. } | Self::Answer { from, .. } | Self::Ice { from, .. } => Some(from),
+            Self::Peers { .. } | Self::PeerJoin { .. } | Self::PeerLeave { .. } | Self::Error { .. } => None,
+        }
+    }
+
     /// The message as JSON.
     #[must_use]
     pub fn encode(&self) -> String {

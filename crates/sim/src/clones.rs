@@ -44,11 +44,11 @@ impl Room {
                 return Ok(());
             }
         };
-        if self.was_put_back || !self.plains.is_empty() || !self.is_safe_at_others(host) {
+        if self.was_put_back || !self.plains.is_empty() || !self.is_safe_at_others(device, host) {
             return Ok(());
         }
         self.was_put_back = true;
-        let own = self.own_vector(host);
+        let own = self.own_vector(device, host);
         self.crash(device, Fate::Lost)?;
         self.devices[device].put_back(backup.restore());
         self.devices[device].before = own;
@@ -56,24 +56,26 @@ impl Room {
         Ok(())
     }
 
-    /// What a device has under its own id.
-    fn own_vector(&self, host: usize) -> VersionVector {
-        let replica = self.net.hosts[host].node.replica();
+    /// What a device has under its own ids.
+    fn own_vector(&self, device: usize, host: usize) -> VersionVector {
+        let vector = self.net.hosts[host].node.replica().vector();
         let mut own = VersionVector::default();
-        if let Some(seqs) = replica.vector().origin(replica.id()) {
-            own.replace_origin(replica.id().clone(), seqs.clone());
+        for id in &self.devices[device].ids {
+            if let Some(seqs) = vector.origin(id) {
+                own.replace_origin(id.clone(), seqs.clone());
+            }
         }
         own
     }
 
     /// Whether others have all that a device wrote, and will not lose it.
-    fn is_safe_at_others(&self, host: usize) -> bool {
+    fn is_safe_at_others(&self, device: usize, host: usize) -> bool {
         let others = self.devices.iter().filter_map(|device| device.host).filter(|other| *other != host);
         let mut theirs = VersionVector::default();
         for other in others.filter(|other| self.net.hosts[*other].is_saved()) {
             theirs.merge(self.net.hosts[other].node.replica().vector());
         }
-        theirs.covers(&self.own_vector(host)) && self.net.hosts[host].is_saved()
+        theirs.covers(&self.own_vector(device, host)) && self.net.hosts[host].is_saved()
     }
 
     /// A device starts with a disk that was put back, on which is what it has now.

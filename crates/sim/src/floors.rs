@@ -43,6 +43,11 @@ impl Floors {
         self.contested.contains(row) || shares && self.contested.iter().any(|(table, _)| *table == row.0)
     }
 
+    /// Whether somebody has forgotten what a transaction deleted, and so tells no newcomer of it: who has it by name only need not be after it.
+    pub(crate) fn has_forgotten(&self, dot: &Dot) -> bool {
+        self.raised.iter().any(|floor| has(floor, dot))
+    }
+
     /// Whether any row is contested.
     pub(crate) fn any_contested(&self) -> bool {
         !self.contested.is_empty()

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use rtc_battery_proto::{Operation, OperationKind, SqlValue, VersionVector};
 use serde_json::Value as Json;
 
-use crate::oracle::{Clock, Kind, Op, Value};
+use crate::ahead::row;
+use crate::oracle::{Clock, Kind, Op, RowKey, Value, Void};
 use crate::workload::TABLES;
 
 /// A replica's name and a sequence number.
@@ -37,6 +38,8 @@ pub struct History {
     /// What plain peers wrote, by clock.
     plain: BTreeMap<Clock, Op>,
     clocks: BTreeSet<Clock>,
+    /// What was withdrawn.
+    void: Vec<Void>,
 }
 
 /// Whether a vector has a transaction.
@@ -48,8 +51,25 @@ impl History {
     /// Adds a transaction; `false` where its dot or one of its clock values was given before.
     #[must_use]
     pub fn add(&mut self, dot: Dot, transaction: Transaction) -> bool {
-        let unique = transaction.adopted || transaction.ops.iter().all(|op| self.clocks.insert(op.clock.clone()));
+        let before = self.void.len();
+        self.void.extend(transaction.ops.iter().filter_map(Op::withdraws));
+        // What is told again at its time has clock values of its own.
+        let is_stamped = !transaction.adopted || self.void.len() > before;
+        let unique = !is_stamped || transaction.ops.iter().all(|op| self.clocks.insert(op.clock.clone()));
         self.transactions.insert(dot, transaction).is_none() && unique
+    }
+
+    /// What was withdrawn by anybody, also where a crash lost that.
+    #[must_use]
+    pub fn void(&self) -> &[Void] {
+        &self.void
+    }
+
+    /// The rows that withdrawn operations are about. What these overwrote may be gone where they had been applied, and is missing until what was told in
+    /// their place is there.
+    pub fn void_rows(&self) -> impl Iterator<Item = RowKey> {
+        let void = self.everything().filter(|op| self.void.iter().any(|void| void.has(op)));
+        void.filter_map(row)
     }
 
     /// Adds what a plain peer wrote.

@@ -4,7 +4,7 @@
 //! have to get wrong independently. Last writer wins for each column; a row lives if the last operation on it was no DELETE, and shows each
 //! column's newest write, also one older than a DELETE that was beaten; a column that nobody wrote shows the table's DEFAULT. Of rows that want one
 //! UNIQUE value the one is shown whose columns of that kind were written last. A DROP TABLE leaves nothing of what came
-//! before it. A table whose columns change shows those that `rtc_schema` says, see [`shape`](crate::shape).
+//! before it. What was withdrawn never was. A table whose columns change shows those that `rtc_schema` says, see [`shape`](crate::shape).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -61,11 +61,29 @@ impl Op {
 }
 
 impl Op {
+    /// The id of the row of `rtc_schema` that it is about.
+    fn definition(&self) -> Option<&str> {
+        let Some(Value::Text(id)) = self.pk.get("id").filter(|_| self.table == "rtc_schema") else { return None };
+        std::str::from_utf8(id).ok()
+    }
+
     /// The table that it says was dropped.
     #[must_use]
     pub fn drops(&self) -> Option<&str> {
-        let Some(Value::Text(id)) = self.pk.get("id").filter(|_| self.table == "rtc_schema") else { return None };
-        std::str::from_utf8(id).ok()?.strip_prefix("rtc_dropped ")?.split('(').next()
+        self.definition()?.strip_prefix("rtc_dropped ")?.split('(').next()
+    }
+
+    /// What it says is void.
+    #[must_use]
+    pub fn withdraws(&self) -> Option<Void> {
+        let writer = self.definition()?.strip_prefix("rtc_withdrawn ")?;
+        let Some(Value::Text(span)) = self.values.get("sql") else { return None };
+        let tick = |text: &str| {
+            let (ts, counter) = text.split_once('-')?;
+            Some((u64::from_str_radix(ts, 16).ok()?, u32::from_str_radix(counter, 16).ok()?))
+        };
+        let (after, last) = std::str::from_utf8(span).ok()?.split_once(' ')?;
+        Some(Void { writer: writer.to_owned(), after: tick(after)?, last: tick(last)? })
     }
 
     /// The table that it makes.
@@ -73,6 +91,23 @@ impl Op {
     pub fn creates(&self) -> Option<&str> {
         let (kind, Some(Value::Text(name))) = (self.values.get("kind"), self.values.get("name")) else { return None };
         std::str::from_utf8(name).ok().filter(|_| kind == Some(&Value::Text(b"table".to_vec())))
+    }
+}
+
+/// What one writer stamped after a time and up to another, and withdrew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Void {
+    writer: String,
+    after: (u64, u32),
+    last: (u64, u32),
+}
+
+impl Void {
+    /// Whether an operation is among it.
+    #[must_use]
+    pub fn has(&self, op: &Op) -> bool {
+        let (ts, counter, writer) = &op.clock;
+        *writer == self.writer && (*ts, *counter) > self.after && (*ts, *counter) <= self.last
     }
 }
 
@@ -126,6 +161,8 @@ struct Row {
 #[must_use]
 pub fn fold<'a>(tables: &'static [Table], ops: impl IntoIterator<Item = &'a Op>) -> Picture {
     let mut ops: Vec<&Op> = ops.into_iter().collect();
+    let void: Vec<Void> = ops.iter().filter_map(|op| op.withdraws()).collect();
+    ops.retain(|op| !void.iter().any(|void| void.has(op)));
     ops.sort_by(|a, b| a.clock.cmp(&b.clock));
     let shape = Shape::of(&ops);
     // One that writes to a column which nobody has heard of waits for it.

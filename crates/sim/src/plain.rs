@@ -145,6 +145,7 @@ impl PlainPeer {
             | Input::ChannelDrained { .. }
             | Input::PathInspected { .. }
             | Input::ServersRenewed { .. }
+            | Input::Resumed
             | Input::Saved { .. } => {}
             Input::BulkOpened { .. }
             | Input::BulkBinary { .. }

@@ -14,7 +14,7 @@ use crate::ahead::{Ahead, row};
 use crate::floors::Floors;
 use crate::history::{History, op, value};
 use crate::oracle::{Clock, Kind, Op, Picture, RowKey, Value, fold};
-use crate::shape::{SHIFTING, Shape, picture};
+use crate::shape::{CALLED, SHIFTING, Shape, picture};
 use crate::workload::TABLES;
 
 /// What must hold.
@@ -92,17 +92,21 @@ pub fn look(node: &mut Node, now: Now) -> (Picture, Vec<&'static str>) {
     let (mut rows, mut tables) = (Picture::new(), Vec::new());
     for table in &TABLES {
         let columns: Vec<&str> = table.columns.iter().map(|(name, _)| *name).collect();
-        let columns = if table.name == SHIFTING { "*".to_owned() } else { columns.join(", ") };
-        let sql = format!("SELECT {columns} FROM {}", table.name);
-        let Ok(result) = node.exec(&sql, &Params::None, Scope::Synced, now) else { continue };
-        tables.push(table.name);
-        for row in result.values {
-            let mut row: Vec<Value> = row.iter().map(value).collect();
-            if table.name == SHIFTING {
-                let key = row.remove(0);
-                row = picture(key, result.columns[1..].iter().cloned().zip(row).collect());
+        let shifts = table.name == SHIFTING;
+        let columns = if shifts { "*".to_owned() } else { columns.join(", ") };
+        let called = if shifts { CALLED.to_vec() } else { vec![table.name] };
+        for called in called {
+            let sql = format!("SELECT {columns} FROM {called}");
+            let Ok(result) = node.exec(&sql, &Params::None, Scope::Synced, now) else { continue };
+            tables.push(table.name);
+            for row in result.values {
+                let mut row: Vec<Value> = row.iter().map(value).collect();
+                if shifts {
+                    let key = row.remove(0);
+                    row = picture(called, key, result.columns[1..].iter().cloned().zip(row).collect());
+                }
+                rows.insert(table.key_of(&row), row);
             }
-            rows.insert(table.key_of(&row), row);
         }
     }
     (rows, tables)
@@ -148,7 +152,8 @@ pub(crate) fn whole_transactions(
     let seen = history.within(vector).filter(|(dot, _)| !ahead.hides(dot));
     let mut expected = fold(&TABLES, seen.flat_map(|(_, transaction)| &transaction.ops));
     let mut shown_rows = shown.0.clone();
-    let unsure = ahead.rows(history);
+    let mut unsure = ahead.rows(history);
+    unsure.extend(history.void_rows());
     if unsure.iter().any(|(table, _)| *table == "rtc_schema") {
         // Which tables there are is not sure, nor what a DROP TABLE has left of them.
         return Ok(());
@@ -250,18 +255,22 @@ fn tells(shape: &Shape, row: &RowKey, before: Option<&Vec<Value>>, after: Option
 ///
 /// # Errors
 /// They are not what the rules say.
-pub fn clock(
+pub(crate) fn clock(
     device: &str,
     (wall_ms, relayed): (u64, bool),
-    (vector, ahead): (&VersionVector, &Ahead),
+    (vector, ahead, floors): (&VersionVector, &Ahead, &Floors),
     history: &History,
     ops: &[Op],
 ) -> Check {
     let clocks: Vec<&Clock> = ops.iter().map(|op| &op.clock).collect();
-    let unsure = ahead.rows(history);
-    let seen =
-        history.within(vector).filter(|(dot, _)| !ahead.hides(dot)).flat_map(|(_, transaction)| &transaction.ops);
+    let mut unsure = ahead.rows(history);
+    unsure.extend(history.void_rows());
+    let seen = history.within(vector).filter(|(dot, _)| !ahead.hides(dot) && !floors.has_forgotten(dot));
+    let seen = seen.flat_map(|(_, transaction)| &transaction.ops);
     let seen = seen.filter(|op| !row(op).is_some_and(|row| unsure.contains(&row)));
+    // Who steps back is after what it shows, and no more: what it had overwritten may be ahead of its clock.
+    let steps_back = !history.void().is_empty();
+    let seen = seen.filter(|op| !steps_back || op.clock.0 <= wall_ms);
     let seen = seen.map(|op| (op.clock.0, op.clock.1)).max();
     let Some(first) = clocks.first() else {
         return Err(Violation::new(Property::Clock, "a transaction without operations"));
@@ -281,7 +290,8 @@ pub fn clock(
     let by_seen = seen.is_some_and(|seen| after(seen) == first && seen.0 >= wall_ms);
     // What a plain peer passes on may have been seen and beaten, so that it is in no transaction.
     let before = (first.0, first.1.wrapping_sub(1));
-    if by_wall || by_seen || ((relayed || !ahead.is_empty()) && first.1 > 0 && history.has_tick(before)) {
+    let perhaps_more = relayed || !ahead.is_empty() || steps_back || floors.retention_ms.is_some();
+    if by_wall || by_seen || (perhaps_more && first.1 > 0 && history.has_tick(before)) {
         return Ok(());
     }
     violated("nothing that happened asks for that")

@@ -3,7 +3,7 @@
 //! Whatever a node does is looked at in the very step in which it does it ([`watch`](crate::watch)).
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rtc_battery_core::node::ErrorCode;
@@ -275,6 +275,10 @@ impl Room {
             return Ok(());
         }
         let now = self.net.now(host);
+        if sql == shape::CREATE && shape::is_renamed(self.net.hosts[host].node.node(), now) {
+            // It would be another table.
+            return Ok(());
+        }
         self.statements += 1;
         let result = self.net.exec_only(host, sql, Scope::Synced);
         let name = self.devices[device].name.clone();
@@ -294,7 +298,13 @@ impl Room {
             if let [one] = sealed.as_slice() {
                 let relayed = self.may_be_taken_for_plain();
                 let Device { seen, ahead, .. } = &self.devices[device];
-                properties::clock(&name, (now.wall_ms, relayed), (&seen.vector, ahead), &self.history, &ops)?;
+                properties::clock(
+                    &name,
+                    (now.wall_ms, relayed),
+                    (&seen.vector, ahead, &self.floors),
+                    &self.history,
+                    &ops,
+                )?;
                 self.remember(device, one, ops, false)?;
             }
         }
@@ -335,7 +345,12 @@ impl Room {
         if self.floors.retention_ms.is_some() {
             self.forget_together(CONVERGES_MS)?;
         }
-        self.pass_until(self.net.now_ms + SETTLES_MS)
+        self.pass_until(self.net.now_ms + SETTLES_MS)?;
+        if self.floors.retention_ms.is_some() {
+            // Retention ends for more while that passes.
+            self.forget_together(CONVERGES_MS)?;
+        }
+        Ok(())
     }
 
     fn everyone_has_met(&self) -> bool {
@@ -372,9 +387,18 @@ impl Room {
             self.parted(device)?;
             let node = self.net.hosts[host].node.node();
             properties::sound(&name, node, &self.history, now)?;
-            if self.net.hosts[host].errors().contains(&ErrorCode::Diverged) && !self.floors.any_contested() {
+            if self.net.hosts[host].errors().contains(&ErrorCode::Diverged) && self.is_one_content() {
                 return Err(Violation::new(Property::Registers, format!("{name} told that it diverged")));
             }
+        }
+        let digests =
+            self.devices.iter().filter_map(|device| Some(self.net.hosts[device.host?].node.replica().digest()));
+        let digests: BTreeSet<_> = digests.map(|digest| digest.unwrap().map(|digest| digest.to_string())).collect();
+        if digests.len() > 1 && !self.floors.any_contested() {
+            return Err(Violation::new(
+                Property::Registers,
+                format!("not the same everywhere in the end: {digests:?}"),
+            ));
         }
         // Who forgets says so, and a while later all see whether they keep the same.
         let mut still = 0;

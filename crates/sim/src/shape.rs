@@ -1,17 +1,30 @@
-//! The table whose columns come, go and are renamed: which it has and what they are called, said as naively as the rest of the [oracle](crate::oracle).
+//! The table whose columns come and go, and that is renamed as they are: which it has and what everything is called, said as naively as the rest of the
+//! [oracle](crate::oracle).
 //!
 //! A column is known by the name it was made by, with a number where a column of that name was made before. One that was dropped is gone for good. It is called by
 //! its latest RENAME, or as it was made; where two want one name, who was not renamed has it, then who is first by the name it was made by, and the other is
 //! called as it was made, or by its wish with a number.
 //!
-//! A row is pictured as its key, then the name and the value of each other column, in order of names.
+//! The table has two names, of which it is called by that of its latest RENAME.
+//!
+//! A row is pictured as its key, then the name and the value of each other column, in order of names, and what the table is called.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rtc_battery_core::Now;
+use rtc_battery_core::node::Node;
+use rtc_battery_core::replica::{Params, Scope};
+
 use crate::oracle::{Default, Op, RowKey, Value};
 
-/// The table.
+/// The table, as it was made.
 pub const SHIFTING: &str = "m";
+
+/// What it is called.
+pub const CALLED: [&str; 2] = [SHIFTING, "moved"];
+
+/// Where a picture says that, in place of a column.
+const TABLE: &str = "the table";
 
 /// How its ids in `rtc_schema` begin.
 const ID: &str = "m(id text binary)";
@@ -25,6 +38,12 @@ const DEFAULTS: [(&str, Default); 3] = [("x", Default::Null), ("y", Default::Int
 /// How it is made.
 pub const CREATE: &str = "CREATE TABLE IF NOT EXISTS m (id TEXT PRIMARY KEY, x, y DEFAULT 5)";
 
+/// Whether this database has heard that the table was renamed.
+pub(crate) fn is_renamed(node: &mut Node, now: Now) -> bool {
+    let select = format!("SELECT 1 FROM rtc_schema WHERE id = 'rtc_renamed {ID}'");
+    node.exec(&select, &Params::None, Scope::Synced, now).is_ok_and(|result| !result.values.is_empty())
+}
+
 /// How a column of a name is added.
 #[must_use]
 pub fn definition(name: &str) -> String {
@@ -35,9 +54,10 @@ pub fn definition(name: &str) -> String {
     }
 }
 
-/// The columns beside the key: what they are called, by the names they were made by.
+/// What the table is called, and the columns beside the key, by the names they were made by.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Shape {
+    table: Option<String>,
     called: BTreeMap<String, String>,
     dropped: BTreeSet<String>,
 }
@@ -61,8 +81,11 @@ impl Shape {
     /// What the rows of `rtc_schema` say, ids and names.
     pub fn of_rows<'a>(rows: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let (mut made, mut renamed) = (BTreeSet::from(MADE.map(str::to_owned)), BTreeMap::new());
-        let mut dropped = BTreeSet::new();
+        let (mut dropped, mut table) = (BTreeSet::new(), None);
         for (id, name) in rows {
+            if id.strip_prefix("rtc_renamed ") == Some(ID) {
+                table = Some(name.to_owned());
+            }
             let column = |prefix: &str| id.strip_prefix(prefix)?.strip_prefix(ID)?.strip_prefix('.').map(str::to_owned);
             if let Some(column) = column("rtc_gone ") {
                 dropped.insert(column);
@@ -88,7 +111,7 @@ impl Shape {
             }
             called.insert(column, name);
         }
-        Self { called, dropped }
+        Self { table, called, dropped }
     }
 
     /// Whether the operation writes to nothing but columns that somebody has made.
@@ -106,7 +129,7 @@ impl Shape {
                 || DEFAULTS.iter().find(|(made, _)| *made == made_by(column)).map(|(_, default)| (*default).into());
             (name.clone(), value(column).cloned().or_else(default).unwrap_or(Value::Null))
         };
-        picture(key.1[0].clone(), self.called.iter().map(cell).collect())
+        picture(self.table.as_deref().unwrap_or(SHIFTING), key.1[0].clone(), self.called.iter().map(cell).collect())
     }
 
     /// What a picture's row has in its columns, by the names they were made by.
@@ -122,11 +145,12 @@ impl Shape {
     }
 }
 
-/// A row by its columns' names.
+/// A row by its columns' names, of the table that is called so.
 #[must_use]
-pub fn picture(key: Value, columns: BTreeMap<String, Value>) -> Vec<Value> {
-    let columns = columns.into_iter().flat_map(|(name, value)| [Value::Text(name.into_bytes()), value]);
-    std::iter::once(key).chain(columns).collect()
+pub fn picture(table: &str, key: Value, columns: BTreeMap<String, Value>) -> Vec<Value> {
+    let text = |text: &str| Value::Text(text.as_bytes().to_vec());
+    let columns = columns.into_iter().flat_map(|(name, value)| [text(&name), value]);
+    std::iter::once(key).chain(columns).chain([text(TABLE), text(table)]).collect()
 }
 
 fn made_by(column: &str) -> &str {

@@ -122,8 +122,9 @@ impl Room {
             }
         }
         if !own.is_empty() && committed.operations.is_none() {
-            // What others have forgotten is told again.
+            // What others have forgotten is told again, or what was written in the future.
             let ops = self.told_again(device, &own);
+            self.look_at_withdrawn(device, &ops)?;
             let committed = Committed { covers: own, operations: None, version: committed.version };
             self.remember(device, &committed, ops, true)?;
         } else if !own.is_empty() {
@@ -155,6 +156,26 @@ impl Room {
         self.look_for_ahead(device, &new)?;
         let covers = committed.covers.clone();
         self.devices[device].seen.vector.merge(&covers);
+        Ok(())
+    }
+
+    /// What a device tells again at its time is what it withdraws, and it sets aside what others wrote in the future.
+    fn look_at_withdrawn(&mut self, device: usize, ops: &[Op]) -> Check {
+        let Some((void, told)) = ops.split_first().and_then(|(first, told)| Some((first.withdraws()?, told))) else {
+            return Ok(());
+        };
+        // Tables of others that are from the future are needed now.
+        let of_tables = |op: &&Op| void.has(op) || op.table == "rtc_schema";
+        let withdrawn: Vec<&Op> = self.history.everything().filter(of_tables).collect();
+        let is_withdrawn = |told: &Op| {
+            withdrawn.iter().any(|written| Op { clock: written.clock.clone(), ..told.clone() }.is_part_of(written))
+        };
+        if let Some(op) = told.iter().find(|op| !is_withdrawn(op)) {
+            let what = format!("{} tells again what it had not written: {op:?}", self.devices[device].name);
+            return Err(Violation::new(Property::Echo, what));
+        }
+        self.net.faults.count(Fault::SteppedBack);
+        self.look_for_ahead_again(device);
         Ok(())
     }
 
@@ -205,11 +226,17 @@ impl Room {
         Ok(())
     }
 
+    /// Whether what one has is told by its transactions. Not where rows are contested, or something was withdrawn that one had applied and another had not: that is so
+    /// only in the end.
+    pub(crate) fn is_one_content(&self) -> bool {
+        !self.floors.any_contested() && self.history.void().is_empty()
+    }
+
     /// Who has the same transactions has the same registers, and so the same digest.
     fn compare_registers(&mut self, device: usize, vector: &VersionVector) -> Check {
         let Some(host) = self.devices[device].host else { return Ok(()) };
         let replica = self.net.hosts[host].node.replica();
-        let Some(digest) = replica.digest().unwrap().filter(|_| !self.floors.any_contested()) else { return Ok(()) };
+        let Some(digest) = replica.digest().unwrap().filter(|_| self.is_one_content()) else { return Ok(()) };
         let kept = format!("{vector:?} {:?}", replica.floor().vector);
         let (name, digest) = (self.devices[device].name.clone(), digest.to_string());
         let (known, whose) = self.digests.entry(kept).or_insert((digest.clone(), name.clone()));

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use crate::oracle::{Default, Table};
 use crate::random::Random;
-use crate::shape::{self, SHIFTING};
+use crate::shape::{self, CALLED, SHIFTING};
 
 /// The tables that everyone writes, `rtc_schema` among them: it is data like any other.
 pub static TABLES: [Table; 7] = [
@@ -110,7 +110,7 @@ pub struct Habits {
     pub foreign_keys: bool,
     /// In a thousand: that a program drops a table, makes it or rebuilds it.
     pub definitions: u64,
-    /// In a thousand: that a program is about a table whose columns change.
+    /// In a thousand: that a program is about the table that shifts.
     pub alterations: u64,
 }
 
@@ -193,21 +193,23 @@ impl Habits {
         Program { statements, takes_its_time: random.happens(200) }
     }
 
-    /// What somebody does to the table whose columns change, and to its rows.
+    /// What somebody does to the table that shifts, and to its rows. It often has another name than they think.
     fn alteration(&self, random: &mut Random) -> Program {
         let name = |random: &mut Random| *random.pick(&["x", "y", "z"]);
-        let change = |random: &mut Random| match random.below(5) {
-            0 => format!("ALTER TABLE m DROP COLUMN {}", name(random)),
-            1 | 2 => format!("ALTER TABLE m ADD COLUMN {}", shape::definition(name(random))),
-            _ => format!("ALTER TABLE m RENAME COLUMN {} TO {}", name(random), name(random)),
+        let table = |random: &mut Random| CALLED[usize::from(random.happens(250))];
+        let change = |random: &mut Random| match (table(random), random.below(6)) {
+            (m, 0) => format!("ALTER TABLE {m} DROP COLUMN {}", name(random)),
+            (m, 1 | 2) => format!("ALTER TABLE {m} ADD COLUMN {}", shape::definition(name(random))),
+            (m, 3 | 4) => format!("ALTER TABLE {m} RENAME COLUMN {} TO {}", name(random), name(random)),
+            (m, _) => format!("ALTER TABLE {m} RENAME TO {}", random.pick(&CALLED)),
         };
         let write = |random: &mut Random| {
-            let (key, column, v) = (self.text_key(random), name(random), self.value(random));
+            let (m, key, column, v) = (table(random), self.text_key(random), name(random), self.value(random));
             match random.below(8) {
-                0..=2 => format!("INSERT INTO m (id, {column}) VALUES ('{key}', {v})"),
-                3 => format!("INSERT OR REPLACE INTO m (id, {column}) VALUES ('{key}', {v})"),
-                4..=6 => format!("UPDATE m SET {column} = {v} WHERE id = '{key}'"),
-                _ => format!("DELETE FROM m WHERE id = '{key}'"),
+                0..=2 => format!("INSERT INTO {m} (id, {column}) VALUES ('{key}', {v})"),
+                3 => format!("INSERT OR REPLACE INTO {m} (id, {column}) VALUES ('{key}', {v})"),
+                4..=6 => format!("UPDATE {m} SET {column} = {v} WHERE id = '{key}'"),
+                _ => format!("DELETE FROM {m} WHERE id = '{key}'"),
             }
         };
         let statements = match random.below(10) {

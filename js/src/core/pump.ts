@@ -10,6 +10,7 @@ import type { Output } from '../generated/Output.js';
 import type { LinkEffect } from '../messages.js';
 import { Alarm, now } from './clock.js';
 import { SignalingSocket } from './socket.js';
+import { Turn } from './turn.js';
 
 /** A core, as the bindings have it. */
 export interface Core {
@@ -33,6 +34,7 @@ export interface Surroundings {
 export class Pump {
   private readonly socket = new SignalingSocket((input) => this.deliver(input));
   private readonly alarm = new Alarm(() => this.run());
+  private readonly turn = new Turn(() => this.deliver({ kind: 'resumed' }));
   private linkEffects: LinkEffect[] = [];
   private running = false;
   private again = false;
@@ -75,6 +77,7 @@ export class Pump {
   stop(): void {
     this.stopped = true;
     this.alarm.set(null);
+    this.turn.stop();
     this.socket.close();
   }
 
@@ -117,6 +120,9 @@ export class Pump {
         break;
       case 'closeSignaling':
         this.socket.close();
+        break;
+      case 'yield':
+        this.turn.wait();
         break;
       default:
         assertNever(effect);

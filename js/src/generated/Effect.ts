@@ -86,4 +86,4 @@ bytes: Uint8Array, } | { "kind": "closeLink",
 /**
  * Which link.
  */
-link: LinkId, };
+link: LinkId, } | { "kind": "yield" };

@@ -3,4 +3,4 @@
 /**
  * What kind of thing went wrong.
  */
-export type ErrorCode = "signaling-unreachable" | "signaling" | "link" | "bad-message" | "too-large" | "newer-protocol" | "diverged" | "set-aside" | "cloned" | "brought-back";
+export type ErrorCode = "signaling-unreachable" | "signaling" | "link" | "bad-message" | "too-large" | "newer-protocol" | "diverged" | "set-aside" | "cloned" | "clock-corrected" | "brought-back";

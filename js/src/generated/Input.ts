@@ -118,7 +118,7 @@ relayed: boolean, } | { "kind": "serversRenewed",
 /**
  * Which link.
  */
-link: LinkId, } | { "kind": "saved", 
+link: LinkId, } | { "kind": "resumed" } | { "kind": "saved", 
 /**
  * The replica's version when what is now saved was copied out.
  */

@@ -10,6 +10,7 @@ use rtc_battery_proto::frame::{Body, Reassembly};
 use rtc_battery_proto::{Message, Ping};
 
 use super::outbox::Outbox;
+use super::waiting::Waiting;
 
 /// How long what is large waits for the channel, in milliseconds.
 const OPEN_MS: u64 = 3_000;
@@ -42,6 +43,7 @@ pub(super) struct Bulk {
     phase: Phase,
     opened_by_us: bool,
     pub(super) outbox: Outbox,
+    pub(super) waiting: Waiting,
     pub(super) reassembly: Reassembly,
     /// The peer said `bye` here: nothing follows on this channel.
     bye_heard: bool,
@@ -56,6 +58,7 @@ impl Bulk {
             phase: Phase::Unoffered,
             opened_by_us,
             outbox: Outbox::new(None),
+            waiting: Waiting::default(),
             reassembly: Reassembly::default(),
             bye_heard: false,
             bye_awaited: false,
@@ -79,11 +82,12 @@ impl Bulk {
         }
     }
 
-    /// Something came over it.
-    pub(super) fn heard(&mut self) {
+    /// Something came over it. Whether it carries: what comes is to wait.
+    pub(super) fn heard(&mut self) -> bool {
         if matches!(self.phase, Phase::Awaited { .. }) {
             self.phase = Phase::Open;
         }
+        self.phase == Phase::Open
     }
 
     /// Where what is large goes.

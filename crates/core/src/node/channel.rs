@@ -86,15 +86,15 @@ impl Channel {
     /// Whether the next message for the bulk channel can go out now.
     pub(super) fn wants_bulk(&self) -> bool {
         let may = self.courtesy.has_greeted() && !self.courtesy.has_parted() && !self.courtesy.is_plain();
-        may && self.bulk.lane() == Lane::Own && self.bulk.outbox.wants_message() && self.flow.has_room()
+        may && self.bulk.lane() == Lane::Own && self.bulk.outbox.wants_message() && self.flow.has_room_for_bulk()
     }
 
-    /// Says how much was taken in, if it is time to, and not so much of it still waits here.
-    pub(super) fn report_taken(&mut self, waiting_bytes: usize) {
+    /// Says how much was taken in, if it is time to, and not so much of it still waits to be applied.
+    pub(super) fn report_taken(&mut self, unapplied_bytes: usize) {
         if self.courtesy.is_ready()
             && self.outbox.wants_message()
-            && waiting_bytes <= MAX_UNTAKEN_BYTES
-            && let Some(bytes) = self.flow.report()
+            && unapplied_bytes <= MAX_UNTAKEN_BYTES
+            && let Some(bytes) = self.flow.report(self.bulk.waiting.bytes() as u64)
         {
             self.say(Body::Text(Message::Taken { bytes }.encode()));
         }
@@ -108,6 +108,6 @@ impl Channel {
 
     /// How much is held of messages that have not come whole, in bytes.
     pub(super) fn unfinished_bytes(&self) -> usize {
-        self.reassembly.held_bytes() + self.bulk.reassembly.held_bytes()
+        self.reassembly.held_bytes() + self.bulk.reassembly.held_bytes() + self.bulk.waiting.held_bytes()
     }
 }

@@ -1,8 +1,9 @@
 //! Another database that writes under our id: a copied file, a backup that was put back, a cloned profile. Noticed by what peers know of us.
 //!
-//! Three things prove it: a peer that says our very id, one that knows more of our transactions than we do, and contents under our own dots that are not ours.
+//! Four things prove it: a peer that says our very id, one that knows more of our transactions than we do, contents under our own dots that are not ours, and
+//! that our id was withdrawn from.
 //! Then we take a new id, before we write again; what either wrote is told and merged as two writers' (`digests`: what hides under one dot is adopted).
-//! A member of the room can forge all three, so it is done at most once an hour: each id stays in everybody's vector for ever.
+//! A member of the room can forge all four, so it is done at most once an hour: each id stays in everybody's vector for ever.
 
 use rtc_battery_proto::{ReplicaId, VersionVector};
 
@@ -40,6 +41,7 @@ impl Node {
 
     /// Becomes another where somebody else is who we are. No transaction of the user's is open.
     pub(super) fn part_from_clones(&mut self, now: Now) -> Result<(), StorageError> {
+        self.clones.noticed |= self.replica.is_withdrawn()?;
         if !std::mem::take(&mut self.clones.noticed) || now.mono_ms < self.clones.not_before_ms {
             return Ok(());
         }

@@ -96,7 +96,7 @@ impl Node {
         if floor.is_empty() {
             return;
         }
-        if floor.clock.ts > self.room.wall_ms().saturating_add(TOLERANCE_MS) {
+        if floor.clock.ts > self.room.now().wall_ms.saturating_add(TOLERANCE_MS) {
             // One of us has a clock that is wrong. What is gone is gone; how new it was, nobody believes.
             floor.clock = Tick::default();
         }

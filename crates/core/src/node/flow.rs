@@ -60,16 +60,24 @@ impl Flow {
         self.window_bytes.is_none_or(|window_bytes| self.handed_bytes - self.taken_bytes < window_bytes)
     }
 
+    /// Whether more of what is large may go on its way over a channel of its own: an eighth of the window is left to what is live, or that would
+    /// wait, though not behind it in any channel, until the peer has taken some of it.
+    pub(super) fn has_room_for_bulk(&self) -> bool {
+        let may_bytes = self.window_bytes.map(|window_bytes| window_bytes - window_bytes / 8);
+        may_bytes.is_none_or(|may_bytes| self.handed_bytes - self.taken_bytes < may_bytes)
+    }
+
     /// Bytes came.
     pub(super) fn received(&mut self, bytes: usize) {
         self.received_bytes += bytes as u64;
     }
 
-    /// What is to be said that we took in, if it is time to say so.
-    pub(super) fn report(&mut self) -> Option<u64> {
-        let due = self.received_bytes - self.reported_bytes >= REPORT_BYTES;
+    /// What is to be said that we took in, if it is time to say so: all that came but what still waits.
+    pub(super) fn report(&mut self, waiting_bytes: u64) -> Option<u64> {
+        let taken_bytes = self.received_bytes - waiting_bytes;
+        let due = taken_bytes >= self.reported_bytes + REPORT_BYTES;
         if due {
-            self.reported_bytes = self.received_bytes;
+            self.reported_bytes = taken_bytes;
         }
         due.then_some(self.reported_bytes)
     }
@@ -90,10 +98,27 @@ mod tests {
         }
         assert!((WINDOW_BYTES..WINDOW_BYTES + 10_000).contains(&handed_bytes));
         peer.received(usize::try_from(REPORT_BYTES).unwrap() - 1);
-        assert_eq!(peer.report(), None);
+        assert_eq!(peer.report(0), None);
         peer.received(1);
-        flow.handle_taken(peer.report().unwrap());
-        assert!(flow.has_room() && peer.report().is_none());
+        assert_eq!(peer.report(1), None, "it still waits");
+        flow.handle_taken(peer.report(0).unwrap());
+        assert!(flow.has_room() && peer.report(0).is_none());
+    }
+
+    #[test]
+    fn what_is_large_leaves_room_for_what_is_live() {
+        let mut flow = Flow::default();
+        assert!(flow.has_room_for_bulk(), "it does not say what it is willing to keep");
+        flow.agree(Some(WINDOW_BYTES));
+        while flow.has_room_for_bulk() {
+            flow.handed(10_000);
+        }
+        let mut live_bytes = 0;
+        while flow.has_room() {
+            flow.handed(1_000);
+            live_bytes += 1_000;
+        }
+        assert!(live_bytes >= WINDOW_BYTES / 8 - 10_000);
     }
 
     #[test]

@@ -55,16 +55,26 @@ impl Room {
         self.handle_frame(id, whole, now_ms)
     }
 
-    /// A frame of the bulk channel.
-    pub(super) fn handle_bulk(&mut self, id: LinkId, bytes: &[u8], now_ms: u64) -> Option<Heard> {
+    /// A frame of the bulk channel: it waits, where both have agreed on that channel.
+    pub(super) fn handle_bulk(&mut self, id: LinkId, bytes: Vec<u8>, now_ms: u64) -> Option<Heard> {
         let channel = self.channel(id)?;
         channel.keepalive.heard(now_ms);
         let within = channel.received(bytes.len(), now_ms);
-        channel.bulk.heard();
-        let whole = channel.bulk.reassembly.push(bytes);
         if self.is_beyond(id, within, now_ms) {
             return None;
         }
+        let channel = self.channel(id)?;
+        if !channel.bulk.heard() {
+            return self.take_bulk(id, &bytes, now_ms);
+        }
+        channel.bulk.waiting.push(bytes);
+        self.bound_unfinished(now_ms);
+        None
+    }
+
+    /// Looks at a frame of the bulk channel.
+    pub(super) fn take_bulk(&mut self, id: LinkId, bytes: &[u8], now_ms: u64) -> Option<Heard> {
+        let whole = self.channel(id)?.bulk.reassembly.push(bytes);
         let is_bye = |text: &str| matches!(Message::decode(text), Ok(Message::Bye { .. }));
         if matches!(&whole, Ok(Some(Body::Text(text))) if is_bye(text)) {
             let peer = self.links.get(&id)?.peer.clone();
@@ -192,7 +202,7 @@ impl Room {
     /// The peer has told its wall clock, in answer to ours.
     fn compare_clocks(&mut self, id: LinkId, pong: rtc_battery_proto::Pong) {
         let (Some(theirs_ms), Some(pinged_ms)) = (pong.wall, pong.pinged) else { return };
-        let pong = Pong { pinged_ms, theirs_ms, now_ms: self.wall_ms() };
+        let pong = Pong { pinged_ms, theirs_ms, now: self.now() };
         if let Some(ahead_ms) = self.skew.note(id, pong, |link| self.links.contains_key(&link)) {
             self.outputs.event(Event::ClockSkew { ahead_ms });
         }

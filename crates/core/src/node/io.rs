@@ -176,6 +176,8 @@ pub enum Input {
         /// Which link.
         link: LinkId,
     },
+    /// All that had happened by the time of [`Effect::Yield`] was reported.
+    Resumed,
     /// Storage holds everything up to this [`version`](crate::Replica::version).
     Saved {
         /// The replica's version when what is now saved was copied out.
@@ -274,6 +276,8 @@ pub enum Effect {
         /// Which link.
         link: LinkId,
     },
+    /// There is work that may wait: report and call first what has happened by now. Answered by [`Input::Resumed`].
+    Yield,
 }
 
 /// Something the user may want to know.
@@ -408,6 +412,8 @@ pub enum ErrorCode {
     /// Another database writes under the id of this one: a copied file, or one that was put back to an older state. This one goes on under a new id, and
     /// what both wrote is merged.
     Cloned,
+    /// This device's clock was far ahead and has been set right: what was written meanwhile, which others had set aside, is told again at its time.
+    ClockCorrected,
     /// This device was away for longer than deleted rows are remembered, and rows that others had deleted are back, since they were edited here.
     BroughtBack,
 }

@@ -13,16 +13,19 @@
 //! an `exchange` with each peer. `callers`: several tabs on one node; `vigil`: their watch over the one that has it. `status` and `progress`: how it stands, for people.
 
 mod allowance;
+mod answer;
 mod bucket;
 mod bulk;
 mod callers;
 mod channel;
 mod clones;
 mod conversation;
+mod corrected;
 mod courtesy;
 mod description;
 mod dialing;
 mod digests;
+mod dtls_role;
 mod early;
 mod exchange;
 mod floor;
@@ -58,6 +61,7 @@ mod skew;
 mod sleep;
 mod status;
 mod vigil;
+mod waiting;
 
 pub use callers::Call;
 pub use io::{

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use super::description::{Candidate, MAX_CANDIDATE_BYTES, Origin};
+use super::dtls_role::DtlsRole;
 use super::io::{DescriptionKind, SessionDescription};
 
 /// Most candidates that wait for a description, on either side.
@@ -69,6 +70,8 @@ pub(super) struct Negotiation {
     offer: Offer,
     answers_due: u32,
     remote: Option<Origin>,
+    /// Our part in the connection, from its first answer on.
+    role: Option<DtlsRole>,
     waiting: VecDeque<Candidate>,
     /// How many were added to the peer's last description.
     added: u32,
@@ -83,6 +86,7 @@ impl Negotiation {
             offer: Offer::None,
             answers_due: 0,
             remote: None,
+            role: None,
             waiting: early,
             added: 0,
             held_local: Some(Vec::new()),
@@ -133,6 +137,7 @@ impl Negotiation {
             (false, false) => AnswerFor::Nobody,
             (true, false) => {
                 self.offer = Offer::None;
+                self.role = self.role.or_else(|| DtlsRole::of(&description).map(DtlsRole::other));
                 self.take_remote(description, origin, actions);
                 AnswerFor::This
             }
@@ -151,10 +156,17 @@ impl Negotiation {
     pub(super) fn handle_local_description(&mut self, description: SessionDescription, actions: &mut Vec<Action>) {
         match description.kind {
             DescriptionKind::Offer if self.offer == Offer::BeingMade => self.offer = Offer::Sent,
-            DescriptionKind::Answer if self.answers_due > 0 => self.answers_due -= 1,
+            DescriptionKind::Answer if self.answers_due > 0 => {
+                self.answers_due -= 1;
+                self.role = self.role.or_else(|| DtlsRole::of(&description));
+            }
             // An offer that was rolled back before we heard of it.
             _ => return,
         }
+        let description = match self.role {
+            Some(role) => role.state(description),
+            None => description,
+        };
         actions.push(Action::SignalDescription(description));
         actions.extend(self.held_local.take().into_iter().flatten().map(Action::SignalCandidate));
     }
@@ -312,6 +324,35 @@ mod tests {
         negotiation.handle_local_description(offer(1, "l2"), &mut actions);
         assert_eq!(negotiation.handle_answer(answer(3, "r"), &mut actions), AnswerFor::Replaced);
         assert_eq!(negotiation.handle_answer(answer(2, "r2"), &mut actions), AnswerFor::This);
+    }
+
+    /// As Firefox answers Chromium: `active`, whoever is.
+    #[test]
+    fn who_began_the_handshake_stays_who_did() {
+        let with = |description: SessionDescription, setup: &str| SessionDescription {
+            sdp: format!("{}a=setup:{setup}\r\n", description.sdp),
+            ..description
+        };
+        let sent = |actions: &mut Vec<Action>| match actions.pop() {
+            Some(Action::SignalDescription(description)) => description,
+            other => panic!("{other:?}"),
+        };
+        let (mut offerer, mut actions) = (offered(false), Vec::new());
+        offerer.handle_answer(with(answer(2, "r"), "active"), &mut actions);
+        offerer.handle_offer(with(offer(2, "r2"), "active"), &mut actions);
+        offerer.handle_local_description(with(answer(1, "l2"), "active"), &mut actions);
+        assert_eq!(sent(&mut actions), with(answer(1, "l2"), "passive"));
+        offerer.restart(&mut actions);
+        offerer.handle_local_description(with(offer(1, "l3"), "actpass"), &mut actions);
+        assert_eq!(sent(&mut actions), with(offer(1, "l3"), "passive"));
+
+        let (mut answerer, mut actions) = (Negotiation::new(false, VecDeque::new()), Vec::new());
+        answerer.handle_offer(with(offer(2, "r"), "actpass"), &mut actions);
+        answerer.handle_local_description(with(answer(1, "l"), "active"), &mut actions);
+        assert_eq!(sent(&mut actions), with(answer(1, "l"), "active"));
+        answerer.restart(&mut actions);
+        answerer.handle_local_description(with(offer(1, "l2"), "actpass"), &mut actions);
+        assert_eq!(sent(&mut actions), with(offer(1, "l2"), "active"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::link::Link;
 use super::replication::Asking;
 use super::room::{Config, Room};
 use super::session::{Saved, Session};
+use super::waiting::Turns;
 use crate::replica::{
     Applied, DEFAULT_RETENTION_MS, ImportError, Params, QueryResult, Salvaged, Scope, SqlError, StorageError,
 };
@@ -41,6 +42,7 @@ pub struct Node {
     pub(super) greeted: Vec<LinkId>,
     /// For how long deleted rows are remembered at least, in milliseconds.
     pub(super) retention_ms: u64,
+    pub(super) turns: Turns,
     announce_at_ms: u64,
 }
 
@@ -60,6 +62,7 @@ impl Node {
             clones: Clones::default(),
             greeted: Vec::new(),
             retention_ms: DEFAULT_RETENTION_MS,
+            turns: Turns::default(),
             announce_at_ms: 0,
         }
     }
@@ -127,6 +130,7 @@ impl Node {
             }
             _ => {}
         }
+        self.take_waiting(&input, now.mono_ms);
         if let Some(heard) = self.room.handle_input(input, now.mono_ms) {
             self.handle_heard(heard, now.mono_ms);
         }
@@ -151,7 +155,7 @@ impl Node {
             if wake_at_ms.is_some_and(|at_ms| at_ms <= now.mono_ms) {
                 self.handle_timeouts(now)?;
                 self.settle(now)?;
-            } else if !self.pump(now.mono_ms)? && !self.room.has_closed() {
+            } else if !self.pump(now.mono_ms)? && !self.room.has_closed() && !self.ask_to_yield() {
                 return Ok(self.room.rest(wake_at_ms));
             }
         }
@@ -223,7 +227,7 @@ impl Node {
     fn pump(&mut self, now_ms: u64) -> Result<bool, StorageError> {
         let (now, degree) = (self.room.now(), self.room.degree());
         let Room { links, outputs, .. } = &mut self.room;
-        let mut parted = Vec::new();
+        let (mut parted, mut round) = (Vec::new(), self.turns.round());
         for (&id, link) in links {
             let Some(channel) = &mut link.channel else { continue };
             let session = self.sessions.entry(id).or_default();
@@ -256,9 +260,11 @@ impl Node {
                 channel.say(message);
             }
             if channel.wants_bulk()
+                && round.may_make()
                 && let Some(message) = session.next_large(&self.replica, &self.saved, channel.courtesy.is_leaving())?
             {
                 channel.bulk.outbox.push_framed(&message);
+                round.made();
             }
             let skipped = session.take_skipped();
             if skipped > 0 {
@@ -268,6 +274,7 @@ impl Node {
                 outputs.error(ErrorCode::TooLarge, message, Some(&link.peer));
             }
         }
+        self.turns.end_round(round);
         let any = self.room.flush(now_ms) || !parted.is_empty();
         self.room.part(parted, now_ms);
         Ok(any)

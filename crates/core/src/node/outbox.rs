@@ -89,9 +89,11 @@ impl Outbox {
         Some(frame)
     }
 
-    /// The channel has let go of so many bytes in all.
-    pub(super) fn handle_drained(&mut self, sent_bytes: u64) {
-        self.sent_bytes = self.sent_bytes.max(sent_bytes.min(self.handed_bytes));
+    /// The channel has let go of so many bytes in all. Whether those are more than before.
+    pub(super) fn handle_drained(&mut self, sent_bytes: u64) -> bool {
+        let before = self.sent_bytes;
+        self.sent_bytes = before.max(sent_bytes.min(self.handed_bytes));
+        self.sent_bytes > before
     }
 
     fn has_credit(&self) -> bool {

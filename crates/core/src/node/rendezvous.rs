@@ -145,7 +145,10 @@ impl Room {
         let Some(link) = self.links.get_mut(&current) else { return };
         let mut actions = Vec::new();
         match link.negotiation.handle_offer(offer.description.clone(), &mut actions) {
-            OfferFor::This => self.perform(current, actions),
+            OfferFor::This => {
+                link.note_agreement(now_ms);
+                self.perform(current, actions);
+            }
             OfferFor::Nobody => {}
             OfferFor::Another if link.challenge(&offer, now_ms) => {}
             OfferFor::Another => self.give_way(current, from, offer, now_ms),
@@ -194,6 +197,7 @@ impl Room {
         let mut actions = Vec::new();
         if let Some(link) = self.links.get_mut(&link) {
             link.negotiation.handle_offer(offer.description, &mut actions);
+            link.note_agreement(now_ms);
         }
         self.perform(link, actions);
     }
@@ -213,7 +217,10 @@ impl Room {
         let Some(link) = self.links.get_mut(&current).filter(|link| link.connection == connection) else { return };
         let mut actions = Vec::new();
         match link.negotiation.handle_answer(answer, &mut actions) {
-            AnswerFor::This => self.perform(current, actions),
+            AnswerFor::This => {
+                link.note_agreement(now_ms);
+                self.perform(current, actions);
+            }
             AnswerFor::Stray if link.is_settled() => {}
             AnswerFor::Nobody => {}
             AnswerFor::Replaced | AnswerFor::Stray => {

@@ -63,6 +63,7 @@ impl Node {
         self.release_ended(now);
         while !self.replica.in_transaction() {
             self.part_from_clones(now)?;
+            self.step_back(now)?;
             self.release(now)?;
             self.look_back(now)?;
             let Some(item) = self.inbox.pop() else {

@@ -183,8 +183,8 @@ impl Room {
             Input::ChannelText { link, text } => return self.handle_text(link, &text, now_ms),
             Input::ChannelBinary { link, bytes } => return self.handle_binary(link, &bytes, now_ms),
             Input::ChannelDrained { link, sent_bytes } => {
-                if let Some(channel) = self.channel(link) {
-                    channel.outbox.handle_drained(sent_bytes);
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.handle_drained(sent_bytes, now_ms);
                 }
             }
             Input::ChannelClosed { link } => self.lose(link, "the channel was closed", now_ms),
@@ -193,7 +193,7 @@ impl Room {
                     channel.bulk.handle_opened();
                 }
             }
-            Input::BulkBinary { link, bytes } => return self.handle_bulk(link, &bytes, now_ms),
+            Input::BulkBinary { link, bytes } => return self.handle_bulk(link, bytes, now_ms),
             Input::BulkDrained { link, sent_bytes } => {
                 if let Some(channel) = self.channel(link) {
                     channel.bulk.outbox.handle_drained(sent_bytes);
@@ -210,7 +210,7 @@ impl Room {
                     link.relayed = Some(relayed);
                 }
             }
-            Input::Saved { .. } => {}
+            Input::Resumed | Input::Saved { .. } => {}
         }
         None
     }
@@ -228,11 +228,6 @@ impl Room {
     /// What the clocks said when they were last looked at.
     pub(super) fn now(&self) -> Now {
         self.sleep.now()
-    }
-
-    /// What the wall clock said when it was last looked at, in milliseconds since 1970.
-    pub(super) fn wall_ms(&self) -> u64 {
-        self.sleep.wall_ms()
     }
 
     /// When something may be due next.
@@ -277,7 +272,7 @@ impl Room {
                     Frame::Binary(bytes) => Effect::SendBinary { link, bytes },
                 });
             }
-            while channel.flow.has_room()
+            while channel.flow.has_room_for_bulk()
                 && let Some(frame) = channel.bulk.outbox.pop()
             {
                 any = true;

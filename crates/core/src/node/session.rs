@@ -11,46 +11,28 @@
 use std::sync::Arc;
 
 use rtc_battery_proto::frame::Body;
-use rtc_battery_proto::packed::{self, Extent};
+use rtc_battery_proto::packed;
 use rtc_battery_proto::{Floor, Hello, Message, PROTOCOL, ReplicaId, SyncRequest, SyncResponse, VersionVector};
 
-use super::PART_BYTES;
+use super::answer::{Answer, Next};
 use super::bulk::Lane;
 use super::courtesy::Courtesy;
 use super::digests::{Comparison, Digests};
 use super::floor::{Ends, Forgetting};
 use super::flow::WINDOW_BYTES;
 use super::inbox::{Part, Work};
-use super::live::{Live, LiveQueue, encode, progress};
+use super::live::{Live, LiveQueue};
 use super::plain::Plain;
 use super::progress::Progress;
 use crate::Replica;
 use crate::planted::{Bug, planted};
-use crate::replica::{DeltaEnd, DeltaReader, StorageError};
+use crate::replica::StorageError;
 
 /// What our storage holds.
 #[derive(Debug)]
 pub(super) struct Saved {
     pub(super) vector: VersionVector,
     pub(super) version: u64,
-}
-
-/// An answer to a sync-request on its way.
-#[derive(Debug)]
-struct Answer {
-    reader: DeltaReader,
-    /// The next part, when it was said how far the answer is with it.
-    part: Option<Body>,
-    /// Whether the peer has a part of it.
-    is_begun: bool,
-    /// The last part, while what it stands for is not saved.
-    end: Option<(Body, DeltaEnd)>,
-    /// Whether the floor was told for it.
-    tells_floor: bool,
-    /// Operations of the parts that were read.
-    done: u64,
-    /// About how many there are in all, where they are more than one part.
-    total: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -142,12 +124,11 @@ impl Session {
         }
     }
 
-    /// Says what we have if the peer lacks some of it and was not told so.
+    /// Says what we have if the peer lacks some of it and was not told so. An answer on its way tells it, and an announcement would wait for the answer's
+    /// end, and all that is live with it.
     pub(super) fn announce_if_lacking(&mut self, courtesy: &Courtesy, saved: &Saved) {
-        if courtesy.is_ready() && courtesy.has_greeted() && !self.told.covers(&saved.vector) && !self.has(&saved.vector)
-        {
-            self.announce_due = true;
-        }
+        let is_told = self.told.covers(&saved.vector) || self.has(&saved.vector) || self.is_answering();
+        self.announce_due |= courtesy.is_ready() && courtesy.has_greeted() && !is_told;
     }
 
     /// Tells what we hold to a peer that understands it.
@@ -247,8 +228,7 @@ impl Session {
         }
         // Before anything that was read after it.
         if std::mem::take(&mut self.floor_due) {
-            self.told_floor = replica.floor().clone();
-            return Ok(Some(Message::Floor { floor: self.told_floor.clone() }.encode().into()));
+            return Ok(Some(self.floor_message(replica)));
         }
         if takes && let Some(message) = self.next_live() {
             return Ok(Some(message));
@@ -425,59 +405,29 @@ impl Session {
                 self.floor_due = true;
                 return Ok(None);
             }
-            let reader = replica.delta(&since)?;
-            self.answer = Some(Answer {
-                reader,
-                part: None,
-                is_begun: false,
-                end: None,
-                tells_floor: false,
-                done: 0,
-                total: None,
-            });
+            self.answer = Some(Answer::begin(replica, &since)?);
         }
-        if let Some(answer) = self.answer.take_if(|answer| replica.is_cut(&answer.reader)) {
-            self.requested.get_or_insert_with(|| answer.reader.since().clone());
-            return Ok(answer.is_begun.then(break_off));
+        if let Some(answer) = self.answer.take_if(|answer| answer.is_cut(replica)) {
+            self.requested.get_or_insert_with(|| answer.since().clone());
+            return Ok(answer.is_begun().then(break_off));
         }
         let Some(answer) = &mut self.answer else { return Ok(None) };
-        if let Some(part) = answer.part.take() {
-            answer.is_begun = true;
-            return Ok(Some(part));
-        }
-        if answer.end.is_none() {
-            let part = replica.read_delta(&mut answer.reader, PART_BYTES)?;
-            let count = part.operations.len() as u64;
-            let extent = part.end.as_ref().map_or(Extent::Part, |end| Extent::End(end.covers.clone()));
-            let message = encode(part.operations, extent, self.reads_packed);
-            let Some(end) = part.end else {
-                let total = match answer.total {
-                    Some(total) => total,
-                    None => count + replica.rest_of_delta(&answer.reader)?,
-                };
-                let progress = progress(answer.done, total);
-                answer.done += count;
-                answer.total = Some(total);
-                answer.part = Some(message);
-                return Ok(Some(progress));
-            };
-            answer.end = Some((message, end));
-        }
-        if answer.end.as_ref().is_some_and(|(_, end)| end.version > saved.version) {
-            return Ok(None);
-        }
-        if answer.reader.since().is_empty()
-            && !replica.floor().is_empty()
-            && !std::mem::replace(&mut answer.tells_floor, true)
-        {
-            // What is not in it may have been deleted and forgotten. Said over the same channel, or it could come later than the end.
-            self.told_floor = replica.floor().clone();
-            return Ok(Some(Message::Floor { floor: self.told_floor.clone() }.encode().into()));
-        }
-        let Some((message, end)) = answer.end.take() else { return Ok(None) };
-        self.answer = None;
-        self.shared.merge(&end.covers);
-        Ok(Some(message))
+        Ok(match answer.next(replica, saved, self.reads_packed)? {
+            Next::Nothing => None,
+            Next::Part(message) => Some(message),
+            Next::Floor => Some(self.floor_message(replica)),
+            Next::End(message, covers) => {
+                self.answer = None;
+                self.shared.merge(&covers);
+                Some(message)
+            }
+        })
+    }
+
+    /// Up to where we have forgotten.
+    fn floor_message(&mut self, replica: &Replica) -> Body {
+        self.told_floor = replica.floor().clone();
+        Message::Floor { floor: self.told_floor.clone() }.encode().into()
     }
 }
 

@@ -34,11 +34,6 @@ impl SleepWatch {
         (gap_ms > SLEPT_MS).then_some(gap_ms)
     }
 
-    /// The wall clock when it was last looked at.
-    pub(super) fn wall_ms(&self) -> u64 {
-        self.last.wall_ms
-    }
-
     /// The clocks when they were last looked at.
     pub(super) fn now(&self) -> Now {
         self.last

@@ -8,10 +8,36 @@
 use rtc_battery_proto::{ReplicaId, VersionVector};
 use rusqlite::{Connection, params};
 
+use super::Replica;
 use super::error::StorageError;
 use super::log::store::{self, Progress};
 use super::state::State;
 use crate::planted::{Bug, planted};
+
+impl Replica {
+    /// Makes this database another replica, of an id that nobody else has. To be done before the first write where the file is a copy, or was put back to an older
+    /// state: somebody else writes, or wrote, under the id that it has.
+    ///
+    /// # Errors
+    /// [`StorageError`], also while a transaction is open.
+    pub fn take_new_id(&mut self, fresh: &ReplicaId) -> Result<(), StorageError> {
+        self.state.take_new_id(&self.connection, fresh)
+    }
+
+    /// Whether what was written under this replica's id was [withdrawn](Self::step_back), so that another goes on for it: this one is a copy from before.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn is_withdrawn(&mut self) -> Result<bool, StorageError> {
+        self.state.is_withdrawn(&self.connection)
+    }
+
+    /// Whether somebody who knows this knows transactions of this replica that it does not know itself: there is, or was, another writer of its id.
+    #[must_use]
+    pub fn is_behind_itself(&self, theirs: &VersionVector) -> bool {
+        self.state.is_behind_itself(theirs)
+    }
+}
 
 impl State {
     /// From now on this replica is `fresh`.
@@ -37,7 +63,7 @@ impl State {
         Ok(())
     }
 
-    fn write_new_id(&mut self, connection: &Connection, fresh: &ReplicaId) -> Result<(), StorageError> {
+    pub(super) fn write_new_id(&mut self, connection: &Connection, fresh: &ReplicaId) -> Result<(), StorageError> {
         // Our own entry is stored with merges only; nobody adds what we committed since to another's.
         let old = self.node.clone();
         if self.vector.origin(&old).is_some() {

@@ -10,7 +10,7 @@
 //! | `unique` | which rows are shown where several want one value |
 //!
 //! `Replica` puts them together over what it knows of its database (`state`). Beside them stand `clock`, `quarantine` for what is
-//! from the future, `identity` for files that were copied, `floor` for what is forgotten of deleted rows and who missed it, `salvage` for those that are damaged, `on_disk` for native hosts, `file` for plain files, and
+//! from the future, `withdrawn` for what a device wrote there itself, `identity` for files that were copied, `floor` for what is forgotten of deleted rows and who missed it, `salvage` for those that are damaged, `on_disk` for native hosts, `file` for plain files, and
 //! `layer`, a replica by itself.
 
 mod capture;
@@ -35,6 +35,7 @@ mod sql;
 mod state;
 mod unique;
 mod upgrade;
+mod withdrawn;
 
 pub use error::{OpenError, StorageError};
 pub use file::ImportError;

@@ -167,7 +167,7 @@ impl Quarantine {
 }
 
 /// The newest stamp of an operation's transaction, as far as the operation tells, in milliseconds.
-fn newest_ms(operation: &Operation) -> u64 {
+pub(super) fn newest_ms(operation: &Operation) -> u64 {
     let of_transaction = operation.tx.filter(|_| operation.adopted.is_none()).and_then(|extent| {
         let last = extent.first.checked_add(extent.n.saturating_sub(1).into())?;
         Some(last.ts)

@@ -121,6 +121,7 @@ impl Replica {
             history: History::default(),
             floor: Floor::default(),
             floors: None,
+            withdrawn: None,
             capture,
             guard,
             prepared: Prepared::default(),
@@ -141,21 +142,6 @@ impl Replica {
     #[must_use]
     pub fn id(&self) -> &ReplicaId {
         &self.state.node
-    }
-
-    /// Makes this database another replica, of an id that nobody else has. To be done before the first write where the file is a copy, or was put back to an older
-    /// state: somebody else writes, or wrote, under the id that it has.
-    ///
-    /// # Errors
-    /// [`StorageError`], also while a transaction is open.
-    pub fn take_new_id(&mut self, fresh: &ReplicaId) -> Result<(), StorageError> {
-        self.state.take_new_id(&self.connection, fresh)
-    }
-
-    /// Whether somebody who knows this knows transactions of this replica that it does not know itself: there is, or was, another writer of its id.
-    #[must_use]
-    pub fn is_behind_itself(&self, theirs: &VersionVector) -> bool {
-        self.state.is_behind_itself(theirs)
     }
 
     /// How many transactions this replica has committed or applied. Only grows, also across restarts.

@@ -35,6 +35,7 @@ use super::session::prepared::Prepared;
 use super::session::query::{SqlError, refused};
 use super::unique::admission::{self, Unsettled};
 use super::unique::parked::Conflict;
+use super::withdrawn::Withdrawn;
 use crate::Now;
 use crate::planted::{Bug, planted};
 
@@ -68,6 +69,8 @@ pub(super) struct State {
     pub(super) history: History,
     /// When tables were dropped, if that is known.
     pub(super) floors: Option<Arc<Floors>>,
+    /// What is void, if that is known.
+    pub(super) withdrawn: Option<Arc<Withdrawn>>,
     pub(super) capture: Capture,
     pub(super) guard: Guard,
     pub(super) prepared: Prepared,
@@ -86,6 +89,17 @@ pub(super) struct State {
     pub(super) conflicts: Vec<Conflict>,
     /// Operations of a transaction that are kept at hand weigh at most this.
     pub(super) at_hand_bytes: usize,
+}
+
+/// What is read once, until it is forgotten.
+pub(super) fn once<T>(
+    known: &mut Option<Arc<T>>,
+    load: impl FnOnce() -> Result<T, StorageError>,
+) -> Result<Arc<T>, StorageError> {
+    match known {
+        Some(known) => Ok(Arc::clone(known)),
+        None => Ok(Arc::clone(known.insert(Arc::new(load()?)))),
+    }
 }
 
 impl State {
@@ -205,9 +219,9 @@ impl State {
         table: &str,
         before: &str,
     ) -> Result<(), SqlError> {
-        let Added { before, default } = alter::register_added(connection, &mut self.tables, table, before)?;
+        let Added { identity, default } = alter::register_added(connection, &mut self.tables, table, before)?;
         if let Some(table) = self.tables.by_name(table) {
-            self.capture.column_added(&before, table, &default);
+            self.capture.column_added(table.id, &identity, &default);
         }
         self.watch_tables();
         self.table_created = true;
@@ -271,6 +285,7 @@ impl State {
     /// Reads again which tables are synced, after a rollback.
     pub(super) fn reload_tables(&mut self, connection: &Connection) -> Result<(), StorageError> {
         self.floors = None;
+        self.withdrawn = None;
         self.tables = Tables::load(connection)?;
         self.watch_tables();
         Ok(())

@@ -38,6 +38,8 @@ pub enum Fault {
     ClockOff,
     /// A device's clock is set, forward or back.
     ClockStep,
+    /// A device whose clock was ahead and was set right takes back what it wrote meanwhile, and tells it again.
+    SteppedBack,
     /// All clocks go on by hours, and nobody did anything meanwhile.
     Night,
     /// A process stands still: nothing is handled, what comes waits.
@@ -64,7 +66,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds, in order.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::LostLink,
         Self::LostFrame,
         Self::Duplicate,
@@ -80,6 +82,7 @@ impl Fault {
         Self::CrashTorn,
         Self::ClockOff,
         Self::ClockStep,
+        Self::SteppedBack,
         Self::Night,
         Self::Pause,
         Self::Sleep,

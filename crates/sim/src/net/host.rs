@@ -35,6 +35,10 @@ pub struct Host {
     pub copied_version: u64,
     /// While set, storage is slow without end.
     pub saves_held: bool,
+    /// While set, it always has something else to report: it does not come to yielding.
+    pub busy: bool,
+    /// It was asked to yield meanwhile.
+    pub(super) is_to_yield: bool,
     /// While the machine sleeps, what happens to it waits here.
     pub(super) asleep: Option<Vec<Happening>>,
     /// Gone without a word, for good.
@@ -105,6 +109,8 @@ impl Host {
             takes_bytes_per_ms: None,
             save_ms: None,
             saves_held: false,
+            busy: false,
+            is_to_yield: false,
             asleep: None,
             dead: false,
             events: Vec::new(),

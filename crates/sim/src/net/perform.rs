@@ -128,6 +128,8 @@ impl Net {
             Effect::OpenBulk { link } => self.open_bulk((host, link)),
             Effect::SendBulk { link, bytes } => self.send((host, link), Lane::Bulk, Frame::Binary(bytes)),
             Effect::CloseLink { link } => self.close_link((host, link)),
+            Effect::Yield if self.hosts[host].busy => self.hosts[host].is_to_yield = true,
+            Effect::Yield => self.at(self.now_ms, Happening::Report { host, input: Input::Resumed }),
         }
     }
 
@@ -169,6 +171,14 @@ impl Net {
         self.trace.note(self.now_ms, || format!("{host} saved version {version}"));
         self.feed(host, Input::Saved { version });
         self.save(host);
+    }
+
+    /// A busy host has reported everything.
+    pub fn release_yield(&mut self, host: usize) {
+        self.hosts[host].busy = false;
+        if std::mem::take(&mut self.hosts[host].is_to_yield) {
+            self.feed(host, Input::Resumed);
+        }
     }
 
     /// Lets storage go on.

@@ -31,6 +31,9 @@ pub(crate) enum Slot {
 pub(crate) struct Image {
     table: Arc<Table>,
     values: Vec<SqlValue>,
+    /// Columns that the table got since, by identity, with their default. The image itself loses none: a column that was dropped is back after a
+    /// ROLLBACK TO.
+    added: Vec<(String, SqlValue)>,
 }
 
 /// A touched row.
@@ -165,15 +168,14 @@ impl Capture {
         self.with(|state| state.touched.rows.retain(|_, row| row.first <= moment));
     }
 
-    /// Rows that were touched before had the new column too, by its default. `before` is the table without it.
-    pub(crate) fn column_added(&self, before: &Table, table: &Arc<Table>, default: &SqlValue) {
+    /// Rows that were touched before had the new column too, by its default.
+    pub(crate) fn column_added(&self, table: i64, identity: &str, default: &SqlValue) {
         self.with(|State { touched, .. }| {
-            for (_, row) in touched.rows.iter_mut().filter(|((other, _), _)| *other == table.id) {
+            for (_, row) in touched.rows.iter_mut().filter(|((other, _), _)| *other == table) {
                 row.new = New::Unknown;
                 if let Some(old) = &mut row.old {
-                    let mut values = old.of(before).into_owned();
-                    values.push(default.clone());
-                    *old = Image { table: Arc::clone(table), values };
+                    old.added.retain(|(other, _)| !other.eq_ignore_ascii_case(identity));
+                    old.added.push((identity.to_owned(), default.clone()));
                 }
             }
         });
@@ -232,14 +234,21 @@ impl State {
 impl Image {
     /// The row in the columns that the table has now.
     pub(crate) fn of(&self, table: &Table) -> Cow<'_, [SqlValue]> {
-        let Self { table: then, values } = self;
+        let Self { table: then, values, added } = self;
         let is_same =
             || then.columns.iter().map(|column| &column.identity).eq(table.columns.iter().map(|c| &c.identity));
         if std::ptr::eq(Arc::as_ptr(then), table) || is_same() {
             return Cow::Borrowed(values);
         }
-        let value = |identity: &str| then.of_identity(identity).and_then(|column| values.get(column).cloned());
-        Cow::Owned(table.columns.iter().map(|column| value(&column.identity).unwrap_or(SqlValue::Null)).collect())
+        let since = |identity: &str| {
+            added.iter().find(|(other, _)| other.eq_ignore_ascii_case(identity)).map(|(_, value)| value)
+        };
+        let value = |identity: &str| match then.of_identity(identity) {
+            Some(column) => values.get(column),
+            None => since(identity),
+        };
+        let value_now = |identity: &str| value(identity).cloned().unwrap_or(SqlValue::Null);
+        Cow::Owned(table.columns.iter().map(|column| value_now(&column.identity)).collect())
     }
 }
 
@@ -284,7 +293,8 @@ fn disappeared(
     let read = || image(table, |index| row.get_old_column_value(index));
     let Some((slot, read_already)) = place(table, || row.get_old_row_id(), read) else { return };
     let first = || {
-        let old = Image { table: Arc::clone(table), values: read_already.unwrap_or_else(read) };
+        let values = read_already.unwrap_or_else(read);
+        let old = Image { table: Arc::clone(table), values, added: Vec::new() };
         Touched { old: Some(old), first: now, deleted: None, new: New::Unknown }
     };
     let row = touched.rows.entry((table.id, slot)).or_insert_with(first);

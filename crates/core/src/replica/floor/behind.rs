@@ -4,20 +4,19 @@
 //! does not have (our own edits, made while we were away) stays: it is merged as ever where the peer knows the row. Where it does not the row was deleted, and
 //! forgotten; an edit of ours brings it back, so the rest of it is told again. So nothing that was edited here is lost, and nothing else comes back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rtc_battery_proto::{Floor, Operation, OperationKind, VersionVector};
 use rusqlite::{Connection, params};
 
 use crate::Now;
-use crate::replica::capture::hook::Slot;
 use crate::replica::error::StorageError;
 use crate::replica::log::again::{self, Again};
 use crate::replica::log::rows::{self, Entry};
 use crate::replica::log::store::{Place, SCHEMA_TABLE, Tx};
 use crate::replica::log::whole::{self, Row};
-use crate::replica::merge::apply::Applied;
+use crate::replica::merge::apply::{Applied, is_schema};
 use crate::replica::merge::join::{self, Known};
 use crate::replica::merge::merging::Merge;
 use crate::replica::quarantine::TOLERANCE_MS;
@@ -33,6 +32,9 @@ struct Told<'a> {
     /// Those of its operations that were here already.
     kept: BTreeSet<(Tx, u32)>,
 }
+
+/// A row: its table's number and its canonical key.
+type RowKey = (i64, String);
 
 impl State {
     /// Takes what a peer keeps, all of it, and its floor.
@@ -62,21 +64,25 @@ impl State {
         let (applied, raised, news) = self.in_merge(connection, true, |state| {
             let mut merge = Merge::new(connection, state)?;
             merge.verdicts = admitted.verdicts;
-            merge.run(operations, &admitted.news)?;
-            let again = told.prune(&mut merge)?;
-            merge.settle()?;
-            let Merge { mut applied, mut tally, state, .. } = merge;
             let mut news = admitted.news;
-            let mut dot = state.next_dot();
-            let own = news.origin(&state.node).and_then(|own| own.last()).unwrap_or(0);
+            let (schema, rows): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_schema);
+            merge.take_schema(schema, &news)?;
+            let not_kept = told.rows_not_kept(&merge, &rows, &news)?;
+            merge.take_rows(rows, &news)?;
+            let again = told.prune(&mut merge, not_kept)?;
+            let mut dot = merge.state.next_dot();
+            let own = news.origin(&merge.state.node).and_then(|own| own.last()).unwrap_or(0);
             dot.seq = dot.seq.max(own + 1);
             if !again.is_empty() {
                 let of_row = |again: &Again| (again.table.id, again.slot.clone());
-                applied.brought_back = again.iter().map(of_row).collect::<BTreeSet<_>>().len();
-                again::tell(connection, &mut state.origins, &dot, &again, &mut tally)?;
+                merge.applied.brought_back = again.iter().map(of_row).collect::<BTreeSet<_>>().len();
+                again::tell(connection, &mut merge.state.origins, &dot, &again, &mut merge.tally)?;
                 news.insert(dot.clone());
                 dot.seq += 1;
             }
+            merge.settle()?;
+            merge.forget_empty()?;
+            let Merge { applied, mut tally, state, .. } = merge;
             // What is written from now on is newer than what was forgotten; nothing that is ahead of time gets into the clock.
             if floor.clock.ts <= now.wall_ms.saturating_add(TOLERANCE_MS) {
                 state.clock.advance(floor.clock);
@@ -93,20 +99,18 @@ impl State {
 
 impl Told<'_> {
     /// Drops what the peer does not keep. Gives what is to be told again.
-    fn prune(&self, merge: &mut Merge<'_>) -> Result<Vec<Again>, StorageError> {
+    fn prune(
+        &self,
+        merge: &mut Merge<'_>,
+        not_kept: BTreeMap<RowKey, Vec<Operation>>,
+    ) -> Result<Vec<Again>, StorageError> {
         let mut told_again = Vec::new();
-        for (table, slot) in self.rows_not_kept(merge)? {
+        for ((table, key), named) in not_kept {
             let origins = &merge.state.origins;
             let table = merge.state.tables.by_id(table).cloned().ok_or(StorageError::Corrupt("rtc_operations.tbl"))?;
-            let Row { entries, image } = whole::row(merge.connection, origins, &table, &slot, None)?;
-            if entries.is_empty() {
-                // It stood at two places, and was dealt with at the other.
-                continue;
-            }
-            let key = whole::key(&table, &slot, image.as_deref())?;
             let mut known = Known::of_key(merge.connection, origins, &table, &table.key_values(&key))?;
             let before = known.state()?;
-            let (mut is_kept, mut is_ours, mut lost, mut rest) = (false, false, Vec::new(), Vec::new());
+            let (mut is_kept, mut is_ours, mut lost, mut rest) = (!named.is_empty(), false, Vec::new(), Vec::new());
             for entry in std::mem::take(&mut known.entries) {
                 if self.is_lost(merge, entry.place)? {
                     lost.push(entry);
@@ -119,7 +123,7 @@ impl Told<'_> {
             }
             if !is_kept && is_ours && before.exists() {
                 for entry in lost {
-                    let slot = entry.stored_at.clone().unwrap_or_else(|| slot.clone());
+                    let slot = entry.stored_at.clone().unwrap_or_else(|| known.by_key.clone());
                     told_again.push(Again { table: Arc::clone(&table), slot, entry });
                 }
                 continue;
@@ -127,41 +131,63 @@ impl Told<'_> {
             if !is_kept && !is_ours {
                 lost.append(&mut rest);
             }
-            let shown = known.found.as_ref().map(|(_, image)| image.as_slice());
-            let after = rows::state(&rest, shown)?;
-            let tally = &mut merge.tally;
-            tally.registers.change(table.names.row(&before, &key), table.names.row(&after, &key));
-            for entry in lost {
-                rows::delete(merge.connection, &table, entry.stored_at.as_ref().unwrap_or(&slot), entry.place)?;
-                tally.thinned.insert(entry.place.tx);
-            }
+            let mut here: BTreeSet<Place> = rest.iter().map(|entry| entry.place).collect();
             known.entries = rest;
-            join::write(merge.connection, &table, known, &after, before.exists(), (None, true), tally)?;
+            join::take_out(merge.connection, &table, known, &before, lost, &mut merge.tally)?;
+            // What is gone has beaten some of what the peer keeps.
+            named.into_iter().try_for_each(|operation| merge.take_once_more(&operation, &mut here))?;
         }
         self.prune_unseen(merge)?;
         Ok(told_again)
     }
 
-    /// The rows of which something is not kept.
-    fn rows_not_kept(&self, merge: &Merge<'_>) -> Result<BTreeSet<(i64, Slot)>, StorageError> {
+    /// The rows of which something is not kept, each with what has come of it.
+    fn rows_not_kept(
+        &self,
+        merge: &Merge<'_>,
+        came: &[Operation],
+        news: &VersionVector,
+    ) -> Result<BTreeMap<RowKey, Vec<Operation>>, StorageError> {
         // A newcomer had nothing that the peer knows.
         let nothing_in_common = self.had.minus(self.covers) == self.had;
+        let Merge { connection, state: State { origins, tables, .. }, .. } = merge;
         let select = "SELECT origin, seq, idx, tbl, row, hlc FROM rtc_operations WHERE tbl <> ?1 AND (hlc IS NOT NULL OR NOT ?2)";
-        let mut select = merge.connection.prepare(select)?;
+        let mut select = connection.prepare(select)?;
         let mut found = select.query(params![SCHEMA_TABLE, nothing_in_common])?;
-        let mut rows = BTreeSet::new();
+        let mut slots = BTreeSet::new();
         while let Some(row) = found.next()? {
             let place = rows::place(row)?;
             let is_old = || -> Result<bool, StorageError> {
                 let Some(own) = row.get::<_, Option<String>>(5)? else { return Ok(false) };
                 let hlc = own.parse().map_err(|_| StorageError::Corrupt("rtc_operations.hlc"))?;
-                Ok(!merge.state.origins.is_in(self.covers, place.tx)? && self.is_older(&hlc))
+                Ok(!origins.is_in(self.covers, place.tx)? && self.is_older(&hlc))
             };
             if self.is_lost(merge, place)? || is_old()? {
-                rows.insert((row.get(3)?, row.get(4)?));
+                slots.insert((row.get(3)?, row.get(4)?));
             }
         }
-        Ok(rows)
+        let mut not_kept = BTreeMap::<RowKey, Vec<Operation>>::new();
+        for (id, slot) in slots {
+            let table = tables.by_id(id).ok_or(StorageError::Corrupt("rtc_operations.tbl"))?;
+            let Row { image, .. } = whole::row(connection, origins, table, &slot, None)?;
+            not_kept.insert((id, whole::key(table, &slot, image.as_deref())?), Vec::new());
+        }
+        if not_kept.is_empty() {
+            return Ok(not_kept);
+        }
+        let mut places = BTreeSet::new();
+        for operation in came {
+            let Some((dot, _, index)) = operation.place() else { continue };
+            let is_taken = news.contains(&dot) && !merge.verdicts.contains_key(&dot) && places.insert((dot, index));
+            if is_taken
+                && let Some(table) = tables.of_identity(&operation.table)
+                && let Some(key) = join::canonical_key(connection, table, operation)?
+                && let Some(named) = not_kept.get_mut(&(table.id, key))
+            {
+                named.push(operation.clone());
+            }
+        }
+        Ok(not_kept)
     }
 
     /// The same of operations that wait for their table, or for their time.

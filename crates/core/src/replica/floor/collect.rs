@@ -3,9 +3,10 @@
 //! Of a row that was deleted below the floor and written to above it, by somebody who did not know that, others may have forgotten what is below. It is told again
 //! as a whole, so that everybody shows the same: a DELETE that was beaten is kept for this (`RowState::needs`), until it is below the floor itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rtc_battery_proto::{Dot, Floor, OperationKind, SqlValue, Tick, VersionVector};
+use rtc_battery_proto::{Dot, Floor, Operation, OperationKind, SqlValue, Tick, VersionVector};
 use rusqlite::{Connection, params};
 
 use super::history::{self, History};
@@ -16,6 +17,7 @@ use crate::replica::log::again::{self, Again};
 use crate::replica::log::rows::{self, Entry, Tally};
 use crate::replica::log::store::{self, Origins, SCHEMA_TABLE, Tx};
 use crate::replica::log::whole::{self, Row};
+use crate::replica::merge::join;
 use crate::replica::merge::rules::RowState;
 use crate::replica::schema::table::Table;
 use crate::replica::state::State;
@@ -86,7 +88,7 @@ impl State {
             let mut floor = state.floor.clone();
             floor.vector.merge(&history::up_to(connection, limit_ms)?);
             let forgets = |deleted: &Deleted| deleted.fate != Fate::ToldAgain;
-            if floor.vector == state.floor.vector || !state.deleted(connection, &floor)?.iter().any(forgets) {
+            if !state.deleted(connection, &floor)?.iter().any(forgets) {
                 return Ok((changed, ((changed, None), Vec::new())));
             }
             history::forget(connection, limit_ms)?;
@@ -195,7 +197,7 @@ impl State {
         let mut select = connection.prepare_cached(select)?;
         let delete = rows::kind_number(OperationKind::Delete);
         let mut found = select.query(params![delete, SCHEMA_TABLE])?;
-        let mut deleted = Vec::new();
+        let (unseen, mut deleted) = (self.rows_of_unseen(connection)?, Vec::new());
         while let Some(row) = found.next()? {
             let (table, slot, tx): (i64, Slot, _) =
                 (row.get(0)?, row.get(1)?, Tx { origin: row.get(2)?, seq: row.get(3)? });
@@ -204,11 +206,36 @@ impl State {
             }
             let table = self.tables.by_id(table).ok_or(StorageError::Corrupt("rtc_operations.tbl"))?;
             let row = whole::row(connection, &self.origins, table, &slot, None)?;
+            if !unseen.is_empty() && unseen.contains(&(table.id, whole::key(table, &slot, row.image.as_deref())?)) {
+                continue;
+            }
             if let Some(fate) = fate(&self.origins, &row, floor)? {
                 deleted.push(Deleted { table: Arc::clone(table), slot, row, fate });
             }
         }
         Ok(deleted)
+    }
+}
+
+impl State {
+    /// The rows, by table and canonical key, that operations are about which are set aside, or wait for a column. For who has merged them the row may be there, with what is
+    /// older than its DELETE: it stays as it is until they are merged here.
+    fn rows_of_unseen(&self, connection: &Connection) -> Result<BTreeSet<(i64, String)>, StorageError> {
+        let select = "SELECT operation FROM rtc_quarantine UNION ALL SELECT operation FROM rtc_waiting";
+        let mut select = connection.prepare_cached(select)?;
+        let mut found = select.query([])?;
+        let mut rows = BTreeSet::new();
+        while let Some(row) = found.next()? {
+            let text: String = row.get(0)?;
+            let operation: Operation = serde_json::from_str(&text)
+                .map_err(|_| StorageError::Corrupt("an operation that is not merged yet"))?;
+            if let Some(table) = self.tables.of_identity(&operation.table)
+                && let Some(key) = join::canonical_key(connection, table, &operation)?
+            {
+                rows.insert((table.id, key));
+            }
+        }
+        Ok(rows)
     }
 }
 

@@ -103,6 +103,11 @@ impl History {
         }
     }
 
+    /// Something has come that may be below the floor: it is due at once.
+    pub(crate) fn look_again(&mut self) {
+        self.looked_ms = None;
+    }
+
     /// Notes what is here and was not when it was last noted. Tells whether that is anything.
     pub(crate) fn note(
         &mut self,

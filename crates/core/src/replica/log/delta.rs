@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::columns::ColumnSet;
 use super::rows;
 use super::runs::Run;
-use super::store::Tx;
+use super::store::{Place, Tx};
 use crate::replica::capture::hook::Slot;
 use crate::replica::error::StorageError;
 use crate::replica::schema::table::Table;
@@ -221,6 +221,25 @@ impl State {
             reader.next_index = index + 1;
             rows.advance()?;
         }
+    }
+
+    /// One operation, by where it stands.
+    pub(crate) fn read_stored(
+        &self,
+        connection: &Connection,
+        (table, slot): (i64, &Slot),
+        Place { tx, index }: Place,
+    ) -> Result<Operation, StorageError> {
+        let mut select = connection.prepare_cached(
+            "SELECT o.idx, o.kind, o.tbl, o.row, o.cols, o.vals, o.hlc, t.ts, t.counter, t.n
+             FROM rtc_operations o JOIN rtc_transactions t ON t.origin = o.origin AND t.seq = o.seq
+             WHERE o.tbl = ?1 AND o.row = ?2 AND o.origin = ?3 AND o.seq = ?4 AND o.idx = ?5",
+        )?;
+        let mut rows = select.query(params![table, slot, tx.origin, tx.seq, index])?;
+        let row = rows.next()?.ok_or(StorageError::Corrupt("an operation that is not where it was"))?;
+        let extent = TransactionExtent { first: Tick { ts: row.get(7)?, counter: row.get(8)? }, n: row.get(9)? };
+        let dot = Dot { origin: self.origins.node(tx.origin)?.clone(), seq: tx.seq };
+        self.read_operation(connection, &Stored { tx, dot, extent, run: None }, index, row)
     }
 
     /// An operation, of a row that tells index, kind, table, row, columns, values and clock value.

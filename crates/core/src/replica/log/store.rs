@@ -131,7 +131,7 @@ pub(crate) struct Tx {
 }
 
 /// An operation as the store names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) tx: Tx,
     pub(crate) index: u32,
@@ -266,11 +266,16 @@ pub(crate) fn wait(
     Ok(insert.execute(params![tx.origin, tx.seq, index, operation.table, operation.hlc.to_string(), text])? > 0)
 }
 
-/// Whether operations wait for tables or columns that are not known here. What waits for a table that was dropped does so everywhere.
+/// Whether operations wait for tables or columns that are not known here. What waits for a table that was dropped does so everywhere. And where something was
+/// withdrawn, a definition of which the rest was taken out, and what waits for it, may wait in vain, unless it is found out that others have it.
 pub(crate) fn anything_waits(connection: &Connection) -> Result<bool, StorageError> {
     let exists = "SELECT EXISTS (SELECT 1 FROM rtc_waiting w WHERE
-                    EXISTS (SELECT 1 FROM rtc_schema WHERE kind = 'table' AND name = w.tbl COLLATE NOCASE)
-                    OR NOT EXISTS (SELECT 1 FROM rtc_schema WHERE kind = 'dropped table' AND name = w.tbl COLLATE NOCASE))";
+                    (EXISTS (SELECT 1 FROM rtc_schema WHERE kind = 'table' AND name = w.tbl COLLATE NOCASE)
+                     OR NOT EXISTS (SELECT 1 FROM rtc_schema WHERE kind = 'dropped table' AND name = w.tbl COLLATE NOCASE))
+                    AND NOT (EXISTS (SELECT 1 FROM rtc_schema WHERE kind = 'withdrawn')
+                             AND (w.tbl = 'rtc_schema'
+                                  OR EXISTS (SELECT 1 FROM rtc_waiting s WHERE s.tbl = 'rtc_schema'
+                                             AND instr(s.operation ->> '$.pk.id', lower(w.tbl) || '(') = 1))))";
     Ok(connection.prepare_cached(exists)?.query_row([], |row| row.get(0))?)
 }
 
@@ -342,7 +347,23 @@ impl Origins {
     }
 }
 
-/// Stores a transaction. One of the replica's own carries the digest after it, since a commit of its own does not write `rtc_replica`.
+/// Stores a transaction, which may be here already where a part of it was set aside. Tells whether it was not.
+pub(crate) fn add_transaction(
+    connection: &Connection,
+    tx: Tx,
+    extent: TransactionExtent,
+    registers: Option<Registers>,
+    run: Option<Run>,
+) -> Result<bool, StorageError> {
+    let mut insert =
+        connection.prepare_cached("INSERT OR IGNORE INTO rtc_transactions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+    let TransactionExtent { first, n } = extent;
+    let registers = registers.map(Registers::to_stored);
+    let (table, row) = run.map(|run| (run.table, run.row)).unzip();
+    Ok(insert.execute(params![tx.origin, tx.seq, first.ts, first.counter, n, registers, table, row])? > 0)
+}
+
+/// Stores a new transaction. One of the replica's own carries the digest after it, since a commit of its own does not write `rtc_replica`.
 pub(crate) fn insert_transaction(
     connection: &Connection,
     tx: Tx,
@@ -350,13 +371,8 @@ pub(crate) fn insert_transaction(
     registers: Option<Registers>,
     run: Option<Run>,
 ) -> Result<(), StorageError> {
-    let mut insert =
-        connection.prepare_cached("INSERT INTO rtc_transactions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
-    let TransactionExtent { first, n } = extent;
-    let registers = registers.map(Registers::to_stored);
-    let (table, row) = run.map(|run| (run.table, run.row)).unzip();
-    insert.execute(params![tx.origin, tx.seq, first.ts, first.counter, n, registers, table, row])?;
-    Ok(())
+    let is_new = add_transaction(connection, tx, extent, registers, run)?;
+    if is_new { Ok(()) } else { Err(StorageError::Corrupt("rtc_transactions: a sequence number was given twice")) }
 }
 
 /// Forgets a transaction none of whose operations is shown any more.

@@ -21,6 +21,7 @@ use crate::replica::log::bounds::within_bounds;
 use crate::replica::log::store::{self, Progress};
 use crate::replica::quarantine::{self, Verdict};
 use crate::replica::replica::Committed;
+use crate::replica::schema::dropped::Gone;
 use crate::replica::schema::objects;
 use crate::replica::schema::tables::{SCHEMA, Tables};
 use crate::replica::state::State;
@@ -322,7 +323,7 @@ impl State {
             let mut merge = Merge::new(connection, self)?;
             names.iter().try_for_each(|name| merge.release(name))?;
             // Columns may have been added to the table before it was here.
-            merge.follow_schema(&[], &objects::rows(connection)?, Vec::new())?;
+            merge.follow_schema(&[], &objects::rows(connection)?, Gone::default())?;
             merge.settle()?;
             // Our newest transaction stays: the clock had seen what waited.
             merge.forget_empty()?;

@@ -113,6 +113,16 @@ pub(crate) fn is_known(
     }
 }
 
+/// The canonical key of the row that an operation is about, if it says one.
+pub(crate) fn canonical_key(
+    connection: &Connection,
+    table: &Table,
+    operation: &Operation,
+) -> Result<Option<String>, StorageError> {
+    let key = key(connection, table, operation, &[])?.ok();
+    Ok(key.and_then(|key| table.canonical_key(&key)))
+}
+
 fn by_key(table: &Table, key: &[SqlValue]) -> Result<Slot, StorageError> {
     table.canonical_key(key).map(Slot::Key).ok_or(StorageError::Corrupt("a row without a key"))
 }
@@ -208,6 +218,24 @@ pub(crate) fn write(
         Ok(_) => {}
     }
     Ok(())
+}
+
+/// Takes operations out of a row, which was `before` with them, and shows what is left of it.
+pub(crate) fn take_out(
+    connection: &Connection,
+    table: &Table,
+    known: Known,
+    before: &RowState,
+    out: Vec<Entry>,
+    tally: &mut Tally,
+) -> Result<(), StorageError> {
+    let (after, key) = (known.state()?, known.key()?);
+    tally.registers.change(table.names.row(before, key), table.names.row(&after, key));
+    for entry in out {
+        rows::delete(connection, table, entry.stored_at.as_ref().unwrap_or(&known.by_key), entry.place)?;
+        tally.thinned.insert(entry.place.tx);
+    }
+    write(connection, table, known, &after, before.exists(), (None, true), tally)
 }
 
 /// The written columns by position.

@@ -17,7 +17,7 @@ use crate::replica::log::store::{self, Place, Tx};
 use crate::replica::log::view;
 use crate::replica::quarantine::Verdict;
 use crate::replica::schema::columns;
-use crate::replica::schema::dropped::{self, Floors};
+use crate::replica::schema::dropped::{self, Floors, Gone};
 use crate::replica::schema::naming;
 use crate::replica::schema::objects;
 use crate::replica::schema::tables::{self, SCHEMA};
@@ -27,12 +27,14 @@ use crate::replica::sql::{is_internal, is_sqlites, run_or_undo};
 use crate::replica::state::State;
 use crate::replica::unique::admission;
 use crate::replica::unique::parked;
+use crate::replica::withdrawn::{self, Withdrawn};
 
 /// One merge transaction under way.
 pub(crate) struct Merge<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) state: &'a mut State,
     floors: Arc<Floors>,
+    pub(crate) withdrawn: Arc<Withdrawn>,
     /// The transactions met so far, and which of their operations.
     transactions: BTreeMap<Dot, (Tx, TransactionExtent, BTreeSet<u32>)>,
     pub(crate) tally: Tally,
@@ -48,11 +50,12 @@ pub(crate) struct Merge<'a> {
 impl<'a> Merge<'a> {
     pub(crate) fn new(connection: &'a Connection, state: &'a mut State) -> Result<Self, StorageError> {
         let (transactions, tally, applied, fresh, verdicts) = Default::default();
-        let floors = state.floors(connection)?;
+        let (floors, withdrawn) = (state.floors(connection)?, state.withdrawn(connection)?);
         Ok(Self {
             connection,
             state,
             floors,
+            withdrawn,
             transactions,
             tally,
             applied,
@@ -63,24 +66,41 @@ impl<'a> Merge<'a> {
     }
 
     pub(crate) fn run(&mut self, operations: Vec<Operation>, news: &VersionVector) -> Result<(), StorageError> {
-        // Tables before their rows, whatever the order they came in.
-        let (schema, rows): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_schema);
-        let schema_changed = !schema.is_empty();
+        let (schema, rows) = operations.into_iter().partition(is_schema);
+        self.take_schema(schema, news)?;
+        self.take_rows(rows, news)?;
+        self.settle()?;
+        self.forget_empty()
+    }
+
+    /// The delta's definitions: before its rows, whatever the order they came in.
+    pub(crate) fn take_schema(&mut self, schema: Vec<Operation>, news: &VersionVector) -> Result<(), StorageError> {
+        if schema.is_empty() {
+            return Ok(());
+        }
         let in_order: Vec<_> =
             schema.iter().filter_map(|operation| operation.pk.get("id")?.as_text().map(Cow::into_owned)).collect();
-        let objects_before = if schema_changed { objects::rows(self.connection)? } else { Default::default() };
+        let objects_before = objects::rows(self.connection)?;
         let floors_before = Arc::clone(&self.floors);
+        // What is void goes first: what is told in its place says the same.
+        let (withdrawals, schema): (Vec<_>, Vec<_>) = schema.into_iter().partition(withdrawn::is_sound);
+        if !withdrawals.is_empty() {
+            withdrawals.into_iter().try_for_each(|operation| self.take(operation, news))?;
+            self.withdraw()?;
+        }
         for operation in schema {
             self.take(operation, news)?;
         }
-        if schema_changed {
-            self.release(SCHEMA)?;
-            view::remove(self.connection)?;
-            let local = self.state.drop_received(self.connection, &floors_before, &mut self.tally)?;
-            self.floors = self.state.floors(self.connection)?;
-            self.make_tables(&objects_before)?;
-            self.follow_schema(&in_order, &objects_before, local)?;
-        }
+        self.release(SCHEMA)?;
+        view::remove(self.connection)?;
+        let gone = self.state.drop_received(self.connection, &floors_before, &in_order, &mut self.tally)?;
+        self.floors = self.state.floors(self.connection)?;
+        self.make_tables(&objects_before)?;
+        self.follow_schema(&in_order, &objects_before, gone)
+    }
+
+    /// The delta's rows.
+    pub(crate) fn take_rows(&mut self, rows: Vec<Operation>, news: &VersionVector) -> Result<(), StorageError> {
         let half = rows.len() / 2;
         for (n, operation) in rows.into_iter().enumerate() {
             if planted(Bug::TwoCommits) && n > 0 && n == half {
@@ -88,19 +108,19 @@ impl<'a> Merge<'a> {
             }
             self.take(operation, news)?;
         }
-        self.settle()?;
-        self.forget_empty()
+        Ok(())
     }
 
-    /// Makes of the tables that are here, and of what stands on them, what `rtc_schema` says; `local` are the texts of what only this device had on
-    /// tables that are gone. See [`reshape`](Self::reshape).
+    /// Makes of the tables that are here, and of what stands on them, what `rtc_schema` says; `gone` is what went with tables that were
+    /// dropped. See [`reshape`](Self::reshape).
     pub(crate) fn follow_schema(
         &mut self,
         in_order: &[String],
         objects_before: &objects::Rows,
-        mut local: Vec<String>,
+        gone: Gone,
     ) -> Result<(), StorageError> {
-        local.append(&mut self.reshape(in_order, objects_before)?);
+        let Gone { mut local, untold } = gone;
+        local.append(&mut self.reshape(in_order, objects_before, &untold)?);
         self.state.columns_due = united::any_untold(self.connection, &self.state.tables)?;
         let State { origins, tables, .. } = &*self.state;
         let parked = objects::show(self.connection, (tables, origins), objects_before, &mut self.tally)?;
@@ -144,12 +164,12 @@ impl<'a> Merge<'a> {
     }
 
     /// One operation of the delta.
-    fn take(&mut self, operation: Operation, news: &VersionVector) -> Result<(), StorageError> {
+    pub(crate) fn take(&mut self, operation: Operation, news: &VersionVector) -> Result<(), StorageError> {
         let Some((dot, extent, index)) = operation.place() else {
             self.applied.refuse(&operation, "it does not say which transaction it belongs to");
             return Ok(());
         };
-        if !news.contains(&dot) {
+        if !news.contains(&dot) || self.withdrawn.has(&operation.hlc) {
             return Ok(());
         }
         let verdict = self.verdicts.get(&dot).copied();
@@ -183,6 +203,22 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
+    /// Joins an operation of this delta into its row again, after what had beaten it was taken out, where it is not among those that are `here`.
+    pub(crate) fn take_once_more(
+        &mut self,
+        operation: &Operation,
+        here: &mut BTreeSet<Place>,
+    ) -> Result<(), StorageError> {
+        let Some((dot, extent, index)) = operation.place() else { return Ok(()) };
+        let tx = self.transactions.get(&dot).filter(|(_, known, _)| *known == extent).map(|(tx, ..)| *tx);
+        if let Some(place) = tx.map(|tx| Place { tx, index })
+            && here.insert(place)
+        {
+            self.apply(place, operation)?;
+        }
+        Ok(())
+    }
+
     /// Keeps an operation until its time has come.
     fn set_aside(&mut self, place: Place, operation: Operation, until_ms: u64) -> Result<(), StorageError> {
         if self.state.quarantine.keep(self.connection, place, &operation, until_ms)? {
@@ -202,8 +238,9 @@ impl<'a> Merge<'a> {
         }
         let origin = self.state.origins.id(self.connection, &dot.origin)?;
         let tx = Tx { origin, seq: dot.seq };
-        store::insert_transaction(self.connection, tx, extent, None, None)?;
-        self.tally.runs.begin(tx);
+        if store::add_transaction(self.connection, tx, extent, None, None)? {
+            self.tally.runs.begin(tx);
+        }
         self.transactions.insert(dot, (tx, extent, BTreeSet::from([index])));
         Ok(Some(tx))
     }
@@ -222,8 +259,12 @@ impl<'a> Merge<'a> {
             return Ok(Outcome::Refused("it is no definition: those are text in UTF-8 throughout".to_owned()));
         }
         if is_schema(operation) && !objects::is_sound(operation) {
-            if !tables::is_sound(operation) && !dropped::is_sound(operation) && !columns::is_sound(operation) {
+            let is_sound = [tables::is_sound, dropped::is_sound, columns::is_sound, withdrawn::is_sound];
+            if !is_sound.iter().any(|is_sound| is_sound(operation)) {
                 return Ok(Outcome::Refused("it is no definition".to_owned()));
+            }
+            if let Err(why) = tables::check_text(operation) {
+                return Ok(Outcome::Refused(format!("it is no definition: {why}")));
             }
             let is_rest = operation.kind == OperationKind::Insert && tables::is_overwritten(operation);
             if is_rest && !tables::is_known(self.connection, &self.state.tables, operation)? {
@@ -255,6 +296,8 @@ impl<'a> Merge<'a> {
                 self.applied.refuse(&operation, why);
             }
             if !matches!(outcome, Outcome::Waits) {
+                // Rows that it was about were not forgotten while it waited.
+                self.state.history.look_again();
                 let mut delete = self
                     .connection
                     .prepare_cached("DELETE FROM rtc_waiting WHERE origin = ?1 AND seq = ?2 AND idx = ?3")?;

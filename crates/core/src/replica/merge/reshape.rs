@@ -134,13 +134,14 @@ impl Merge<'_> {
     }
 
     /// Gives every table its columns. `in_order` are the ids of definitions that came now, in the order they came in, `objects_before` the objects as they
-    /// were said to be before. Gives the texts of what only this device had on the tables.
+    /// were said to be before, `untold` columns of tables that were made anew. Gives the texts of what only this device had on the tables.
     pub(crate) fn reshape(
         &mut self,
         in_order: &[String],
         objects_before: &objects::Rows,
+        untold: &BTreeMap<String, Vec<united::Column>>,
     ) -> Result<Vec<String>, StorageError> {
-        let mut missing = self.missing(in_order)?;
+        let mut missing = self.missing(in_order, untold)?;
         let mut local = Vec::new();
         let mut concerned = columns::tables_with_changes(self.connection, &self.state.tables)?;
         concerned.extend(missing.keys());
@@ -160,7 +161,11 @@ impl Merge<'_> {
     }
 
     /// The columns that tables lack, by the tables' numbers.
-    fn missing(&self, in_order: &[String]) -> Result<BTreeMap<i64, Vec<Missing>>, StorageError> {
+    fn missing(
+        &self,
+        in_order: &[String],
+        untold: &BTreeMap<String, Vec<united::Column>>,
+    ) -> Result<BTreeMap<i64, Vec<Missing>>, StorageError> {
         let mut select =
             self.connection.prepare("SELECT id, name, sql FROM rtc_schema WHERE kind = 'column' ORDER BY id")?;
         let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
@@ -178,7 +183,10 @@ impl Merge<'_> {
         }
         for table in self.state.tables.of_user() {
             let missing = missing.entry(table.id).or_default();
-            for united::Column { name, definition } in united::lacking(self.connection, table)? {
+            let lacking = united::lacking(self.connection, table)?.into_iter();
+            for united::Column { name, definition } in
+                lacking.chain(untold.get(&table.made_by).into_iter().flatten().cloned())
+            {
                 if missing.iter().all(|known| !known.identity.eq_ignore_ascii_case(&name)) {
                     missing.push(Missing { identity: name.clone(), name, definition });
                 }

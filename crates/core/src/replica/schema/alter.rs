@@ -24,8 +24,7 @@ use crate::replica::sql::{quoted, run_or_undo, text_of, value};
 /// What an added column shows in rows that were there.
 #[derive(Debug)]
 pub(crate) struct Added {
-    /// The table before it was added.
-    pub(crate) before: Arc<Table>,
+    pub(crate) identity: String,
     pub(crate) default: SqlValue,
 }
 
@@ -72,13 +71,13 @@ pub(crate) fn register_added(
         NotSynced::Refused(format!("column {} cannot be added on devices that have rows in {name}: {why}", column.name))
     })?;
     let identity = columns::new_identity(connection, &known, &column.name).map_err(StorageError::from)?;
-    let added = Added { before: Arc::clone(&known), default: default_of(connection, column)? };
+    let default = default_of(connection, column)?;
     let insert = "INSERT OR IGNORE INTO rtc_schema (id, kind, name, sql) VALUES (?1, 'column', ?2, ?3)";
     let row = params![columns::id(&known, &identity), column.name, definition];
     connection.prepare_cached(insert).and_then(|mut insert| insert.execute(row)).map_err(StorageError::from)?;
     naming::note(connection, known.id, &identity, &column.name).map_err(StorageError::from)?;
     tables.describe_again(connection, name)?;
-    Ok(added)
+    Ok(Added { identity, default })
 }
 
 /// What the column shows where nobody wrote it. Where a row says it, there was none when it was added.
@@ -149,6 +148,27 @@ pub(crate) fn add_received(
     Ok(run.map_err(|error| NotAdded { why: why(error), for_rows: fits == Fits::Empty }))
 }
 
+/// Whether a peer's definition of a column is one.
+pub(crate) fn check_received(column: &str, definition: &str) -> Result<(), String> {
+    check_apart(column, definition, false).map(|_| ())
+}
+
+/// The definitions of the columns that were added to a table, by identity in lower case.
+pub(super) fn definitions(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<(String, String)>> {
+    let select = "SELECT substr(id, 1 + length(?1)), sql FROM rtc_schema WHERE kind = 'column' AND substr(id, 1, length(?1)) = ?1";
+    let mut select = connection.prepare_cached(select)?;
+    let rows = select.query_map([columns::id(table, "")], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
+}
+
+/// A table apart that has a key and this column.
+pub(super) fn table_with(definition: &str, strict: bool) -> Option<(Connection, Table)> {
+    let strict = if strict { " STRICT" } else { "" };
+    let apart = add_apart(definition, false, &format!("CREATE TABLE t ({APART}){strict}")).ok()?;
+    let table = Table::describe(&apart, 0, "t").ok()??;
+    Some((apart, table))
+}
+
 /// Why a column was not added.
 #[derive(Debug)]
 pub(crate) struct NotAdded {
@@ -199,7 +219,7 @@ fn check_apart(column: &str, definition: &str, own: bool) -> Result<Fits, String
 
 fn add_apart(definition: &str, own: bool, table: &str) -> Result<Connection, String> {
     let told = |error: rusqlite::Error| error.to_string();
-    let mut apart = Connection::open_in_memory().map_err(told)?;
+    let mut apart = apart::open().map_err(told)?;
     apart.execute_batch(table).map_err(told)?;
     if !own {
         apart.authorizer(Some(only_add_column)).map_err(told)?;

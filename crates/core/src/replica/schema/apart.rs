@@ -6,7 +6,15 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Batch, Connection};
 
 use super::table::{Column, Table};
+use crate::replica::session::functions;
 use crate::replica::sql::quoted;
+
+/// A database apart, with the functions that a schema may call.
+pub(crate) fn open() -> rusqlite::Result<Connection> {
+    let apart = Connection::open_in_memory()?;
+    functions::create(&apart)?;
+    Ok(apart)
+}
 
 /// Whether a text is one CREATE TABLE and nothing else.
 pub(crate) fn check_one_create_table(sql: &str) -> Result<(), String> {
@@ -15,7 +23,7 @@ pub(crate) fn check_one_create_table(sql: &str) -> Result<(), String> {
 
 /// Runs a text in a database apart, under an authorizer that knows nothing but CREATE TABLE.
 pub(crate) fn create_table(sql: &str) -> Result<Connection, String> {
-    let mut apart = Connection::open_in_memory().map_err(|error| error.to_string())?;
+    let mut apart = open().map_err(|error| error.to_string())?;
     apart.authorizer(Some(only_create_table)).map_err(|error| error.to_string())?;
     run_one_statement(&apart, sql)?;
     apart.authorizer(None::<fn(AuthContext<'_>) -> Authorization>).map_err(|error| error.to_string())?;
@@ -47,7 +55,7 @@ pub(crate) fn after_first_statement<T>(sql: &str, run: impl Fn(&str) -> Option<T
 
 /// The columns of a table that is made of these definitions, after a text has run on it, if it is one statement.
 pub(crate) fn columns_after(table: &str, definitions: &str, text: &str) -> Option<Vec<Column>> {
-    let apart = Connection::open_in_memory().ok()?;
+    let apart = open().ok()?;
     apart.execute_batch(&format!("CREATE TABLE {} ({definitions})", quoted(table))).ok()?;
     run_one_statement(&apart, text).ok()?;
     Some(Table::describe(&apart, 0, table).ok()??.columns)

@@ -13,24 +13,25 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rtc_battery_proto::{Dot, Hlc, Operation, OperationKind, SqlValue, Tick, TransactionExtent};
+use rtc_battery_proto::{Hlc, Operation, OperationKind, SqlValue};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::naming;
 use super::objects::{Kind, Object};
+use super::redefined;
 use super::table::Table;
 use super::tables::{self, SCHEMA, Tables};
+use super::united;
 use crate::planted::{Bug, planted};
 use crate::replica::capture::hook::{Capture, Slot};
 use crate::replica::error::StorageError;
-use crate::replica::log::delta::Stored;
 use crate::replica::log::digest::Registers;
 use crate::replica::log::narrow;
 use crate::replica::log::rows::{self, Tally};
 use crate::replica::log::store::{self, Origins, Place, Tx};
 use crate::replica::log::whole;
 use crate::replica::sql::{is_internal, quoted};
-use crate::replica::state::State;
+use crate::replica::state::{State, once};
 use crate::replica::unique::parked;
 
 /// The kind of a DROP's row in `rtc_schema`.
@@ -50,6 +51,15 @@ pub(crate) struct Dropping {
     registers: Registers,
     /// The indexes and triggers that go with it.
     objects: Vec<Object>,
+}
+
+/// What went with tables that a merge drops, or makes anew.
+#[derive(Debug, Default)]
+pub(crate) struct Gone {
+    /// The texts of what only this device had on them.
+    pub(crate) local: Vec<String>,
+    /// By what operations call the table: the columns that are told nowhere yet.
+    pub(crate) untold: BTreeMap<String, Vec<united::Column>>,
 }
 
 /// Makes the table of those that the open transaction dropped.
@@ -219,43 +229,41 @@ fn forget_waiting(
     Ok(())
 }
 
-/// An operation of a table.
-const OPERATIONS: &str =
-    "SELECT o.idx, o.kind, o.tbl, o.row, o.cols, o.vals, o.hlc, o.origin, o.seq, t.ts, t.counter, t.n
-     FROM rtc_operations o JOIN rtc_transactions t ON t.origin = o.origin AND t.seq = o.seq WHERE o.tbl = ?1";
-
 impl State {
     /// The floors, read once.
     pub(crate) fn floors(&mut self, connection: &Connection) -> Result<Arc<Floors>, StorageError> {
-        let floors = match self.floors.take() {
-            Some(floors) => floors,
-            None => Arc::new(Floors::load(connection, &self.origins, &self.tables)?),
-        };
-        Ok(Arc::clone(self.floors.insert(floors)))
+        once(&mut self.floors, || Floors::load(connection, &self.origins, &self.tables))
     }
 
-    /// After a merge has written to `rtc_schema`, where the floors were `before`: drops the tables that have no row any more, and those whose floor
-    /// has risen, which are made anew if they have one. What is above the floor waits. Gives the texts of what only this device had on them.
+    /// After a merge has written to `rtc_schema`, where the floors were `before`: drops the tables that have no row any more, those whose floor
+    /// has risen, which are made anew if they have one, and those that are [defined otherwise](redefined) now, which are made anew. What is above the floor
+    /// waits. `came`: the ids of the definitions that came.
     pub(crate) fn drop_received(
         &mut self,
         connection: &Connection,
         before: &Floors,
+        came: &[String],
         tally: &mut Tally,
-    ) -> Result<Vec<String>, StorageError> {
+    ) -> Result<Gone, StorageError> {
         self.floors = None;
         let floors = self.floors(connection)?;
         let raised: BTreeMap<&str, &Hlc> = floors.raised_since(before).collect();
         let mut is_defined = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM rtc_schema WHERE id = ?1)")?;
-        let mut gone = Vec::new();
+        let (mut dropped, mut gone) = (Vec::new(), Gone::default());
         for table in self.tables.iter().filter(|table| table.id != store::SCHEMA_TABLE) {
             let is_raised = raised.contains_key(table.made_by.to_ascii_lowercase().as_str());
-            if is_raised || !is_defined.query_row([table.identity()], |row| row.get::<_, bool>(0))? {
-                gone.push(Arc::clone(table));
+            let identity = table.identity();
+            let is_of_it =
+                |id: &String| id.strip_prefix(&identity).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            if is_raised || !is_defined.query_row([&identity], |row| row.get::<_, bool>(0))? {
+                dropped.push(Arc::clone(table));
+            } else if came.iter().any(is_of_it) && redefined::is_redefined(connection, table)? {
+                gone.untold.insert(table.made_by.clone(), united::untold(connection, table)?);
+                dropped.push(Arc::clone(table));
             }
         }
-        let mut local = Vec::new();
-        for table in gone {
-            local.append(&mut local_objects(connection, &table.name)?);
+        for table in dropped {
+            gone.local.append(&mut local_objects(connection, &table.name)?);
             self.move_to_waiting(connection, &table, floors.of(&table.made_by))?;
             tally.registers -= whole::registers(connection, &self.origins, &table, &BTreeMap::new())?;
             forget_operations(connection, table.id, tally)?;
@@ -263,19 +271,18 @@ impl State {
             self.tables.remove(&table);
         }
         raised.into_iter().try_for_each(|(name, floor)| forget_waiting(connection, name, Some(floor), tally))?;
-        Ok(local)
+        Ok(gone)
     }
 
     fn move_to_waiting(&self, connection: &Connection, table: &Table, floor: Option<&Hlc>) -> Result<(), StorageError> {
-        let mut select = connection.prepare_cached(OPERATIONS)?;
+        let mut select =
+            connection.prepare_cached("SELECT origin, seq, idx, row FROM rtc_operations WHERE tbl = ?1")?;
         let mut found = select.query([table.id])?;
         while let Some(row) = found.next()? {
-            let (index, tx) = (row.get(0)?, Tx { origin: row.get(7)?, seq: row.get(8)? });
-            let extent = TransactionExtent { first: Tick { ts: row.get(9)?, counter: row.get(10)? }, n: row.get(11)? };
-            let dot = Dot { origin: self.origins.node(tx.origin)?.clone(), seq: tx.seq };
-            let operation = self.read_operation(connection, &Stored { tx, dot, extent, run: None }, index, row)?;
+            let (place, slot): (Place, Slot) = (rows::place(row)?, row.get(3)?);
+            let operation = self.read_stored(connection, (table.id, &slot), place)?;
             if floor.is_none_or(|floor| operation.hlc > *floor) {
-                store::wait(connection, Place { tx, index }, &operation)?;
+                store::wait(connection, place, &operation)?;
             }
         }
         Ok(())

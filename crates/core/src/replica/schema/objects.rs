@@ -295,7 +295,7 @@ fn check_apart(
     if names_internals(text) {
         return Ok(Err("it names something of RTC Battery's".to_owned()));
     }
-    let mut apart = Connection::open_in_memory()?;
+    let mut apart = apart::open()?;
     for table in tables.of_user() {
         if let Some(text) = text_of(connection, "table", &table.name)? {
             apart.execute_batch(&text)?;

@@ -7,6 +7,7 @@
 use rtc_battery_proto::SqlValue;
 use rusqlite::Connection;
 
+use super::apart;
 use super::naming::MOVING;
 use super::objects;
 use super::table::{Addressing, Table};
@@ -88,7 +89,7 @@ fn copy(connection: &Connection, origins: &Origins, table: &Table) -> Result<(),
 fn wider(connection: &Connection, table: &Table, definition: &str) -> Result<String, StorageError> {
     let text = text_of(connection, "table", &table.name)?.ok_or(StorageError::Corrupt("a table without a text"))?;
     let (name, moving) = (quoted(&table.name), quoted(MOVING));
-    let apart = Connection::open_in_memory()?;
+    let apart = apart::open()?;
     apart.execute_batch(&format!(
         "{text}; ALTER TABLE {name} ADD COLUMN {definition}; ALTER TABLE {name} RENAME TO {moving}"
     ))?;

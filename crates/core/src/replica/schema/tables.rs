@@ -43,19 +43,36 @@ pub(crate) fn is_text(operation: &Operation) -> bool {
 pub(crate) fn is_sound(operation: &Operation) -> bool {
     let text = |name: &str| operation.values.as_ref()?.get(name)?.as_text();
     let is_definition = || {
-        let (Some(id), Some(kind), Some(name), Some(_)) = (text("id"), text("kind"), text("name"), text("sql")) else {
+        let (Some(id), Some(kind), Some(name), Some(sql)) = (text("id"), text("kind"), text("name"), text("sql"))
+        else {
             return false;
         };
-        match &*kind {
-            "table" => naming::made_by(&id).starts_with(&format!("{}(", name.to_ascii_lowercase())),
-            "column" => alter::is_sound(&id, &name),
-            _ => false,
-        }
+        // Without a text it is one that is not known whole.
+        !sql.is_empty()
+            && match &*kind {
+                "table" => naming::made_by(&id).starts_with(&format!("{}(", name.to_ascii_lowercase())),
+                "column" => alter::is_sound(&id, &name),
+                _ => false,
+            }
     };
     match operation.kind {
         OperationKind::Insert => is_overwritten(operation) || is_definition(),
         OperationKind::Delete => operation.pk.get("id").and_then(SqlValue::as_text).is_some_and(|id| is_id(&id)),
         OperationKind::Update => false,
+    }
+}
+
+/// Lets SQLite say whether the text of a peer's definition makes what the row says. Of the texts of one table the newest stands, so one that makes none
+/// would keep the table from all who come later.
+pub(crate) fn check_text(operation: &Operation) -> Result<(), String> {
+    let text = |name: &str| operation.values.as_ref()?.get(name)?.as_text();
+    let (Some(id), Some(kind), Some(name), Some(sql)) = (text("id"), text("kind"), text("name"), text("sql")) else {
+        return Ok(());
+    };
+    match &*kind {
+        "table" => validate(&id, &name, &sql),
+        "column" => alter::check_received(&name, &sql),
+        _ => Ok(()),
     }
 }
 
@@ -286,7 +303,7 @@ pub(crate) fn rest_after_done<'a>(
         let Some(renamed) = renames::of(connection, &table.identity())? else { continue };
         for old in renamed.former.iter().filter(|old| tables.by_name(old).is_none()) {
             let called_after = |text: &str| {
-                let apart = Connection::open_in_memory().ok()?;
+                let apart = apart::open().ok()?;
                 apart.execute_batch(&format!("CREATE TABLE {} (rtc_key)", quoted(old))).ok()?;
                 apart::run_one_statement(&apart, text).ok()?;
                 apart.query_row("SELECT name FROM sqlite_schema", [], |row| row.get::<_, String>(0)).ok()

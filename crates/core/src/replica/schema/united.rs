@@ -1,20 +1,22 @@
 //! Two definitions of one table: devices that created it by themselves, from different versions of an application, all get the columns of both.
 //!
-//! Of the texts of one table `rtc_schema` keeps the newest. Columns of it that the table lacks here are added like any other; and columns of ours that it
-//! does not have, and no row of `rtc_schema` says, are told as rows of their own, as if they had been added: by everybody who has them, under one id, so the rows are one.
+//! Of the texts of one table `rtc_schema` keeps the newest, which says how columns of both are [defined](super::redefined). Columns of it that the table lacks
+//! here are added like any other; and columns of ours that it does not have, and no row of `rtc_schema` says, are told as rows of their own, as if they had been
+//! added: by everybody who has them, under one id, so the rows are one.
 
 use rusqlite::{Connection, params};
 
 use super::alter;
 use super::apart;
 use super::columns;
+use super::naming;
 use super::table::Table;
 use super::tables::Tables;
 use crate::replica::error::StorageError;
 use crate::replica::sql::{quoted, text_of};
 
 /// A column of a CREATE TABLE.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Column {
     pub(crate) name: String,
     /// As ADD COLUMN takes it.
@@ -24,7 +26,8 @@ pub(crate) struct Column {
 /// The columns of the text that `rtc_schema` has of a table which the table lacks.
 pub(crate) fn lacking(connection: &Connection, table: &Table) -> Result<Vec<Column>, StorageError> {
     let Some(theirs) = newest(connection, table)? else { return Ok(Vec::new()) };
-    Ok(columns_but(&theirs, |name| table.of_identity(name).is_some()).unwrap_or_default())
+    let theirs = described(&theirs);
+    Ok(theirs.map(|theirs| columns_but(&theirs, |name| table.of_identity(name).is_some())).unwrap_or_default())
 }
 
 /// Whether there are [untold](tell) columns.
@@ -48,15 +51,17 @@ pub(crate) fn tell(connection: &Connection, tables: &Tables) -> Result<(), Stora
     Ok(())
 }
 
-fn untold(connection: &Connection, table: &Table) -> Result<Vec<Column>, StorageError> {
+/// The columns that are here, and that neither the text nor a row of `rtc_schema` says.
+pub(super) fn untold(connection: &Connection, table: &Table) -> Result<Vec<Column>, StorageError> {
     let Some(theirs) = newest(connection, table)? else { return Ok(Vec::new()) };
-    let Some(theirs) = names(&theirs) else { return Ok(Vec::new()) };
-    let Some(ours) = text_of(connection, "table", &table.name)? else { return Ok(Vec::new()) };
-    let is_made_here = |name: &str| table.columns.iter().any(|column| column.name == name && *column.identity == *name);
+    let theirs = names(&theirs).unwrap_or_default();
+    let text = text_of(connection, "table", &table.name)?;
+    let Some(ours) = text.and_then(|text| as_made(&text, table)) else { return Ok(Vec::new()) };
+    let is_made_here = |name: &str| table.columns.iter().any(|column| *column.identity == *name);
     let is_told = |name: &str| theirs.iter().any(|theirs| theirs.eq_ignore_ascii_case(name)) || !is_made_here(name);
     let mut select = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM rtc_schema WHERE id = ?1)")?;
     let mut left = Vec::new();
-    for column in columns_but(&ours, is_told).unwrap_or_default() {
+    for column in columns_but(&ours, is_told) {
         if !select.query_row([columns::id(table, &column.name)], |row| row.get::<_, bool>(0))? {
             left.push(column);
         }
@@ -65,7 +70,7 @@ fn untold(connection: &Connection, table: &Table) -> Result<Vec<Column>, Storage
 }
 
 /// The text that `rtc_schema` has of a table, where it is not the one that the table was made by.
-fn newest(connection: &Connection, table: &Table) -> rusqlite::Result<Option<String>> {
+pub(super) fn newest(connection: &Connection, table: &Table) -> rusqlite::Result<Option<String>> {
     let select = "SELECT r.sql FROM rtc_schema r JOIN main.sqlite_schema s ON s.type = 'table' AND s.name = ?2 COLLATE NOCASE WHERE r.id = ?1 AND r.sql <> s.sql";
     let mut select = connection.prepare_cached(select)?;
     let mut rows = select.query([&table.identity(), &table.name])?;
@@ -77,18 +82,36 @@ fn names(text: &str) -> Option<Vec<String>> {
     Some(described(text)?.1.columns.into_iter().map(|column| column.name).collect())
 }
 
-/// The columns that a text makes beside its key and those of these names.
-fn columns_but(text: &str, is_left_out: impl Fn(&str) -> bool) -> Option<Vec<Column>> {
-    let (apart, table) = described(text)?;
+/// The columns that a table apart has beside its key and those of these names.
+fn columns_but((apart, table): &(Connection, Table), is_left_out: impl Fn(&str) -> bool) -> Vec<Column> {
     let beside_key =
         table.columns.iter().enumerate().filter(|(n, column)| !table.key.contains(n) && !is_left_out(&column.name));
-    let beside_key: Vec<String> = beside_key.map(|(_, column)| column.name.clone()).collect();
-    let column = |name: String| Some(Column { definition: definition(&apart, &table.name, &name)?, name });
-    Some(beside_key.into_iter().filter_map(column).collect())
+    let column = |name: &str| Some(Column { definition: definition(apart, &table.name, name)?, name: name.to_owned() });
+    beside_key.filter_map(|(_, made)| column(&made.name)).collect()
+}
+
+/// The table of this text, in a database apart, its columns called as they were made.
+fn as_made(text: &str, table: &Table) -> Option<(Connection, Table)> {
+    let (apart, _) = described(text)?;
+    let renamed = table.columns.iter().filter(|column| column.name != *column.identity);
+    // All of them away first, since one may have the name of another.
+    let away = |n: usize| format!("{} {n}", naming::MOVING);
+    for (n, column) in renamed.clone().enumerate() {
+        apart.execute_batch(&rename(&table.name, &column.name, &away(n))).ok()?;
+    }
+    for (n, column) in renamed.enumerate() {
+        apart.execute_batch(&rename(&table.name, &away(n), &column.identity)).ok()?;
+    }
+    let made = Table::describe(&apart, 0, &table.name).ok()??;
+    Some((apart, made))
+}
+
+fn rename(table: &str, from: &str, to: &str) -> String {
+    format!("ALTER TABLE {} RENAME COLUMN {} TO {}", quoted(table), quoted(from), quoted(to))
 }
 
 /// The table of a text, in a database apart.
-fn described(text: &str) -> Option<(Connection, Table)> {
+pub(super) fn described(text: &str) -> Option<(Connection, Table)> {
     let apart = apart::create_table(text).ok()?;
     let name = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'";
     let name: String = apart.query_row(name, [], |row| row.get(0)).ok()?;
@@ -126,7 +149,7 @@ mod tests {
     fn columns_are_defined_as_they_were_written() {
         let text = "CREATE TABLE \"a b\" (x TEXT DEFAULT ', (', id PRIMARY KEY, \"y, z\" INT NOT NULL DEFAULT 7 COLLATE nocase, u UNIQUE,
                     g INT AS (id), k CHECK (k > 0), c INT NOT NULL DEFAULT (1), l REFERENCES t (l), CHECK (c > 0))";
-        let columns = columns_but(text, |name| name == "k").unwrap();
+        let columns = columns_but(&described(text).unwrap(), |name| name == "k");
         let columns: Vec<_> = columns.iter().map(|column| (column.name.as_str(), column.definition.as_str())).collect();
         let expected = [
             ("x", "\"x\" TEXT DEFAULT ', ('"),
@@ -136,6 +159,6 @@ mod tests {
             ("l", "l REFERENCES t (l)"),
         ];
         assert_eq!(columns, expected);
-        assert!(columns_but("CREATE TABLE t AS SELECT 1", |_| false).is_none());
+        assert!(described("CREATE TABLE t AS SELECT 1").is_none());
     }
 }

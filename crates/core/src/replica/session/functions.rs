@@ -14,8 +14,6 @@ use rtc_battery_proto::MAX_TS_MS;
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 
-use crate::replica::error::StorageError;
-
 /// What the functions know of the time.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WallClock(Arc<AtomicU64>);
@@ -56,7 +54,7 @@ impl Keys {
 }
 
 /// Makes the functions, which know the time by what is returned.
-pub(crate) fn create(connection: &Connection) -> Result<WallClock, StorageError> {
+pub(crate) fn create(connection: &Connection) -> rusqlite::Result<WallClock> {
     let wall_clock = WallClock::default();
     let seed = connection.query_row("SELECT randomblob(32)", [], |row| row.get(0))?;
     let keys = Mutex::new(Keys { last: 0, random: ChaCha8Rng::from_seed(seed) });

@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
 use crate::replica::log::columns::ColumnSet;
+use crate::replica::schema::apart;
 use crate::replica::schema::table::Column;
 use crate::replica::sql::text_of;
 
@@ -60,7 +61,7 @@ struct NamesRead {
 fn names_read(connection: &Connection, table: &str, indexes: &BTreeSet<String>) -> rusqlite::Result<NamesRead> {
     let read = Arc::new(Mutex::new(BTreeSet::new()));
     let noted = Arc::clone(&read);
-    let mut apart = Connection::open_in_memory()?;
+    let mut apart = apart::open()?;
     let of_table = table.to_owned();
     apart.authorizer(Some(move |context: AuthContext<'_>| {
         if let AuthAction::Read { table_name, column_name } = context.action
