@@ -2,6 +2,7 @@
 //!
 //! Every target is a property of one decoder, or of the node behind all of them; what is generic about feeding it stands here.
 
+pub mod chance;
 pub mod json;
 pub mod memory;
 pub mod mutate;

@@ -8,6 +8,8 @@ use rtc_battery_core::{Node, Now, Replica};
 use rtc_battery_proto::{ReplicaId, SqlValue, VersionVector};
 use rusqlite::Connection;
 
+use crate::chance;
+
 /// Tables that operations meet: rowid and key, strict and generated, quoted.
 const TABLES: &str = r#"
     CREATE TABLE t (id INTEGER PRIMARY KEY, x);
@@ -43,13 +45,11 @@ fn other() -> Replica {
 
 /// The bytes of a replica's database.
 fn template(name: &str, fill: impl FnOnce(&mut Replica)) -> Vec<u8> {
-    let path = std::env::temp_dir().join(format!("rtc-battery-fuzz-{}-{name}", std::process::id()));
-    let mut replica = open(Connection::open(&path).expect("a file"), name);
-    fill(&mut replica);
-    drop(replica);
-    let bytes = std::fs::read(&path).expect("the file");
-    std::fs::remove_file(&path).expect("to remove the file");
-    bytes
+    // One that another connection sees, in memory.
+    let connect = || Connection::open(format!("file:/{name}?vfs=memdb")).expect("a database");
+    let mut reader = connect();
+    fill(&mut open(connect(), name));
+    reader.serialize("main").expect("a database").to_vec()
 }
 
 fn copy(template: &[u8]) -> Replica {
@@ -59,6 +59,7 @@ fn copy(template: &[u8]) -> Replica {
 }
 
 fn open(connection: Connection, id: &str) -> Replica {
+    chance::begin_anew();
     Replica::open(connection, "room", &ReplicaId::new(id).expect("an id")).expect("a replica")
 }
 

@@ -204,6 +204,7 @@ impl World {
             Effect::CloseLink { link } => {
                 self.channels.remove(&link).expect("a link that is open");
             }
+            Effect::Yield => self.reports.push_back(Input::Resumed),
             // The path may never be known.
             Effect::CloseSignaling | Effect::AddCandidate { .. } | Effect::InspectPath { .. } => {}
         }

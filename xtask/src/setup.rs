@@ -91,10 +91,10 @@ const LLVM_AR_19: Requirement = Requirement {
 };
 
 const LIBCLANG: Requirement = Requirement {
-    name: "libclang, which reads SQLite's header",
+    name: "libclang with its own headers, which reads SQLite's header",
     met: |_| Ok(std::env::var_os("LIBCLANG_PATH").is_some() || libclang_found()),
-    provide: Provide::Apt(&["libclang1-19"]),
-    hint: "install libclang, or name its directory in LIBCLANG_PATH",
+    provide: Provide::Apt(&["libclang1-19", "libclang-common-19-dev"]),
+    hint: "install libclang and clang's headers (stdarg.h), or name libclang's directory in LIBCLANG_PATH",
 };
 
 const CHROMIUM: Requirement = Requirement {
@@ -277,6 +277,13 @@ fn libclang_found() -> bool {
     }
     let mut files = directories.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
     files.any(|file| file.file_name().to_str().is_some_and(is_libclang))
+        && directories.iter().any(|directory| has_headers(directory))
+}
+
+/// Whether clang's own headers are below a directory of libraries, in `clang/19/include`.
+fn has_headers(directory: &Path) -> bool {
+    let mut versions = fs::read_dir(directory.join("clang")).into_iter().flatten().flatten();
+    versions.any(|version| version.path().join("include/stdarg.h").exists())
 }
 
 /// libclang.so, libclang-19.so, libclang.so.1, libclang-19.so.19; not libclang-cpp.so.19, which is another library.

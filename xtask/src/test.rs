@@ -32,12 +32,13 @@ pub(crate) fn run(project: &Project, only: Option<Part>) -> Result<()> {
     let alone = !wanted(Part::Js);
     let executions = wanted(Part::Fuzz).then(|| fuzz::Executions::prepare(project, alone)).transpose()?;
     let server = wanted(Part::Js).then(|| built(project, wanted(Part::Rust))).transpose()?;
-    // Browsers wait more than they work: the fuzz targets have what they leave.
+    // Browsers wait more than they work: the fuzz targets have what they leave, and then all.
     thread::scope(|scope| {
-        let fuzz = executions.map(|executions| scope.spawn(|| executions.run()));
+        let fuzz = executions.as_ref().map(|executions| scope.spawn(|| executions.run()));
         let javascript = server.map_or(Ok(()), |server| javascript(project, &server));
-        let fuzz = fuzz.map_or(Ok(Ok(())), thread::ScopedJoinHandle::join);
-        javascript.and(fuzz.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        let help = executions.as_ref().filter(|_| javascript.is_ok()).map_or(Ok(()), fuzz::Executions::help);
+        let fuzz = fuzz.map_or(Ok(()), fuzz::outcome);
+        javascript.and(help).and(fuzz)
     })
 }
 
