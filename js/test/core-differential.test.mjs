@@ -1,5 +1,5 @@
 // The judge of capture and merge, in WebAssembly: random programs on one SQLLayer, their operations given to empty ones in order, backwards, and
-// shuffled and twice, and every database the same afterwards, types and bits included. crates/core/tests/replica_differential.rs runs thousands
+// shuffled and twice, and every database the same afterwards, types and bits included. crates/core/tests/replica/differential.rs runs thousands
 // of the same kind natively, with triggers and several writers; what only this one shows is that nothing is lost on the way through JavaScript.
 //
 // A failure says its seed and its program. `RTC_BATTERY_SEED=17 node --test js/test/core-differential.test.mjs` runs that one.

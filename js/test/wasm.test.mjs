@@ -49,7 +49,7 @@ test('SQLite is compiled as the native one', () => {
   const [[version]] = db.query('SELECT sqlite_version()', []);
   const platform = /^(ATOMIC_INTRINSICS|COMPILER|MUTEX_|SYSTEM_MALLOC|THREADSAFE)/;
   const options = db.query('PRAGMA compile_options', []).flat().filter((option) => !platform.test(option));
-  const expected = readFileSync(url('../../crates/core/tests/sqlite_options.txt'), 'utf8').trimEnd().split('\n');
+  const expected = readFileSync(url('../../crates/core/tests/replica/sqlite_options.txt'), 'utf8').trimEnd().split('\n');
   assert.deepEqual([`version=${version}`, ...options], expected);
 });
 

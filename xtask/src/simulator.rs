@@ -5,15 +5,29 @@ use anyhow::Result;
 use crate::project::Project;
 
 /// With the bugs that can be planted: those who look for them need them, and nobody else notices.
-const PACKAGE: [&str; 8] =
-    ["--quiet", "--locked", "--profile", "sim", "--package", "rtc-battery-sim", "--features", "planted-bugs"];
+const BUILD: [&str; 6] = ["--quiet", "--locked", "--profile", "sim", "--features", "rtc-battery-sim/planted-bugs"];
 
 /// Compiles it.
 pub(crate) fn compile(project: &Project) -> Result<()> {
-    Ok(project.cargo().arg("build").args(PACKAGE).run()?)
+    Ok(project.cargo().arg("build").args(BUILD).args(["--package", "rtc-battery-sim"]).run()?)
 }
 
-/// Runs it.
+/// Compiles it, and with it the tests of core and its own, which have random programs to run too: in the profile of tests they take four times as long.
+pub(crate) fn compile_with_tests(project: &Project) -> Result<()> {
+    Ok(with_tests(project).arg("--no-run").run()?)
+}
+
+/// Runs the tests of core and its own.
+pub(crate) fn test(project: &Project) -> Result<()> {
+    Ok(with_tests(project).run()?)
+}
+
+fn with_tests(project: &Project) -> xshell::Cmd<'_> {
+    let packages = ["--package", "rtc-battery-core", "--package", "rtc-battery-sim"];
+    project.cargo().arg("test").args(BUILD).args(packages)
+}
+
+/// Runs it, once it is compiled in either way.
 pub(crate) fn run(project: &Project, args: &[&str]) -> Result<()> {
-    Ok(project.cargo().arg("run").args(PACKAGE).arg("--").args(args).run()?)
+    Ok(project.shell.cmd(project.target_dir().join("sim/rtc-battery-sim")).args(args).run()?)
 }

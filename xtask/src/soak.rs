@@ -18,8 +18,7 @@ const FUZZ_SHARE: u64 = 3;
 /// a browser that is killed 200 times while it writes, the tests of networks at length, and then new random programs until it is over.
 pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {
     setup::run(project, setup::TEST)?;
-    let compile =
-        ["--no-run", "--lib", "--test", "replica_bounded", "--test", "node_mesh", "--test", "replica_differential"];
+    let compile = ["--no-run", "--lib", "--test", "replica", "--test", "node"];
     step("soak: compile", || Ok(core_tests(project, &compile).run()?))?;
     step("soak: compile the simulator", || simulator::compile(project))?;
     let start = Instant::now();
@@ -27,10 +26,10 @@ pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {
         Ok(core_tests(project, &["--lib", "merge::schedules"]).env("RTC_BATTERY_SCHEDULES", "10").run()?)
     })?;
     step("soak: a million updates of one row", || {
-        Ok(core_tests(project, &["--test", "replica_bounded"]).env("RTC_BATTERY_UPDATES", "1000000").run()?)
+        Ok(core_tests(project, &["--test", "replica", "bounded::"]).env("RTC_BATTERY_UPDATES", "1000000").run()?)
     })?;
     step("soak: rooms of a thousand, of which a third dies", || {
-        Ok(core_tests(project, &["--test", "node_mesh", "--", "--ignored"]).run()?)
+        Ok(core_tests(project, &["--test", "node", "mesh::", "--", "--ignored"]).run()?)
     })?;
     fuzz::soak(project, minutes * 60 / FUZZ_SHARE)?;
     // Half of the time.
@@ -54,7 +53,7 @@ pub(crate) fn run(project: &Project, minutes: u64) -> Result<()> {
     while rounds == 0 || start.elapsed() < Duration::from_secs(minutes * 60) {
         rounds += 1;
         step(&format!("soak: random programs, round {rounds} of {CASES} for each property"), || {
-            let test = core_tests(project, &["--test", "replica_differential"]);
+            let test = core_tests(project, &["--test", "replica", "differential::"]);
             Ok(test.env("PROPTEST_CASES", CASES.to_string()).run()?)
         })?;
     }
