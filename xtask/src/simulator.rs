@@ -1,6 +1,7 @@
 //! The simulator (`crates/sim`), in a profile that is fast and keeps every assertion.
 
 use anyhow::Result;
+use xshell::Cmd;
 
 use crate::project::Project;
 
@@ -12,7 +13,7 @@ pub(crate) fn compile(project: &Project) -> Result<()> {
     Ok(project.cargo().arg("build").args(BUILD).args(["--package", "rtc-battery-sim"]).run()?)
 }
 
-/// Compiles it, and with it the tests of core and its own, which have random programs to run too: in the profile of tests they take four times as long.
+/// Compiles it, and with it the tests of core and its own, which have random programs to run too: unoptimized they take several times as long.
 pub(crate) fn compile_with_tests(project: &Project) -> Result<()> {
     Ok(with_tests(project).arg("--no-run").run()?)
 }
@@ -22,7 +23,7 @@ pub(crate) fn test(project: &Project) -> Result<()> {
     Ok(with_tests(project).run()?)
 }
 
-fn with_tests(project: &Project) -> xshell::Cmd<'_> {
+fn with_tests(project: &Project) -> Cmd<'_> {
     let packages = ["--package", "rtc-battery-core", "--package", "rtc-battery-sim"];
     project.cargo().arg("test").args(BUILD).args(packages)
 }
