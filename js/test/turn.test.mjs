@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -13,12 +14,26 @@ const SECRET = 'north';
 
 const my = stage({ chromium: startChromium });
 
+/** Whether `socket` gets its address, which is given back. */
+function binds(socket) {
+  return new Promise((resolve) => socket.once('error', () => resolve(false)).once('listening', () => socket.close(() => resolve(true))));
+}
+
+/**
+ * A port that is free for datagrams and for streams, below those that connections are given: coturn binds both, and while one is
+ * taken it waits and serves nobody.
+ */
+async function freePort() {
+  const address = '127.0.0.1';
+  for (let port = 20_000 + (process.pid % 10_000); ; port += 1) {
+    const free = [createSocket('udp4').bind(port, address), createServer().listen(port, address)].map(binds);
+    if ((await Promise.all(free)).every(Boolean)) return port;
+  }
+}
+
 /** A relay on this host; gives its URL. */
 async function coturn(t) {
-  const probe = createSocket('udp4').bind(0, '127.0.0.1');
-  await new Promise((resolve) => probe.once('listening', resolve));
-  const { port } = probe.address();
-  await new Promise((resolve) => probe.close(resolve));
+  const port = await freePort();
   const folder = mkdtempSync(join(tmpdir(), 'coturn-'));
   const child = spawn('turnserver', [
     ...['-n', '--use-auth-secret', '--static-auth-secret', SECRET, '--realm', 'example.com', '--log-file', 'stdout'],
