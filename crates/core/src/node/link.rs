@@ -11,28 +11,11 @@ use super::courtesy::Language;
 use super::io::LinkState;
 use super::keepalive::Pulse;
 use super::negotiation::Negotiation;
+use super::restart::{RESTART_AFTER_MS, Restart};
 use super::sealing::Described;
 
 /// A first connection is not given up earlier, in milliseconds.
 const GIVE_UP_MS: u64 = 39_500;
-
-/// So long `disconnected`, ICE is restarted, in milliseconds.
-const RESTART_AFTER_MS: u64 = 3_000;
-
-/// Where ICE cannot be restarted for new credentials right now, it is tried again after so long, in milliseconds.
-const RENEW_AGAIN_MS: u64 = 1_000;
-
-/// The answer to a restart's offer is awaited so long before there is another, in milliseconds: it would be taken for the answer to that one, with which neither
-/// side would know the other's generation of ICE.
-const ANSWER_MS: u64 = 3_000;
-
-/// ICE is restarted no earlier after the last agreement with the peer, in milliseconds: Firefox begins to try the candidates of a new generation some 3 s late,
-/// and ends a connection that is restarted meanwhile (measured: after 3 s it does, after 10 s not in 100 restarts of each pair of browsers).
-const SETTLE_MS: u64 = 10_000;
-
-/// Where both sides get new credentials at once, whoever did not make the first offer restarts so much later, in milliseconds: offers would cross, and
-/// Firefox ends a connection of which one is rolled back.
-const YIELD_MS: u64 = 2_000;
 
 /// A link that stands has so long to show that it does, when the signaling server passes on the offer of another connection in its place. In
 /// milliseconds.
@@ -62,21 +45,13 @@ pub(super) struct Link {
     connected: bool,
     give_up_at_ms: u64,
     disconnected_at_ms: Option<u64>,
-    restarted: bool,
-    /// When the last restart began, unless its offer was lost.
-    restarted_at_ms: Option<u64>,
-    /// When the peer's last offer or answer was taken.
-    agreed_at_ms: Option<u64>,
+    pub(super) restart: Restart,
     leaving: Option<Leaving>,
     rival: Option<Rival>,
     /// Whether the connection goes through a relay, as far as the host has said.
     pub(super) relayed: Option<bool>,
     /// The host is to be asked for that.
     path_due: bool,
-    /// When ICE is to be restarted because the credentials that the connection uses end soon.
-    renew_at_ms: Option<u64>,
-    /// Whether it was, so that the offer is to be made again if it was lost.
-    renewed: bool,
 }
 
 /// `bye` was said.
@@ -127,15 +102,11 @@ impl Link {
             connected: false,
             give_up_at_ms: now_ms + GIVE_UP_MS,
             disconnected_at_ms: None,
-            restarted: false,
-            restarted_at_ms: None,
-            agreed_at_ms: None,
+            restart: Restart::new(offered_first),
             leaving: None,
             rival: None,
             relayed: None,
             path_due: false,
-            renew_at_ms: None,
-            renewed: false,
         }
     }
 
@@ -225,7 +196,7 @@ impl Link {
                 if self.disconnected_at_ms.take().is_some() {
                     self.ask_anew(now_ms);
                 }
-                self.restarted = false;
+                self.restart.note_path();
                 self.path_due = true;
             }
             LinkState::New | LinkState::Connecting => {}
@@ -255,33 +226,11 @@ impl Link {
         }
     }
 
-    /// A restart whose offer may have been lost is to be tried again.
+    /// The signaling server was away: an offer that is not answered may have been lost.
     pub(super) fn repeat_restart(&mut self, now_ms: u64) {
         if self.negotiation.offer_is_pending() {
-            self.restarted = false;
-            self.restarted_at_ms = None;
-            self.renew_at_ms = self.renewed.then_some(now_ms);
+            self.restart.repeat(now_ms);
         }
-    }
-
-    /// An offer or an answer of the peer's was taken.
-    pub(super) fn note_agreement(&mut self, now_ms: u64) {
-        self.agreed_at_ms = Some(now_ms);
-    }
-
-    /// A restart was due. Where it could not begin, since the peer's own is being answered, that may have been with the old credentials.
-    pub(super) fn note_restart(&mut self, begun: bool, now_ms: u64) {
-        self.restarted = true;
-        self.restarted_at_ms = begun.then_some(now_ms).or(self.restarted_at_ms);
-        if self.renew_at_ms.is_some() {
-            self.renewed |= begun;
-            self.renew_at_ms = (!begun).then_some(now_ms + RENEW_AGAIN_MS);
-        }
-    }
-
-    /// The connection was given ICE servers with new credentials: while it goes through a relay, or may, it is to use them.
-    pub(super) fn renew(&mut self, now_ms: u64) {
-        self.renew_at_ms.get_or_insert(now_ms);
     }
 
     /// Whether nothing gets through at the moment.
@@ -358,15 +307,7 @@ impl Link {
         if self.leaving.is_some() {
             return None;
         }
-        let wanted = self.offered_first && !self.restarted;
-        let mends_at_ms = self.disconnected_at_ms.filter(|_| wanted).map(|at| at + RESTART_AFTER_MS);
-        let renews_at_ms = self.renew_at_ms.filter(|_| self.relayed != Some(false));
-        let settled_at_ms = self.agreed_at_ms.map_or(0, |at| at + SETTLE_MS);
-        let yields_ms = if self.offered_first { 0 } else { YIELD_MS };
-        let at_ms = mends_at_ms.into_iter().chain(renews_at_ms).min()?.max(settled_at_ms) + yields_ms;
-        let answered = !self.negotiation.offer_is_pending();
-        let awaited_until_ms = self.restarted_at_ms.filter(|_| !answered).map(|at| at + ANSWER_MS);
-        Some(awaited_until_ms.map_or(at_ms, |until| at_ms.max(until)))
+        self.restart.due_at_ms(self.disconnected_at_ms, self.relayed, self.negotiation.offer_is_pending())
     }
 }
 
@@ -391,7 +332,7 @@ mod tests {
         while now_ms <= end_ms {
             if let Some(due) = link.handle_timeout(now_ms, true) {
                 if due == Due::Restart {
-                    link.note_restart(true, now_ms);
+                    link.restart.note(true, now_ms);
                 } else {
                     return dues.into_iter().chain([(now_ms, due)]).collect();
                 }
@@ -459,7 +400,7 @@ mod tests {
         assert_eq!(dues(&mut failed, 12_000), []);
         assert!(failed.handle_state(LinkState::Failed, true, 12_000));
         assert_eq!(failed.handle_timeout(12_000, true), Some(Due::Restart));
-        failed.note_restart(true, 12_000);
+        failed.restart.note(true, 12_000);
         assert_eq!(dues(&mut failed, 100_000), [(25_000, Due::Gone)]);
         assert!(!failed.handle_state(LinkState::Failed, false, 13_000));
         // One that never stood has its time too, but not for this.
@@ -471,42 +412,16 @@ mod tests {
         let description = |kind| SessionDescription { kind, sdp: "o=- 1 1 IN IP4 0.0.0.0\r\n".into() };
         let mut link = link(true);
         link.open_channel(None, 0);
-        let restart = |link: &mut Link, now_ms| {
-            let mut actions = Vec::new();
-            link.renew(now_ms);
-            assert_eq!(link.handle_timeout(now_ms, true), Some(Due::Restart));
-            assert!(link.negotiation.restart(&mut actions));
-            link.note_restart(true, now_ms);
-            link.negotiation.handle_local_description(description(DescriptionKind::Offer), &mut actions);
-        };
-        restart(&mut link, 0);
-        link.renew(1_000);
+        let mut actions = Vec::new();
+        link.restart.renew(0);
+        assert_eq!(link.handle_timeout(0, true), Some(Due::Restart));
+        assert!(link.negotiation.restart(&mut actions));
+        link.restart.note(true, 0);
+        link.negotiation.handle_local_description(description(DescriptionKind::Offer), &mut actions);
+        link.restart.renew(1_000);
         assert_eq!((link.handle_timeout(1_000, true), link.restart_at_ms()), (None, Some(3_000)));
-        assert_eq!(
-            link.negotiation.handle_answer(description(DescriptionKind::Answer), &mut Vec::new()),
-            AnswerFor::This
-        );
-        assert_eq!(link.restart_at_ms(), Some(1_000));
-        restart(&mut link, 1_500);
-        // Nobody is waited for for ever, and not at all when the offer may have been lost.
-        link.renew(2_000);
-        assert_eq!(link.restart_at_ms(), Some(4_500));
-        link.repeat_restart(2_500);
-        assert_eq!(link.handle_timeout(2_500, true), Some(Due::Restart));
-    }
-
-    #[test]
-    fn a_restart_waits_until_the_one_before_has_settled() {
-        for (offered_first, yields_ms) in [(true, 0), (false, 2_000)] {
-            let mut link = link(offered_first);
-            link.open_channel(None, 0);
-            link.renew(1_000);
-            assert_eq!(link.restart_at_ms(), Some(1_000 + yields_ms));
-            // The peer's own came first.
-            link.note_agreement(2_000);
-            assert_eq!((link.handle_timeout(11_900, true), link.restart_at_ms()), (None, Some(12_000 + yields_ms)));
-            assert_eq!(link.handle_timeout(12_000 + yields_ms, true), Some(Due::Restart));
-        }
+        assert_eq!(link.negotiation.handle_answer(description(DescriptionKind::Answer), &mut actions), AnswerFor::This);
+        assert_eq!(link.handle_timeout(1_000, true), Some(Due::Restart));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `poll_output` gives effects to perform, events to tell and, when there is nothing left, the time to come back.
 //!
 //! What both are built on is the `room`: peers that one can talk to. It owns `signaling` (the socket session), `peers` (who is here, when to
-//! dial), `dialing` with `bucket` (how many at a time), `mesh` and `neighbours` (with whom, in a large room), `negotiation`, `description` and `early` (offers, answers, candidates of one connection), `link` (its timers), `channel` (what goes over it), `courtesy` (first words, ping, bye),
+//! dial), `dialing` with `bucket` (how many at a time), `mesh` and `neighbours` (with whom, in a large room), `negotiation`, `description` and `early` (offers, answers, candidates of one connection), `link` (its timers), `restart` (of its ICE), `channel` (what goes over it), `courtesy` (first words, ping, bye),
 //! `keepalive`, `round_trip`, `outbox` (credit and frames), `bulk` (a second channel for what is large), `flow` (what a peer is willing to have on its way), `allowance` with `meter` (what one peer may make us do), `sealing` (of what goes through the server), `sleep` and `random`; what runs between them is in `rendezvous` (signaling to links) and
 //! `hearing` (channels to messages). It knows no operation.
 //!
@@ -52,6 +52,7 @@ mod quarantine;
 mod random;
 mod rendezvous;
 mod replication;
+mod restart;
 mod room;
 mod round_trip;
 mod sealing;

@@ -146,7 +146,7 @@ impl Room {
         let mut actions = Vec::new();
         match link.negotiation.handle_offer(offer.description.clone(), &mut actions) {
             OfferFor::This => {
-                link.note_agreement(now_ms);
+                link.restart.note_agreement(now_ms);
                 self.perform(current, actions);
             }
             OfferFor::Nobody => {}
@@ -197,7 +197,7 @@ impl Room {
         let mut actions = Vec::new();
         if let Some(link) = self.links.get_mut(&link) {
             link.negotiation.handle_offer(offer.description, &mut actions);
-            link.note_agreement(now_ms);
+            link.restart.note_agreement(now_ms);
         }
         self.perform(link, actions);
     }
@@ -218,7 +218,7 @@ impl Room {
         let mut actions = Vec::new();
         match link.negotiation.handle_answer(answer, &mut actions) {
             AnswerFor::This => {
-                link.note_agreement(now_ms);
+                link.restart.note_agreement(now_ms);
                 self.perform(current, actions);
             }
             AnswerFor::Stray if link.is_settled() => {}
@@ -331,7 +331,7 @@ impl Room {
         let mut actions = Vec::new();
         if let Some(link) = self.links.get_mut(&id) {
             let begun = link.negotiation.restart(&mut actions);
-            link.note_restart(begun, now_ms);
+            link.restart.note(begun, now_ms);
         }
         self.perform(id, actions);
     }

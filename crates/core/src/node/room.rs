@@ -202,7 +202,7 @@ impl Room {
             Input::BulkClosed { link } => self.handle_bulk_closed(link, now_ms),
             Input::ServersRenewed { link } => {
                 if let Some(link) = self.links.get_mut(&link) {
-                    link.renew(now_ms);
+                    link.restart.renew(now_ms);
                 }
             }
             Input::PathInspected { link, relayed } => {
