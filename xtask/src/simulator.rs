@@ -13,19 +13,20 @@ pub(crate) fn compile(project: &Project) -> Result<()> {
     Ok(project.cargo().arg("build").args(BUILD).args(["--package", "rtc-battery-sim"]).run()?)
 }
 
-/// Compiles it, and with it the tests of core and its own, which have random programs to run too: unoptimized they take several times as long.
+/// Compiles it, and with it the tests of core and its own, which have random programs to run too: unoptimized they take several times as long. Lints what it
+/// compiles.
 pub(crate) fn compile_with_tests(project: &Project) -> Result<()> {
-    Ok(with_tests(project).arg("--no-run").run()?)
+    Ok(with_tests(project, "build").arg("--all-targets").run()?)
 }
 
 /// Runs the tests of core and its own.
 pub(crate) fn test(project: &Project) -> Result<()> {
-    Ok(with_tests(project).run()?)
+    Ok(with_tests(project, "test").run()?)
 }
 
-fn with_tests(project: &Project) -> Cmd<'_> {
+fn with_tests<'a>(project: &'a Project, command: &str) -> Cmd<'a> {
     let packages = ["--package", "rtc-battery-core", "--package", "rtc-battery-sim"];
-    project.cargo().arg("test").args(BUILD).args(packages)
+    project.linting_cargo().arg(command).args(BUILD).args(packages)
 }
 
 /// Runs it, once it is compiled in either way.

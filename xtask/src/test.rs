@@ -43,20 +43,18 @@ pub(crate) fn run(project: &Project, only: Option<Part>) -> Result<()> {
 }
 
 fn rust(project: &Project) -> Result<()> {
-    let cargo = |args: &[&str]| Ok(project.cargo().args(args).run()?);
     step("rust: format", || {
-        cargo(&["fmt", "--all", "--check"])?;
+        project.cargo().args(["fmt", "--all", "--check"]).run()?;
         fuzz::format(project)
     })?;
-    step("rust: lints", || {
-        cargo(&["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
-    })?;
+    let elsewhere = |command: &str| {
+        let but_for_core = ["--workspace", "--exclude", "rtc-battery-core", "--exclude", "rtc-battery-sim"];
+        project.linting_cargo().args([command, "--quiet", "--locked"]).args(but_for_core)
+    };
+    step("rust: lint and compile all but core", || Ok(elsewhere("build").arg("--all-targets").run()?))?;
+    step("core and simulator: lint and compile", || simulator::compile_with_tests(project))?;
     step("rust: lints, as the browser gets it", || wasm::lint(project))?;
-    step("rust: tests but for those of core", || {
-        let elsewhere = ["--exclude", "rtc-battery-core", "--exclude", "rtc-battery-sim"];
-        cargo(&[&["test", "--quiet", "--locked", "--workspace"][..], &elsewhere].concat())
-    })?;
-    step("core and simulator: compile", || simulator::compile_with_tests(project))?;
+    step("rust: tests but for those of core", || Ok(elsewhere("test").run()?))?;
     step("core and simulator: tests", || simulator::test(project))?;
     step("simulator: rooms under faults for two minutes, at least 2,000", || {
         simulator::run(project, &["--seeds", "2000", "--minutes", "2"])
