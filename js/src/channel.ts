@@ -22,6 +22,7 @@ export interface ChannelReports {
 /** One channel of a link. */
 export class Channel {
   private sentBytes = 0;
+  private reportedBytes = 0;
   private opened = false;
 
   /** Handlers go on synchronously: a first message that finds none is lost. */
@@ -51,10 +52,13 @@ export class Channel {
     if (this.trySend(() => this.channel.send(bytes as Uint8Array<ArrayBuffer>))) this.sentBytes += bytes.length;
   }
 
-  /** Tells how much has left the buffer, if that is nearly empty. */
+  /** Tells how much has left the buffer, if that is nearly empty and it is more than was told. */
   reportDrained(): void {
     const buffered = this.channel.bufferedAmount;
-    if (buffered <= LOW_WATER_BYTES) this.reports.drained(this.sentBytes - buffered);
+    const drainedBytes = this.sentBytes - buffered;
+    if (buffered > LOW_WATER_BYTES || drainedBytes === this.reportedBytes) return;
+    this.reportedBytes = drainedBytes;
+    this.reports.drained(drainedBytes);
   }
 
   /** Closes it; what was sent before is let out first. */
