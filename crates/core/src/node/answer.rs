@@ -2,18 +2,20 @@
 //! saved.
 
 use rtc_battery_proto::VersionVector;
-use rtc_battery_proto::frame::Body;
+use rtc_battery_proto::frame::{Body, FRAME_BYTES};
 use rtc_battery_proto::packed::Extent;
 
-use super::PART_BYTES;
 use super::live::{encode, progress};
 use super::session::Saved;
+use super::{MAX_PACKED_PART_BYTES, PART_BYTES};
 use crate::Replica;
 use crate::replica::{DeltaEnd, DeltaReader, StorageError};
 
 #[derive(Debug)]
 pub(super) struct Answer {
     reader: DeltaReader,
+    /// About how much is read for the next part, in bytes of JSON.
+    part_bytes: usize,
     /// The next part, when it was said how far the answer is with it.
     part: Option<Body>,
     /// Whether the peer has a part of it.
@@ -48,7 +50,7 @@ impl Answer {
     pub(super) fn begin(replica: &Replica, since: &VersionVector) -> Result<Self, StorageError> {
         let (part, end, total) = Default::default();
         let reader = replica.delta(since)?;
-        Ok(Self { reader, part, is_begun: false, end, tells_floor: false, done: 0, total })
+        Ok(Self { reader, part_bytes: PART_BYTES, part, is_begun: false, end, tells_floor: false, done: 0, total })
     }
 
     /// Whether it cannot be ended as it was begun.
@@ -72,10 +74,13 @@ impl Answer {
             return Ok(Next::Part(part));
         }
         if self.end.is_none() {
-            let part = replica.read_delta(&mut self.reader, PART_BYTES)?;
+            let part = replica.read_delta(&mut self.reader, self.part_bytes)?;
             let count = part.operations.len() as u64;
             let extent = part.end.as_ref().map_or(Extent::Part, |end| Extent::End(end.covers.clone()));
             let message = encode(part.operations, extent, reads_packed);
+            if reads_packed {
+                self.part_bytes = fitting(self.part_bytes, message.len_bytes());
+            }
             let Some(end) = part.end else {
                 let total = match self.total {
                     Some(total) => total,
@@ -97,5 +102,25 @@ impl Answer {
             return Ok(Next::Floor);
         }
         Ok(self.end.take().map_or(Next::Nothing, |(message, end)| Next::End(message, end.covers)))
+    }
+}
+
+/// How much to read where `read_bytes` of JSON came to `sent_bytes`, so that one frame holds it.
+fn fitting(read_bytes: usize, sent_bytes: usize) -> usize {
+    let fitting_bytes = read_bytes.saturating_mul(FRAME_BYTES) / sent_bytes.max(1);
+    fitting_bytes.clamp(PART_BYTES, MAX_PACKED_PART_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_longer_where_it_packs_well_and_no_longer_than_a_frame_otherwise() {
+        // Rows that are alike; rows of text; bytes at random.
+        assert_eq!(fitting(PART_BYTES, 1_000), MAX_PACKED_PART_BYTES);
+        assert_eq!(fitting(MAX_PACKED_PART_BYTES, 2 * FRAME_BYTES), MAX_PACKED_PART_BYTES / 2);
+        assert_eq!(fitting(PART_BYTES, 40_000), PART_BYTES);
+        assert_eq!(fitting(MAX_PACKED_PART_BYTES, 0), MAX_PACKED_PART_BYTES);
     }
 }

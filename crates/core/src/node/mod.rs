@@ -80,3 +80,7 @@ pub const LOW_WATER_BYTES: u32 = 128 * 1024;
 
 /// About how long one message of a series is, in bytes of JSON: what a live message may have to wait behind.
 const PART_BYTES: usize = 48 * 1024;
+
+/// The most that is packed into one message of a series, in bytes of JSON, where that fits into one frame. Each message costs a turn of the page and of the
+/// worker on both sides, however short it is (with 48 KiB for all, the first sync of 100,000 rows took 3.2 s in Chromium in place of 2.3).
+const MAX_PACKED_PART_BYTES: usize = 4 * PART_BYTES;
